@@ -1,0 +1,472 @@
+/* sql/streamext.sql: everything that CREATE EXTENSION streamext makes */
+
+\echo Use "CREATE EXTENSION streamext" to load this file. \quit
+
+-- ---------------------------------------------------------------------
+-- Schemas
+-- ---------------------------------------------------------------------
+CREATE SCHEMA streamext;
+COMMENT ON SCHEMA streamext IS 'operating streams: functions, views and catalog of the extension streamext';
+GRANT USAGE ON SCHEMA streamext TO PUBLIC;
+
+CREATE SCHEMA streamext_state;
+COMMENT ON SCHEMA streamext_state IS 'state tables and queries of continuous views, sinks and queues; written by streamext only';
+GRANT USAGE ON SCHEMA streamext_state TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- Foreign-data wrapper: a stream is a foreign table
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.fdw_handler() RETURNS fdw_handler
+    AS 'MODULE_PATHNAME', 'sx_fdw_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.fdw_handler() IS 'scan, peek and insert of streams';
+
+CREATE FUNCTION streamext.fdw_validator(options text[], catalog oid) RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_fdw_validator' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.fdw_validator(text[], oid) IS 'checks the options of servers, user mappings, streams and their columns';
+
+CREATE FOREIGN DATA WRAPPER streamext
+    HANDLER streamext.fdw_handler VALIDATOR streamext.fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER streamext IS 'streams: inside a batch a stream holds that batch';
+
+CREATE SERVER streamext FOREIGN DATA WRAPPER streamext;
+COMMENT ON SERVER streamext IS 'the built-in server of streams; USAGE on it allows to create streams';
+
+-- ---------------------------------------------------------------------
+-- Catalog.  Written by the extension's C code only; read through the views
+-- further down.
+-- ---------------------------------------------------------------------
+CREATE SEQUENCE streamext.pipeline_id_seq AS integer;
+
+CREATE TABLE streamext.pipeline (
+    id          integer PRIMARY KEY DEFAULT nextval('streamext.pipeline_id_seq'),
+    name        text NOT NULL UNIQUE,
+    owner       regrole NOT NULL,
+    state       text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'stopped')),
+    run_to_end  boolean NOT NULL DEFAULT false,
+    failures    integer NOT NULL DEFAULT 0,
+    retry_at    timestamptz,
+    error_sqlstate text,
+    error_message  text,
+    error_at    timestamptz,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE streamext.pipeline IS 'units of work: source streams and what hangs off them, advancing together';
+COMMENT ON COLUMN streamext.pipeline.state IS 'running: a worker keeps it going; paused: by a user; stopped: by an error, see error_message';
+COMMENT ON COLUMN streamext.pipeline.run_to_end IS 'pause when everything that the sources held at the call of run() is processed';
+COMMENT ON COLUMN streamext.pipeline.failures IS 'errors in a row, and a start that has not proven itself yet; sets the back-off';
+COMMENT ON COLUMN streamext.pipeline.retry_at IS 'not started again before this time';
+ALTER SEQUENCE streamext.pipeline_id_seq OWNED BY streamext.pipeline.id;
+
+-- One row per worker of a pipeline, updated in every batch: kept small and HOT.
+CREATE TABLE streamext.progress (
+    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    slot        integer NOT NULL DEFAULT 0,
+    epoch       bigint NOT NULL DEFAULT 0,
+    batch_id    bigint NOT NULL DEFAULT 0,
+    batch_time  timestamptz,
+    PRIMARY KEY (pipeline, slot)
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE streamext.progress IS 'last committed batch of each pipeline; its row lock and epoch fence an old worker';
+COMMENT ON COLUMN streamext.progress.epoch IS 'grows with every worker or step() that takes the pipeline';
+
+CREATE TABLE streamext.source (
+    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    stream      regclass NOT NULL,
+    seq         integer NOT NULL,
+    watermark   timestamptz,
+    future_rows bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (pipeline, stream)
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE streamext.source IS 'source streams of each pipeline';
+COMMENT ON COLUMN streamext.source.seq IS 'order of creation, which is the order of arrival within a batch';
+COMMENT ON COLUMN streamext.source.watermark IS 'at the end of the last batch; NULL: none yet';
+COMMENT ON COLUMN streamext.source.future_rows IS 'rows whose event time was too far ahead of the clock to move the watermark';
+
+CREATE TABLE streamext.partition (
+    pipeline    integer NOT NULL,
+    stream      regclass NOT NULL,
+    partition   text NOT NULL,
+    slot        integer NOT NULL DEFAULT 0,
+    position    jsonb,
+    max_event_time timestamptz,
+    anchor      jsonb,
+    end_position jsonb,
+    lag         bigint,
+    idle        boolean NOT NULL DEFAULT false,
+    rows        bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (pipeline, stream, partition),
+    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE streamext.partition IS 'position of each partition, committed together with what was made of its records';
+COMMENT ON COLUMN streamext.partition.position IS 'where the next batch begins: an offset, a number or what the connector needs';
+COMMENT ON COLUMN streamext.partition.anchor IS 'the last record, to notice that a topic was made anew';
+
+CREATE TABLE streamext.stream (
+    relation    regclass PRIMARY KEY,
+    kind        text NOT NULL CHECK (kind IN ('source', 'derived', 'sink')),
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE streamext.stream IS 'relations that were created as streams';
+
+CREATE SEQUENCE streamext.step_seq AS integer;
+
+CREATE TABLE streamext.step (
+    relation    regclass PRIMARY KEY,
+    pipeline    integer NOT NULL REFERENCES streamext.pipeline,
+    seq         integer NOT NULL DEFAULT nextval('streamext.step_seq'),
+    kind        text NOT NULL CHECK (kind IN ('view', 'sink')),
+    query       regclass NOT NULL,
+    state       regclass,
+    strategy    text NOT NULL,
+    options     jsonb NOT NULL DEFAULT '{}',
+    settings    jsonb NOT NULL DEFAULT '{}',
+    first_batch bigint NOT NULL DEFAULT 1,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE streamext.step IS 'continuous views and sinks: what a batch runs, in order of seq';
+COMMENT ON COLUMN streamext.step.query IS 'the hidden view that holds the query';
+COMMENT ON COLUMN streamext.step.state IS 'state table of a view, target of a table sink';
+COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
+ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
+
+CREATE TABLE streamext.step_progress (
+    relation    regclass PRIMARY KEY,
+    watermark   timestamptz,
+    rows        bigint NOT NULL DEFAULT 0,
+    late_rows   bigint NOT NULL DEFAULT 0,
+    null_time_rows bigint NOT NULL DEFAULT 0,
+    dead_letters bigint NOT NULL DEFAULT 0,
+    skipped_rows bigint NOT NULL DEFAULT 0,
+    last_emit   timestamptz,
+    pending     boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE streamext.step_progress IS 'counters and watermark of each view and sink, updated in every batch that changes them';
+
+CREATE TABLE streamext.batch (
+    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    slot        integer NOT NULL DEFAULT 0,
+    batch_id    bigint NOT NULL,
+    batch_time  timestamptz NOT NULL,
+    started_at  timestamptz NOT NULL,
+    rows        bigint NOT NULL,
+    bytes       bigint NOT NULL,
+    dead_letters bigint NOT NULL DEFAULT 0,
+    poll_ms     real,
+    load_ms     real,
+    steps_ms    real,
+    commit_ms   real,
+    PRIMARY KEY (pipeline, slot, batch_id)
+);
+COMMENT ON TABLE streamext.batch IS 'history of batches; old ones are pruned (streamext.batch_history)';
+COMMENT ON COLUMN streamext.batch.commit_ms IS 'how long the commit of the batch before took: its own is not known yet';
+
+CREATE SEQUENCE streamext.dead_letter_id_seq;
+
+CREATE TABLE streamext.dead_letter (
+    id          bigint PRIMARY KEY DEFAULT nextval('streamext.dead_letter_id_seq'),
+    pipeline    integer NOT NULL,
+    stream      regclass NOT NULL,
+    step        regclass,
+    batch_id    bigint NOT NULL,
+    topic       text,
+    partition   text NOT NULL,
+    "offset"    bigint,
+    record_time timestamptz,
+    key         bytea,
+    value       bytea,
+    headers     jsonb,
+    sqlstate    text NOT NULL,
+    message     text NOT NULL,
+    failed_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE streamext.dead_letter IS 'records that failed, byte for byte';
+COMMENT ON COLUMN streamext.dead_letter.step IS 'the view or sink that it failed in; NULL: it could not be decoded, so it failed for all';
+ALTER SEQUENCE streamext.dead_letter_id_seq OWNED BY streamext.dead_letter.id;
+
+SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.progress', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.source', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.partition', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.stream', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.step', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.step_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.step_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.dead_letter_id_seq', '');
+
+-- ---------------------------------------------------------------------
+-- The mark by which the launcher knows this database; see src/worker/README.md
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.mark_database() RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_mark_database' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.mark_database() IS 'lets the background workers of streamext run in this database';
+REVOKE ALL ON FUNCTION streamext.mark_database() FROM PUBLIC;
+SELECT streamext.mark_database();
+
+-- ---------------------------------------------------------------------
+-- Windows: in the schema chosen at CREATE EXTENSION
+-- ---------------------------------------------------------------------
+CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_tumble' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval) IS 'start of the tumbling window that holds ts, aligned to 1970-01-01 00:00 UTC';
+CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval, origin timestamptz) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_tumble' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval, timestamptz) IS 'start of the tumbling window that holds ts, aligned to origin';
+CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval) RETURNS timestamp
+    AS 'MODULE_PATHNAME', 'sx_tumble' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval) IS 'start of the tumbling window that holds ts, aligned to 1970-01-01 00:00';
+CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval, origin timestamp) RETURNS timestamp
+    AS 'MODULE_PATHNAME', 'sx_tumble' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval, timestamp) IS 'start of the tumbling window that holds ts, aligned to origin';
+CREATE FUNCTION @extschema@.tumble(day date, size interval) RETURNS timestamp
+    AS 'MODULE_PATHNAME', 'sx_tumble_date' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tumble(date, interval) IS 'start of the tumbling window that holds the day, aligned to 1970-01-01';
+
+CREATE FUNCTION @extschema@.hop(ts timestamptz, slide interval, size interval) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.hop(timestamptz, interval, interval) IS 'starts of the hopping windows that hold ts, oldest first; one NULL for a NULL ts';
+CREATE FUNCTION @extschema@.hop(ts timestamptz, slide interval, size interval, origin timestamptz) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.hop(timestamptz, interval, interval, timestamptz) IS 'starts of the hopping windows that hold ts, aligned to origin';
+CREATE FUNCTION @extschema@.hop(ts timestamp, slide interval, size interval) RETURNS SETOF timestamp
+    AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval) IS 'starts of the hopping windows that hold ts, oldest first; one NULL for a NULL ts';
+CREATE FUNCTION @extschema@.hop(ts timestamp, slide interval, size interval, origin timestamp) RETURNS SETOF timestamp
+    AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval, timestamp) IS 'starts of the hopping windows that hold ts, aligned to origin';
+
+-- ---------------------------------------------------------------------
+-- The batch in progress
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.batch_id() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_batch_id' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.batch_id() IS 'id of the batch in progress; NULL outside a batch';
+CREATE FUNCTION streamext.batch_time() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_batch_time' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.batch_time() IS 'time of the batch in progress; now() outside a batch';
+CREATE FUNCTION streamext.watermark(stream text) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.watermark(text) IS 'watermark of a stream at the end of the last batch; -infinity while there is none';
+
+-- ---------------------------------------------------------------------
+-- What the maintenance SQL of views and sinks calls
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.on_time(window_end timestamptz, rows bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_on_time' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION streamext.on_time(timestamptz, bigint) IS 'false for rows of a window that is closed for the running view, which are counted';
+CREATE FUNCTION streamext.on_time(window_end timestamp, rows bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_on_time' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION streamext.on_time(timestamp, bigint) IS 'false for rows of a window that is closed for the running view, which are counted';
+CREATE FUNCTION streamext.is_late(window_end timestamptz) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_is_late' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION streamext.is_late(timestamptz) IS 'is the window closed for the running view';
+CREATE FUNCTION streamext.is_late(window_end timestamp) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_is_late' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION streamext.is_late(timestamp) IS 'is the window closed for the running view';
+CREATE FUNCTION streamext.view_watermark(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_view_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.view_watermark(regclass) IS 'watermark of the continuous view that keeps this state table; NULL while there is none';
+CREATE FUNCTION streamext.arrival(ctid tid) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_arrival' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.arrival(tid) IS 'position of a stream''s row within its batch, from its ctid';
+
+CREATE FUNCTION streamext.partial_trans(internal, regprocedure, VARIADIC "any") RETURNS internal
+    AS 'MODULE_PATHNAME', 'sx_partial_trans' LANGUAGE C PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.partial_trans(internal, regprocedure, "any") IS 'transition function of streamext.partial_agg';
+CREATE FUNCTION streamext.partial_final(internal) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sx_partial_final' LANGUAGE C PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.partial_final(internal) IS 'final function of streamext.partial_agg';
+CREATE AGGREGATE streamext.partial_agg(aggregate regprocedure, VARIADIC arguments "any") (
+    SFUNC = streamext.partial_trans, STYPE = internal,
+    FINALFUNC = streamext.partial_final, FINALFUNC_MODIFY = READ_WRITE);
+COMMENT ON AGGREGATE streamext.partial_agg(regprocedure, "any") IS 'state of an aggregate over the rows of a batch, to be combined later';
+CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a bytea, b bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sx_combine_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.combine_agg(regprocedure, bytea, bytea) IS 'combines two states of an aggregate';
+CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_type anyelement) RETURNS anyelement
+    AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
+
+CREATE FUNCTION streamext.explain(name text) RETURNS text
+    AS 'MODULE_PATHNAME', 'sx_explain' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION streamext.explain(text) IS 'how a continuous view, sink or stream is kept current: strategy, reason and SQL';
+
+--@ more below: windows, batch functions, operating functions, views
+
+-- ---------------------------------------------------------------------
+-- Sources
+-- ---------------------------------------------------------------------
+CREATE TABLE streamext.file_taken (
+    pipeline    integer NOT NULL,
+    stream      regclass NOT NULL,
+    name        text NOT NULL,
+    size        bigint NOT NULL,
+    mtime       timestamptz NOT NULL,
+    batch_id    bigint NOT NULL,
+    PRIMARY KEY (pipeline, stream, name),
+    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+);
+COMMENT ON TABLE streamext.file_taken IS 'files that streams of connector file have taken, as they were then';
+COMMENT ON COLUMN streamext.file_taken.name IS 'within the directory; the whole path where the stream has a pattern';
+COMMENT ON COLUMN streamext.file_taken.batch_id IS 'the batch that began to read it';
+SELECT pg_catalog.pg_extension_config_dump('streamext.file_taken', '');
+
+-- ---------------------------------------------------------------------
+-- Operating functions
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.pause(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_pause' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.pause(text) IS 'stops a pipeline after its running batch; give the name of a pipeline, or of a stream, view or sink in it';
+
+CREATE FUNCTION streamext.resume(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_resume' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.resume(text) IS 'lets a paused or stopped pipeline run from where it was';
+
+CREATE FUNCTION streamext.run(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_run' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.run(text) IS 'processes what the sources hold now, in batches, then pauses';
+
+CREATE FUNCTION streamext.start_all() RETURNS integer
+    AS 'MODULE_PATHNAME', 'sx_start_all' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.start_all() IS 'resumes every paused or stopped pipeline of the caller; returns how many';
+
+CREATE FUNCTION streamext.step(name text, at timestamptz DEFAULT NULL,
+        OUT batch_id bigint, OUT batch_time timestamptz, OUT rows bigint, OUT bytes bigint, OUT dead_letters bigint)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sx_step' LANGUAGE C CALLED ON NULL INPUT;
+COMMENT ON FUNCTION streamext.step(text, timestamptz) IS 'runs one batch of a paused pipeline in the caller''s transaction, with the given batch time; no row when there is nothing to do';
+
+CREATE FUNCTION streamext.wait(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_wait' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything that the sources held at the call is processed; false when the time is over';
+
+CREATE FUNCTION streamext.reset(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of its sources and empties its views; sinks keep what they have';
+
+CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
+        OUT rows_per_second double precision, OUT batches bigint, OUT status text)
+    AS 'MODULE_PATHNAME', 'sx_worker_status_row' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs';
+
+-- ---------------------------------------------------------------------
+-- Event triggers: catalog rows come and go with their relations
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.on_ddl_end() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'sx_on_ddl_end' LANGUAGE C;
+COMMENT ON FUNCTION streamext.on_ddl_end() IS 'registers a stream that was created as a foreign table';
+
+CREATE FUNCTION streamext.on_drop() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'sx_on_drop' LANGUAGE C;
+COMMENT ON FUNCTION streamext.on_drop() IS 'forgets streams and views that were dropped';
+
+CREATE EVENT TRIGGER streamext_ddl_end ON ddl_command_end WHEN TAG IN ('CREATE FOREIGN TABLE')
+    EXECUTE FUNCTION streamext.on_ddl_end();
+CREATE EVENT TRIGGER streamext_drop ON sql_drop
+    EXECUTE FUNCTION streamext.on_drop();
+
+-- ---------------------------------------------------------------------
+-- Views.  Each shows what the reader owns; pg_monitor sees everything.
+-- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.may_see(owner oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE');
+COMMENT ON FUNCTION streamext.may_see(oid) IS 'may the current user see a pipeline of this owner?';
+
+CREATE VIEW streamext.streams AS
+    SELECT s.relation AS stream, s.kind,
+           (SELECT option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) WHERE option_name = 'connector') AS connector,
+           (SELECT option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) WHERE option_name = 'format') AS format,
+           coalesce((SELECT array_agg(p.name ORDER BY p.id) FROM streamext.source x JOIN streamext.pipeline p ON p.id = x.pipeline
+                     WHERE x.stream = s.relation),
+                    (SELECT ARRAY[p.name] FROM streamext.step x JOIN streamext.pipeline p ON p.id = x.pipeline
+                     WHERE x.relation = s.relation)) AS pipelines,
+           c.relowner::regrole AS owner, s.created_at
+    FROM streamext.stream s
+         JOIN pg_catalog.pg_class c ON c.oid = s.relation
+         LEFT JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = s.relation
+    WHERE streamext.may_see(c.relowner);
+COMMENT ON VIEW streamext.streams IS 'streams: sources, derived streams and sinks';
+COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source, or run the sink';
+
+CREATE VIEW streamext.pipelines AS
+    SELECT p.name AS pipeline, p.owner, p.state, w.pid, w.status,
+           g.batch_id, g.batch_time, w.rows_per_second,
+           t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
+           n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id
+    FROM streamext.pipeline p
+         JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0
+         CROSS JOIN LATERAL streamext.worker_status(p.id) w
+         CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE kind = 'view') AS views, count(*) FILTER (WHERE kind = 'sink') AS sinks
+            FROM streamext.step s WHERE s.pipeline = p.id) n
+         CROSS JOIN LATERAL (
+            SELECT (SELECT sum(x.lag)::bigint FROM streamext.partition x WHERE x.pipeline = p.id) AS lag,
+                   CASE WHEN bool_and(s.watermark IS NOT NULL) THEN min(s.watermark) END AS watermark,
+                   (array_agg(s.stream ORDER BY s.watermark NULLS FIRST))[1] AS watermark_stream,
+                   (array_agg(h.partition ORDER BY s.watermark NULLS FIRST))[1] AS watermark_partition
+            FROM streamext.source s
+                 LEFT JOIN LATERAL (
+                    SELECT x.partition FROM streamext.partition x
+                    WHERE x.pipeline = s.pipeline AND x.stream = s.stream AND NOT x.idle
+                    ORDER BY x.max_event_time NULLS FIRST LIMIT 1) h ON true
+            WHERE s.pipeline = p.id
+              AND EXISTS (SELECT FROM pg_catalog.pg_foreign_table f, pg_catalog.pg_options_to_table(f.ftoptions) o
+                          WHERE f.ftrelid = s.stream AND o.option_name = 'watermark')) t
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
+COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached';
+COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources hold and no batch has taken yet; NULL when not known';
+COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that holds the watermark back most';
+
+CREATE VIEW streamext.partitions AS
+    SELECT p.name AS pipeline, x.stream, x.partition, x.position, x.end_position, x.lag,
+           x.max_event_time, s.watermark, x.idle, x.rows
+    FROM streamext.partition x
+         JOIN streamext.source s USING (pipeline, stream)
+         JOIN streamext.pipeline p ON p.id = x.pipeline
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.partitions IS 'each partition: committed position, end, lag, highest event time';
+COMMENT ON COLUMN streamext.partitions.position IS 'where the next batch begins';
+COMMENT ON COLUMN streamext.partitions.watermark IS 'of the stream';
+
+CREATE VIEW streamext.batches AS
+    SELECT p.name AS pipeline, b.batch_id, b.batch_time, b.started_at, b.rows, b.bytes, b.dead_letters,
+           b.poll_ms, b.load_ms, b.steps_ms,
+           lead(b.commit_ms) OVER (PARTITION BY b.pipeline, b.slot ORDER BY b.batch_id) AS commit_ms
+    FROM streamext.batch b
+         JOIN streamext.pipeline p ON p.id = b.pipeline
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.batches IS 'the last batches of each pipeline, with the time of each phase in milliseconds';
+COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: known when the next one has run';
+
+CREATE VIEW streamext.views AS
+    SELECT s.relation AS view, s.kind, p.name AS pipeline, s.strategy, s.state AS state_table,
+           g.rows, g.late_rows, g.null_time_rows, g.dead_letters, g.skipped_rows, g.watermark,
+           s.first_batch, s.options, s.created_at
+    FROM streamext.step s
+         JOIN streamext.step_progress g USING (relation)
+         JOIN streamext.pipeline p ON p.id = s.pipeline
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.views IS 'continuous views and sinks: strategy, counters and state table of each';
+COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
+COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
+COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
+
+CREATE VIEW streamext.dead_letters AS
+    SELECT d.id, p.name AS pipeline, d.stream, d.step AS view, d.batch_id, d.topic, d.partition, d."offset",
+           d.record_time, d.key, d.value, d.headers, d.sqlstate, d.message, d.failed_at
+    FROM streamext.dead_letter d
+         LEFT JOIN streamext.pipeline p ON p.id = d.pipeline
+         JOIN pg_catalog.pg_class c ON c.oid = d.stream
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW streamext.dead_letters IS 'records that failed, byte for byte; only the owner of the stream sees them';
+
+GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.batches,
+    streamext.views, streamext.dead_letters TO PUBLIC;

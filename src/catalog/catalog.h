@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *		Rows of the tables streamext.*: see sql/streamext.sql for the tables.
+ *
+ * The tables belong to the owner of the extension and nobody else may write to
+ * them, so these functions run their statements as that role, with search_path
+ * pg_catalog, whoever calls.  They need a transaction; they may throw.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_CATALOG_H
+#define SX_CATALOG_H
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "utils/snapshot.h"
+
+/*
+ * Trusted section: become the extension's owner with a fixed search_path.  Pair
+ * them; on ERROR the transaction's abort restores both.
+ */
+typedef struct SxTrusted
+{
+	Oid			userid;
+	int			sec_context;
+	int			nestlevel;
+} SxTrusted;
+
+extern void sx_trusted_begin(SxTrusted *save);
+extern void sx_trusted_end(SxTrusted *save);
+
+/*
+ * One statement as the trusted role, arguments as Datums (nulls may be NULL).
+ * SPI must not be connected by the caller's code in between.  Returns rows
+ * processed.  The _value form gives the first column of the first row copied into
+ * the caller's context; *isnull is true when there is no row.
+ */
+extern uint64 sx_catalog_exec(const char *sql, int nargs, const Oid *types,
+							  const Datum *values, const char *nulls);
+extern Datum sx_catalog_value(const char *sql, int nargs, const Oid *types,
+							  const Datum *values, const char *nulls,
+							  bool *isnull);
+
+/*
+ * Calls each() for every row of a statement, in the caller's memory context.  SPI
+ * is connected meanwhile.  The sx_row_… functions read a column (from 1) of such a
+ * row: text copied into the current context (NULL when null); integers of either
+ * width; DT_NOBEGIN for a null time.
+ */
+typedef void (*SxRowFunc) (HeapTuple row, TupleDesc desc, void *arg);
+
+extern void sx_catalog_rows(const char *sql, int nargs, const Oid *types,
+							const Datum *values, const char *nulls,
+							SxRowFunc each, void *arg);
+extern char *sx_row_text(HeapTuple row, TupleDesc desc, int column);
+extern int64 sx_row_int(HeapTuple row, TupleDesc desc, int column, int64 dflt);
+extern Oid	sx_row_oid(HeapTuple row, TupleDesc desc, int column);
+extern TimestampTz sx_row_time(HeapTuple row, TupleDesc desc, int column);
+extern bool sx_row_bool(HeapTuple row, TupleDesc desc, int column);
+
+/* Is the extension created in this database (and not being dropped)? */
+extern bool sx_extension_exists(void);
+
+/* Oid of the built-in foreign server / wrapper; InvalidOid when absent. */
+extern Oid	sx_fdw_oid(void);
+
+/* Is the relation registered as a stream (source, derived or sink)?  And which? */
+typedef enum SxRelKind
+{
+	SX_REL_NONE,
+	SX_REL_SOURCE,				/* foreign table with a source connector */
+	SX_REL_DERIVED,				/* view registered by CREATE STREAM … AS */
+	SX_REL_SINK,				/* foreign table with a query */
+	SX_REL_VIEW					/* continuous view */
+} SxRelKind;
+
+extern SxRelKind sx_relation_kind(Oid relid);
+
+/*
+ * Registers a relation: called by the DDL after the relation exists.  A source
+ * gets its pipeline (made when new) by its options; a step is put into the
+ * pipeline that its streams share.  ERROR when that is not possible, with hints.
+ */
+extern void sx_register_source(Oid relid);
+extern void sx_register_derived(Oid relid);
+
+/*
+ * streams: Oids of the source streams read.  backfill: false when the query said
+ * backfill = off.  pipeline_name: option, or NULL.  settings: jsonb text.
+ * Returns the pipeline's id.
+ */
+extern int	sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
+							 const char *strategy, List *streams, bool backfill,
+							 const char *pipeline_name, const char *options);
+
+/* Options kept for a view or sink: jsonb text, NULL when it is not a step. */
+extern char *sx_step_options(Oid relid, Oid *query, Oid *state);
+
+/* A pipeline by the name of a pipeline, or of a stream, view or sink in it. */
+extern int	sx_pipeline_by_name(const char *name, bool missing_ok);
+
+/*
+ * Starts a new epoch of a pipeline, which fences whoever holds it once this
+ * transaction commits.  Waits for a running batch.  Returns the last batch id; epoch
+ * may be NULL.
+ */
+extern int64 sx_pipeline_new_epoch(int pipeline, int64 *epoch);
+
+/* Oids of its source streams, in order of creation. */
+extern List *sx_pipeline_sources(int pipeline);
+
+/*
+ * Set while a sink's foreign table is being created, so that the event trigger does
+ * not take it for a source.  Whoever sets it resets it in PG_FINALLY.
+ */
+extern bool sx_creating_sink;
+
+/* Caller must own the pipeline, else ERROR 42501. */
+extern void sx_pipeline_check_owner(int pipeline);
+
+#endif							/* SX_CATALOG_H */

@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * event_trigger.c
+ *		Event triggers: rows of streamext.* come and go with their relations.
+ *
+ * They fire with and without the preloaded library, for every way in which a
+ * relation can come (CREATE FOREIGN TABLE, a restored dump) and go (DROP … CASCADE,
+ * DROP OWNED, DROP SCHEMA).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "fdw/stream.h"
+#include "fmgr.h"
+#include "worker/worker.h"
+
+bool		sx_creating_sink = false;
+
+PG_FUNCTION_INFO_V1(sx_on_ddl_end);
+PG_FUNCTION_INFO_V1(sx_on_drop);
+
+static void
+collect_oid(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
+}
+
+static void
+require_event(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function can be called by an event trigger only")));
+}
+
+/* ddl_command_end of CREATE FOREIGN TABLE: a stream of ours is registered. */
+Datum
+sx_on_ddl_end(PG_FUNCTION_ARGS)
+{
+	List	   *tables = NIL;
+	ListCell   *lc;
+
+	require_event(fcinfo);
+	sx_catalog_rows("SELECT objid FROM pg_event_trigger_ddl_commands() "
+					"WHERE classid = 'pg_class'::regclass AND object_type = 'foreign table'",
+					0, NULL, NULL, NULL, collect_oid, &tables);
+	foreach(lc, tables)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		if (sx_is_stream_table(relid) && !sx_creating_sink &&
+			sx_relation_kind(relid) == SX_REL_NONE)
+			sx_register_source(relid);
+	}
+	PG_RETURN_NULL();
+}
+
+static void
+wake_pipeline(HeapTuple row, TupleDesc desc, void *arg)
+{
+	sx_wake_pipeline_at_commit((int) sx_row_int(row, desc, 1, 0));
+}
+
+/* sql_drop: forget what was dropped, and pipelines that have nothing left. */
+Datum
+sx_on_drop(PG_FUNCTION_ARGS)
+{
+	require_event(fcinfo);
+	if (!sx_extension_exists())
+		PG_RETURN_NULL();
+
+	sx_catalog_rows("WITH gone AS (SELECT objid FROM pg_event_trigger_dropped_objects() "
+					"              WHERE classid = 'pg_class'::regclass AND objsubid = 0), "
+					"steps AS (DELETE FROM streamext.step WHERE relation::oid IN (SELECT objid FROM gone) "
+					"          RETURNING pipeline), "
+					"counters AS (DELETE FROM streamext.step_progress WHERE relation::oid IN (SELECT objid FROM gone)), "
+					"sources AS (DELETE FROM streamext.source WHERE stream::oid IN (SELECT objid FROM gone) "
+					"            RETURNING pipeline), "
+					"streams AS (DELETE FROM streamext.stream WHERE relation::oid IN (SELECT objid FROM gone)), "
+					"letters AS (DELETE FROM streamext.dead_letter WHERE stream::oid IN (SELECT objid FROM gone)), "
+					"orphans AS (UPDATE streamext.dead_letter SET step = NULL "
+					"            WHERE step::oid IN (SELECT objid FROM gone) AND stream::oid NOT IN (SELECT objid FROM gone)), "
+					"touched AS (SELECT pipeline FROM steps UNION SELECT pipeline FROM sources) "
+					"UPDATE streamext.progress p SET epoch = epoch + 1 "
+					"FROM touched WHERE p.pipeline = touched.pipeline RETURNING p.pipeline",
+					0, NULL, NULL, NULL, wake_pipeline, NULL);
+	sx_catalog_exec("DELETE FROM streamext.pipeline p "
+					"WHERE NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id) "
+					"AND NOT EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
+					0, NULL, NULL, NULL);
+	sx_wake_scheduler_at_commit();
+	PG_RETURN_NULL();
+}

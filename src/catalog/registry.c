@@ -1,0 +1,488 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry.c
+ *		Which relation is a stream, a view or a sink, and in which pipeline.
+ *
+ * A source stream makes its pipeline, or joins the one that its option names.  A
+ * view or sink (a "step") joins the pipeline that all its streams share; streams of
+ * different pipelines make a new one that reads each of them from its start.
+ *
+ * Whatever changes what a pipeline runs starts a new epoch of its progress row.
+ * The row lock makes the change wait for the running batch, and the batch that a
+ * worker begins before the change has committed finds another epoch and lets go:
+ * so a view sees every batch from its first on, and none after it was dropped.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "fdw/stream.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "plan/plan.h"
+#include "source/queue.h"
+#include "source/source.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/varlena.h"
+#include "worker/worker.h"
+
+#define ARGS(...) \
+	lengthof(((Oid[]) {__VA_ARGS__})), (Oid[]) {__VA_ARGS__}
+
+SxRelKind
+sx_relation_kind(Oid relid)
+{
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	Datum		kind;
+
+	if (!OidIsValid(relid) || !sx_extension_exists())
+		return SX_REL_NONE;
+	kind = sx_catalog_value("SELECT kind FROM (SELECT kind, relation FROM streamext.stream "
+							"UNION ALL SELECT kind, relation FROM streamext.step) r "
+							"WHERE relation = $1 ORDER BY kind LIMIT 1",
+							ARGS(REGCLASSOID), values, NULL, &isnull);
+	if (isnull)
+		return SX_REL_NONE;
+
+	switch (text_to_cstring(DatumGetTextPP(kind))[1])
+	{
+		case 'o':
+			return SX_REL_SOURCE;
+		case 'e':
+			return SX_REL_DERIVED;
+		case 'i':
+			return text_to_cstring(DatumGetTextPP(kind))[0] == 's' ?
+				SX_REL_SINK : SX_REL_VIEW;
+	}
+	elog(ERROR, "unknown kind of stream");
+}
+
+/* Id of the pipeline of that name, 0 when there is none. */
+static int
+find_pipeline(const char *name)
+{
+	Datum		values[] = {CStringGetTextDatum(name)};
+	bool		isnull;
+	Datum		id = sx_catalog_value("SELECT id FROM streamext.pipeline WHERE name = $1",
+									  ARGS(TEXTOID), values, NULL, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(id);
+}
+
+static int
+create_pipeline(const char *name, Oid owner, bool paused)
+{
+	Datum		values[] = {
+		CStringGetTextDatum(name), ObjectIdGetDatum(owner),
+		CStringGetTextDatum(paused ? "paused" : "running")
+	};
+	bool		isnull;
+	int			id = DatumGetInt32(
+								   sx_catalog_value("INSERT INTO streamext.pipeline (name, owner, state) "
+													"VALUES ($1, $2, $3) RETURNING id",
+													ARGS(TEXTOID, REGROLEOID, TEXTOID),
+													values, NULL, &isnull));
+	Datum		progress[] = {Int32GetDatum(id)};
+
+	sx_catalog_exec("INSERT INTO streamext.progress (pipeline) VALUES ($1)",
+					ARGS(INT4OID), progress, NULL);
+	return id;
+}
+
+void
+sx_pipeline_check_owner(int pipeline)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Oid			owner = DatumGetObjectId(
+										 sx_catalog_value("SELECT owner FROM streamext.pipeline WHERE id = $1",
+														  ARGS(INT4OID), values, NULL, &isnull));
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline %d does not exist", pipeline)));
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of the pipeline"),
+				 errdetail("It belongs to \"%s\".", GetUserNameFromId(owner, true))));
+}
+
+/* A name for a pipeline that nobody asked a name for. */
+static char *
+default_pipeline_name(const char *schema, const char *relname)
+{
+	char	   *name = pstrdup(relname);
+
+	if (find_pipeline(name) != 0)
+		name = psprintf("%s.%s", schema, relname);
+	for (int i = 2; find_pipeline(name) != 0; i++)
+		name = psprintf("%s.%s_%d", schema, relname, i);
+	return name;
+}
+
+/*
+ * The named pipeline, made when there is none.  Somebody else's cannot be joined:
+ * its worker would run our queries as its owner.
+ */
+static int
+named_pipeline(const char *name, Oid owner, bool paused)
+{
+	int			id = find_pipeline(name);
+
+	if (id == 0)
+		return create_pipeline(name, owner, paused);
+	sx_pipeline_check_owner(id);
+	return id;
+}
+
+static void
+add_source(int pipeline, Oid stream)
+{
+	Datum		values[] = {Int32GetDatum(pipeline), ObjectIdGetDatum(stream)};
+
+	sx_catalog_exec("INSERT INTO streamext.source (pipeline, stream, seq) "
+					"SELECT $1, $2, (SELECT coalesce(max(seq), 0) + 1 FROM streamext.source) "
+					"ON CONFLICT DO NOTHING",
+					ARGS(INT4OID, REGCLASSOID), values, NULL);
+}
+
+int64
+sx_pipeline_new_epoch(int pipeline, int64 *epoch)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		batch;
+
+	batch = sx_catalog_value("UPDATE streamext.progress SET epoch = epoch + 1 "
+							 "WHERE pipeline = $1 AND slot = 0 RETURNING batch_id",
+							 ARGS(INT4OID), values, NULL, &isnull);
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline %d does not exist", pipeline)));
+	if (epoch != NULL)
+		*epoch = DatumGetInt64(sx_catalog_value("SELECT epoch FROM streamext.progress "
+												"WHERE pipeline = $1 AND slot = 0",
+												ARGS(INT4OID), values, NULL, &isnull));
+	return DatumGetInt64(batch);
+}
+
+/* Tells a running worker, and the scheduler, that this pipeline has changed. */
+static void
+pipeline_changed(int pipeline)
+{
+	sx_wake_pipeline_at_commit(pipeline);
+	sx_wake_scheduler_at_commit();
+}
+
+/* Options of a pipeline that two of its sources give must agree. */
+static void
+check_pipeline_options(int pipeline, SxStream *added)
+{
+	static const char *const shared[] = {
+		"batch_interval", "max_batch_rows", "max_batch_bytes",
+		"max_files_per_batch", "on_error", "max_errors", "synchronous_commit"
+	};
+	List	   *others = sx_pipeline_sources(pipeline);
+	ListCell   *lc;
+
+	foreach(lc, others)
+	{
+		SxStream   *other;
+
+		if (lfirst_oid(lc) == added->relid)
+			continue;
+		other = sx_stream_load(lfirst_oid(lc));
+		for (int i = 0; i < lengthof(shared); i++)
+		{
+			const char *a = sx_stream_option(added, shared[i], NULL);
+			const char *b = sx_stream_option(other, shared[i], NULL);
+
+			if (a != NULL && b != NULL && strcmp(a, b) != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("option \"%s\" of stream %s conflicts with stream %s of the same pipeline",
+								shared[i], added->label, other->label),
+						 errdetail("It is \"%s\" here and \"%s\" there.", a, b),
+						 errhint("Give it on one of the streams, or use another pipeline.")));
+		}
+	}
+}
+
+static void
+collect_oid(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
+}
+
+List *
+sx_pipeline_sources(int pipeline)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	List	   *result = NIL;
+
+	sx_catalog_rows("SELECT stream FROM streamext.source WHERE pipeline = $1 ORDER BY seq",
+					ARGS(INT4OID), values, NULL, collect_oid, &result);
+	return result;
+}
+
+static void
+insert_stream(Oid relid, const char *kind)
+{
+	Datum		values[] = {ObjectIdGetDatum(relid), CStringGetTextDatum(kind)};
+
+	sx_catalog_exec("INSERT INTO streamext.stream (relation, kind) VALUES ($1, $2)",
+					ARGS(REGCLASSOID, TEXTOID), values, NULL);
+}
+
+void
+sx_register_source(Oid relid)
+{
+	SxStream   *stream = sx_stream_load(relid);
+	const char *name = sx_stream_option(stream, "pipeline", NULL);
+	bool		paused = sx_stream_option_bool(stream, "paused", false);
+	int			pipeline;
+
+	if (stream->source == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("connector \"%s\" of stream %s only writes",
+						sx_stream_option(stream, "connector", "?"), stream->label),
+				 errhint("Give the sink its query: CREATE STREAM … WITH (connector = …) AS SELECT ….")));
+
+	insert_stream(relid, "source");
+	if (name != NULL)
+		pipeline = named_pipeline(name, stream->owner, paused);
+	else
+		pipeline = create_pipeline(default_pipeline_name(stream->schema, stream->name),
+								   stream->owner, paused);
+	check_pipeline_options(pipeline, stream);
+	add_source(pipeline, relid);
+	if (strcmp(stream->source->connector, "queue") == 0)
+		sx_queue_create_log(relid);
+	(void) sx_pipeline_new_epoch(pipeline, NULL);
+	pipeline_changed(pipeline);
+}
+
+void
+sx_register_derived(Oid relid)
+{
+	insert_stream(relid, "derived");
+}
+
+/* The pipeline that a stream's own options put it into. */
+static int
+home_pipeline(Oid stream)
+{
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	bool		isnull;
+	Datum		id = sx_catalog_value("SELECT pipeline FROM streamext.source "
+									  "WHERE stream = $1 ORDER BY pipeline LIMIT 1",
+									  ARGS(REGCLASSOID), values, NULL, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream %s is not registered",
+						sx_relation_label(stream)),
+				 errhint("Drop it and create it again.")));
+	return DatumGetInt32(id);
+}
+
+static int
+pipeline_for_step(Oid relid, List *streams, const char *name)
+{
+	int			shared = 0;
+	bool		same = true;
+	bool		paused = true;
+	int			pipeline;
+	ListCell   *lc;
+
+	if (name != NULL)
+		pipeline = named_pipeline(name, GetUserId(), false);
+	else
+	{
+		foreach(lc, streams)
+		{
+			int			home = home_pipeline(lfirst_oid(lc));
+
+			same = same && (shared == 0 || shared == home);
+			shared = home;
+			paused = paused && sx_stream_option_bool(sx_stream_load(lfirst_oid(lc)),
+													 "paused", false);
+		}
+		if (same)
+		{
+			sx_pipeline_check_owner(shared);
+			return shared;
+		}
+		pipeline = create_pipeline(default_pipeline_name(
+														 get_namespace_name(get_rel_namespace(relid)),
+														 get_rel_name(relid)),
+								   GetUserId(), paused);
+	}
+
+	foreach(lc, streams)
+	{
+		check_pipeline_options(pipeline, sx_stream_load(lfirst_oid(lc)));
+		add_source(pipeline, lfirst_oid(lc));
+	}
+	return pipeline;
+}
+
+/* What decides how text is read and shown, as it is in the session that creates. */
+static char *
+session_settings(void)
+{
+	static const char *const names[] = {
+		"TimeZone", "DateStyle", "IntervalStyle", "search_path"
+	};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		appendStringInfo(&buf, "%c\"%s\": ", i == 0 ? '{' : ',', names[i]);
+		escape_json(&buf, GetConfigOption(names[i], false, false));
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+int
+sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
+				 const char *strategy, List *streams, bool backfill,
+				 const char *pipeline_name, const char *options)
+{
+	int			pipeline = pipeline_for_step(relid, streams, pipeline_name);
+	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
+	Datum		values[] = {
+		ObjectIdGetDatum(relid), Int32GetDatum(pipeline),
+		CStringGetTextDatum(kind), ObjectIdGetDatum(query),
+		ObjectIdGetDatum(state), CStringGetTextDatum(strategy),
+		CStringGetTextDatum(options ? options : "{}"),
+		CStringGetTextDatum(session_settings()), Int64GetDatum(batch + 1)
+	};
+
+	if (batch > 0 && backfill)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the pipeline of %s has already run %lld batches, which it would miss",
+						sx_relation_label(relid), (long long) batch),
+				 errdetail("Reading the past beside a running pipeline is not supported yet."),
+				 errhint("Write WITH (backfill = off) to begin with the next batch, or WITH (pipeline = '…') with a new name to read the streams from their start.")));
+
+	sx_catalog_exec("INSERT INTO streamext.step "
+					"(relation, pipeline, kind, query, state, strategy, options, settings, first_batch) "
+					"VALUES ($1, $2, $3, $4, nullif($5::oid, 0), $6, $7::jsonb, $8::jsonb, $9)",
+					ARGS(REGCLASSOID, INT4OID, TEXTOID, REGCLASSOID, OIDOID, TEXTOID,
+						 TEXTOID, TEXTOID, INT8OID), values, NULL);
+	sx_catalog_exec("INSERT INTO streamext.step_progress (relation) VALUES ($1)",
+					ARGS(REGCLASSOID), values, NULL);
+	pipeline_changed(pipeline);
+	return pipeline;
+}
+
+typedef struct StepOptions
+{
+	char	   *options;
+	Oid			query;
+	Oid			state;
+} StepOptions;
+
+static void
+collect_options(HeapTuple row, TupleDesc desc, void *arg)
+{
+	StepOptions *so = arg;
+
+	so->options = sx_row_text(row, desc, 1);
+	so->query = sx_row_oid(row, desc, 2);
+	so->state = sx_row_oid(row, desc, 3);
+}
+
+char *
+sx_step_options(Oid relid, Oid *query, Oid *state)
+{
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	StepOptions so = {NULL, InvalidOid, InvalidOid};
+
+	sx_catalog_rows("SELECT options::text, query, state FROM streamext.step WHERE relation = $1",
+					ARGS(REGCLASSOID), values, NULL, collect_options, &so);
+	if (query)
+		*query = so.query;
+	if (state)
+		*state = so.state;
+	return so.options;
+}
+
+/* The pipeline that a stream, view or sink belongs to; 0 when it is none. */
+static int
+pipeline_of_relation(Oid relid)
+{
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	Datum		id;
+
+	switch (sx_relation_kind(relid))
+	{
+		case SX_REL_NONE:
+			return 0;
+		case SX_REL_SOURCE:
+			return home_pipeline(relid);
+		case SX_REL_DERIVED:
+			{
+				List	   *streams = sx_relation_streams(relid);
+
+				return streams == NIL ? 0 : home_pipeline(linitial_oid(streams));
+			}
+		case SX_REL_SINK:
+		case SX_REL_VIEW:
+			id = sx_catalog_value("SELECT pipeline FROM streamext.step WHERE relation = $1",
+								  ARGS(REGCLASSOID), values, NULL, &isnull);
+			return isnull ? 0 : DatumGetInt32(id);
+	}
+	return 0;
+}
+
+int
+sx_pipeline_by_name(const char *name, bool missing_ok)
+{
+	List	   *parts;
+	int			pipeline = 0;
+
+	if (SplitIdentifierString(pstrdup(name), '.', &parts) && parts != NIL &&
+		list_length(parts) <= 2)
+	{
+		char	   *relname = llast(parts);
+		char	   *schema = list_length(parts) == 2 ? linitial(parts) : NULL;
+		Oid			relid = RangeVarGetRelid(makeRangeVar(schema, relname, -1),
+											 NoLock, true);
+
+		if (OidIsValid(relid))
+			pipeline = pipeline_of_relation(relid);
+	}
+	if (pipeline == 0)
+		pipeline = find_pipeline(name);
+	if (pipeline == 0 && !missing_ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no pipeline, stream or view \"%s\"", name),
+				 errhint("SELECT name FROM streamext.pipelines shows the pipelines.")));
+	return pipeline;
+}

@@ -1,0 +1,127 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		What differs between PostgreSQL 15, 16, 17 and 18.  The rest of the
+ *		source has no #if on PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_COMPAT_H
+#define SX_COMPAT_H
+
+#include "utils/wait_event.h"
+
+/* Wait events: one for the extension before 17, named ones since. */
+#if PG_VERSION_NUM >= 170000
+#define SX_WAIT_EVENT(name) \
+	({ static uint32 sx_we_ = 0; \
+	   if (sx_we_ == 0) sx_we_ = WaitEventExtensionNew(name); \
+	   sx_we_; })
+#else
+#define SX_WAIT_EVENT(name) (PG_WAIT_EXTENSION)
+#endif
+
+/* InitMaterializedSRF() was SetSingleFuncCall() in 15. */
+#if PG_VERSION_NUM >= 160000
+#define sx_init_materialized_srf(fcinfo) InitMaterializedSRF(fcinfo, 0)
+#else
+#define sx_init_materialized_srf(fcinfo) SetSingleFuncCall(fcinfo, 0)
+#endif
+
+/* create_foreignscan_path() got a list of restrictions in 17, a count in 18. */
+#if PG_VERSION_NUM >= 180000
+#define sx_create_foreignscan_path(root, rel, rows, startup, total, outer) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, outer, NULL, NIL, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define sx_create_foreignscan_path(root, rel, rows, startup, total, outer) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL, NIL)
+#else
+#define sx_create_foreignscan_path(root, rel, rows, startup, total, outer) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL)
+#endif
+
+/* Since 17 a background worker may be of a role that cannot log in. */
+#if PG_VERSION_NUM >= 170000
+#define SX_BGWORKER_FLAGS	BGWORKER_BYPASS_ROLELOGINCHECK
+#define SX_OWNER_NEEDS_LOGIN	false
+#else
+#define SX_BGWORKER_FLAGS	0
+#define SX_OWNER_NEEDS_LOGIN	true
+#endif
+
+/* Sets of wait events belong to a resource owner since 17. */
+#if PG_VERSION_NUM >= 170000
+#define sx_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)
+#else
+#define sx_create_wait_event_set(nevents) \
+	CreateWaitEventSet(CurrentMemoryContext, nevents)
+#endif
+
+/* May the role execute the function?  One check for all objects since 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_proc_aclcheck(function, role) \
+	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define sx_proc_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#endif
+
+/* Intervals are always finite before 17. */
+#ifndef INTERVAL_NOT_FINITE
+#define INTERVAL_NOT_FINITE(i) (false)
+#endif
+
+/*
+ * Since 18 a grouped query names its keys through an RTE of their own.  This puts
+ * the expressions back, which is what everything before 18 has.  q must be a copy.
+ */
+#if PG_VERSION_NUM >= 180000
+#define sx_flatten_group_exprs(q) \
+	do { \
+		if ((q)->hasGroupRTE) \
+		{ \
+			(q)->targetList = (List *) flatten_group_exprs(NULL, (q), (Node *) (q)->targetList); \
+			(q)->havingQual = flatten_group_exprs(NULL, (q), (q)->havingQual); \
+			(q)->hasGroupRTE = false; \
+		} \
+	} while (0)
+#define sx_rte_group_expr(rte, attno) \
+	((rte)->rtekind == RTE_GROUP ? (Node *) list_nth((rte)->groupexprs, (attno) - 1) : NULL)
+#else
+#define sx_flatten_group_exprs(q) ((void) 0)
+#define sx_rte_group_expr(rte, attno) ((Node *) NULL)
+#endif
+
+/* ExecInsertIndexTuples() learned about summarizing indexes in 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_insert_index_tuples(rinfo, slot, estate) \
+	ExecInsertIndexTuples(rinfo, slot, estate, false, false, NULL, NIL, false)
+#else
+#define sx_insert_index_tuples(rinfo, slot, estate) \
+	ExecInsertIndexTuples(rinfo, slot, estate, false, false, NULL, NIL)
+#endif
+
+/* index_beginscan() got room for instrumentation in 18. */
+#if PG_VERSION_NUM >= 180000
+#define sx_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define sx_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* The shared state of transaction ids was renamed in 17. */
+#if PG_VERSION_NUM >= 170000
+#define sx_transam_variables	TransamVariables
+#else
+#define sx_transam_variables	ShmemVariableCache
+#endif
+
+/* Ownership checks became one function for all catalogs in 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_owns_relation(relid, roleid) \
+	object_ownercheck(RelationRelationId, (relid), (roleid))
+#else
+#define sx_owns_relation(relid, roleid)	pg_class_ownercheck((relid), (roleid))
+#endif
+
+#endif							/* SX_COMPAT_H */

@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * streamext.c
+ *		Library entry: settings and hooks.
+ *
+ * Loaded by shared_preload_libraries the library makes STREAM known to the
+ * lexer, starts the launcher and chains the utility hook in every backend.
+ * Loaded later, by the first use of one of its functions, it does the last of
+ * these only: CREATE FOREIGN TABLE and step() work, nothing runs by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "ddl/ddl.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "streamext.h"
+#include "utils/guc.h"
+#include "worker/worker.h"
+
+PG_MODULE_MAGIC;
+
+bool		sx_enabled = true;
+bool		sx_create_stream_syntax = true;
+int			sx_max_workers = 8;
+int			sx_helper_memory = 512 * 1024;
+int			sx_batch_history = 10000;
+bool		sx_preloaded = false;
+
+PGDLLEXPORT void _PG_init(void);
+
+/*
+ * streamext.enabled has two readers.  The launcher sees the server's value: off
+ * stops every worker.  ALTER DATABASE … SET streamext.enabled = on, which CREATE
+ * EXTENSION does, is the mark by which the launcher knows where to look; hence
+ * not PGC_SIGHUP.
+ */
+static void
+define_settings(void)
+{
+	DefineCustomBoolVariable("streamext.enabled",
+							 "Lets the background workers of streamext run.",
+							 "Turned off in the server's configuration it stops all of them within a second.",
+							 &sx_enabled, true, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("streamext.helper_memory",
+							"Address space that one Kafka helper program may use.",
+							NULL,
+							&sx_helper_memory, 512 * 1024, 64 * 1024, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("streamext.batch_history",
+							"Batches of each pipeline that streamext.batches keeps.",
+							NULL,
+							&sx_batch_history, 10000, 10, INT_MAX,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+}
+
+/* Settings that size shared memory or take effect at server start only. */
+static void
+define_preload_settings(void)
+{
+	DefineCustomIntVariable("streamext.max_workers",
+							"Pipelines that can run at the same time on this server.",
+							"Each takes one of max_worker_processes, besides the launcher and one scheduler per database.",
+							&sx_max_workers, 8, 1, 1024,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomBoolVariable("streamext.create_stream_syntax",
+							 "Understands CREATE, ALTER and DROP STREAM.",
+							 "When off, streams are made by CREATE FOREIGN TABLE.",
+							 &sx_create_stream_syntax, true, PGC_POSTMASTER, 0,
+							 NULL, NULL, NULL);
+}
+
+void
+_PG_init(void)
+{
+	define_settings();
+	sx_preloaded = process_shared_preload_libraries_in_progress;
+	if (sx_preloaded)
+		define_preload_settings();
+	MarkGUCPrefixReserved("streamext");
+
+	if (IsBinaryUpgrade)
+		return;
+
+	sx_utility_init();
+	if (sx_preloaded)
+	{
+		sx_worker_init();
+		sx_keyword_init();
+	}
+}
