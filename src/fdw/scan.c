@@ -1,0 +1,319 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.c
+ *		Scanning a stream: inside a batch, its records; outside, a peek.
+ *
+ * The records are in memory when a scan begins: the source has fixed them in
+ * load().  A scan walks them in arrival order, skips those that failed, decodes the
+ * columns that the query reads and hands them out.
+ *
+ * Event time.  The first scan to pass a record raises the highest event time of its
+ * partition, so a stream with a watermark always decodes that column.  What no scan
+ * has passed is made up for at the end of the batch (sx_track_rest).
+ *
+ * Bad records.  A record that cannot be decoded at all is no step's; one whose column
+ * is bad is not this step's.  The scan notes it and goes on.  That is right as long as
+ * nobody has seen the record before; otherwise the batch must run once more, knowing
+ * about it from the start (pl->must_restart).
+ *
+ * Every tuple's ctid is the ordinal of its record (sx_ordinal_to_tid), which lets a
+ * statement say which records it means.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "fdw/ordinal.h"
+#include "fdw/scan.h"
+#include "fdw/stream.h"
+#include "fdw/track.h"
+#include "format/format.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+struct SxScan
+{
+	MemoryContext context;		/* for a peek: owns the source */
+	SxPipeline *pl;				/* NULL: a peek */
+	SxInput    *input;
+	SxInput		peeked;			/* what input points to in a peek */
+	SxSource   *source;
+	SxStream   *stream;
+	SxDecoder  *decoder;		/* NULL: the source has rows, or no column needed */
+	AttrNumber *meta;			/* metadata columns that are read */
+	int			nmeta;
+	int			natts;
+	bool		track;			/* raise the highest event time on the way */
+	int			next;
+};
+
+static SxInput *
+batch_input(SxPipeline *pl, Oid relid)
+{
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		if (pl->inputs[i].source->stream->relid == relid)
+			return &pl->inputs[i];
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("stream %s is not read by pipeline \"%s\"",
+					sx_relation_label(relid), pl->name),
+			 errdetail("Inside a batch only the streams of its pipeline can be read."),
+			 errhint("Name the stream in the query itself, so that its pipeline reads it.")));
+}
+
+static void
+close_peek(void *arg)
+{
+	SxSource   *source = arg;
+
+	source->ops->close(source);
+}
+
+/* Opens the source outside any pipeline and reads what is there now. */
+static void
+begin_peek(SxScan *scan, Oid relid)
+{
+	MemoryContextCallback *callback;
+	SxStream   *stream = sx_stream_load(relid);
+
+	if (stream->source == NULL || stream->source->peek == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("stream %s cannot be read", stream->label),
+				 errdetail("Its connector \"%s\" only writes.",
+						   sx_stream_option(stream, "connector", ""))));
+	scan->source = stream->source->open(stream, 0, NULL, 0);
+	callback = palloc(sizeof(MemoryContextCallback));
+	callback->func = close_peek;
+	callback->arg = scan->source;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	scan->source->ops->peek(scan->source);
+
+	scan->input = &scan->peeked;
+	scan->peeked.source = scan->source;
+	scan->peeked.probe_to = scan->source->nrecords;
+}
+
+/* Splits the columns that are read into decoded ones and metadata. */
+static void
+choose_columns(SxScan *scan, const Bitmapset *attrs)
+{
+	SxStream   *stream = scan->stream;
+	bool	   *needed = palloc0(sizeof(bool) * Max(stream->natts, 1));
+	bool		decode = false;
+
+	scan->meta = palloc(sizeof(AttrNumber) * Max(stream->natts, 1));
+	for (int i = 0; i < stream->natts; i++)
+	{
+		SxColumn   *column = &stream->columns[i];
+
+		if (column->dropped)
+			continue;
+		if (!bms_is_member(i + 1, attrs) &&
+			!(scan->track && stream->event_time == i + 1))
+			continue;
+		if (column->metadata != SX_META_NONE)
+			scan->meta[scan->nmeta++] = i + 1;
+		else
+			needed[i] = decode = true;
+	}
+
+	/*
+	 * A record must be decodable even when the query needs none of its columns, as
+	 * in count(*): else what counts as a record would depend on the query.
+	 */
+	if (scan->source->get_row == NULL)
+	{
+		(void) decode;
+		scan->decoder = stream->format->create(stream, needed);
+	}
+}
+
+SxScan *
+sx_scan_begin(Relation rel, const Bitmapset *attrs)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "streamext scan",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SxScan	   *scan = palloc0(sizeof(SxScan));
+
+	scan->context = context;
+	scan->natts = RelationGetDescr(rel)->natts;
+	if (sx_current != NULL)
+	{
+		scan->pl = sx_current;
+		scan->input = batch_input(scan->pl, RelationGetRelid(rel));
+		scan->source = scan->input->source;
+		if (scan->pl->running_step >= 0)
+			scan->pl->steps[scan->pl->running_step].scans++;
+	}
+	else
+		begin_peek(scan, RelationGetRelid(rel));
+	scan->stream = scan->source->stream;
+	scan->track = scan->pl != NULL && scan->stream->has_watermark;
+	choose_columns(scan, attrs);
+	sx_scan_rescan(scan);
+	MemoryContextSwitchTo(old);
+	return scan;
+}
+
+void
+sx_scan_rescan(SxScan *scan)
+{
+	scan->next = scan->input->probe_from;
+}
+
+void
+sx_scan_end(SxScan *scan)
+{
+	MemoryContextDelete(scan->context);
+}
+
+static Datum
+bytes_datum(Oid type, const char *data, int len)
+{
+	if (type != BYTEAOID)
+		(void) pg_verifymbstr(data, len, false);
+	return PointerGetDatum(cstring_to_text_with_len(data, len));
+}
+
+/* The value of a metadata column. */
+static Datum
+metadata_value(const SxScan *scan, const SxColumn *column, int i, bool *isnull)
+{
+	const SxRecord *rec = scan->source->records[i];
+	const SxPart *part = &scan->source->parts[rec->part];
+	const char *topic;
+
+	*isnull = false;
+	switch (column->metadata)
+	{
+		case SX_META_PARTITION:
+			return column->base_type == INT8OID ?
+				Int64GetDatum(part->number) : Int32GetDatum(part->number);
+		case SX_META_OFFSET:
+			return Int64GetDatum(rec->offset);
+		case SX_META_KEY:
+			if (rec->key_len >= 0)
+				return bytes_datum(column->base_type, sx_record_key(rec), rec->key_len);
+			break;
+		case SX_META_RAW:
+			if (rec->value_len >= 0)
+				return bytes_datum(column->base_type, sx_record_value(rec), rec->value_len);
+			break;
+		case SX_META_TIMESTAMP:
+			if (rec->has_timestamp)
+				return TimestampTzGetDatum(sx_record_time(rec));
+			break;
+		case SX_META_TOPIC:
+			topic = sx_record_topic(scan->source, i);
+			if (topic != NULL)
+				return CStringGetTextDatum(topic);
+			break;
+		case SX_META_HEADERS:
+			if (rec->headers_len > 0)
+				return sx_headers_jsonb(rec);
+			break;
+		case SX_META_NONE:
+			break;
+	}
+	*isnull = true;
+	return (Datum) 0;
+}
+
+/* Fills one record's columns; false when it is bad, with err filled. */
+static SxDecodeResult
+fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
+{
+	const SxRecord *rec = scan->source->records[i];
+
+	if (scan->source->get_row != NULL)
+		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
+	else
+	{
+		SxDecodeResult result = scan->stream->format->decode(scan->decoder, rec,
+															 slot->tts_values,
+															 slot->tts_isnull, err);
+
+		if (result != SX_DECODE_OK)
+			return result;
+	}
+
+	for (int m = 0; m < scan->nmeta; m++)
+	{
+		int			a = scan->meta[m] - 1;
+
+		slot->tts_values[a] = metadata_value(scan, &scan->stream->columns[a], i,
+											 &slot->tts_isnull[a]);
+	}
+	return SX_DECODE_OK;
+}
+
+/* A record that cannot be read: note it in a batch, say so in a peek. */
+static void
+bad_record(SxScan *scan, int i, SxDecodeResult result, const SxDecodeError *err)
+{
+	if (scan->pl == NULL)
+	{
+		ereport(WARNING,
+				(errcode(err->sqlerrcode),
+				 errmsg("record at partition \"%s\" offset %lld of %s left out: %s",
+						scan->source->parts[scan->source->records[i]->part].name,
+						(long long) scan->source->records[i]->offset,
+						scan->stream->label, err->message)));
+		return;
+	}
+
+	sx_batch_bad_record(scan->pl, scan->input, i,
+						result == SX_DECODE_BAD_RECORD ? -1 : scan->pl->running_step,
+						err->sqlerrcode, err->message);
+}
+
+bool
+sx_scan_next(SxScan *scan, TupleTableSlot *slot)
+{
+	int			step = scan->pl != NULL ? scan->pl->running_step : -1;
+
+	memset(slot->tts_isnull, true, scan->natts);
+	while (scan->next < scan->input->probe_to)
+	{
+		int			i = scan->next++;
+		SxDecodeError err;
+		SxDecodeResult result;
+
+		if ((i & 255) == 0)
+			CHECK_FOR_INTERRUPTS();
+		if (scan->pl == NULL)
+			result = fill_row(scan, i, slot, &err);
+		else
+		{
+			if (sx_input_is_bad(scan->input, i, step))
+				continue;
+			scan->pl->decoding_input = scan->input->index;
+			scan->pl->decoding_record = i;
+			result = fill_row(scan, i, slot, &err);
+			scan->pl->decoding_input = -1;
+		}
+
+		if (result == SX_DECODE_OK)
+		{
+			if (scan->track && i >= scan->input->tracked)
+				sx_track_row(scan->pl, scan->input, i, slot->tts_values,
+							 slot->tts_isnull);
+			sx_ordinal_to_tid(i, &slot->tts_tid);
+			return true;
+		}
+		bad_record(scan, i, result, &err);
+	}
+	return false;
+}

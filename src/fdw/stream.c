@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ *
+ * stream.c
+ *		Reads the definition of a stream from the catalogs.
+ *
+ * Options of the stream come before those of its server, so a server can hold what
+ * many streams share.  Options were checked when they were given (ddl/options.c);
+ * what depends on several of them, or on the columns, is checked here, at each
+ * load, because ALTER can change either.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "ddl/ddl.h"
+#include "fdw/stream.h"
+#include "foreign/foreign.h"
+#include "format/format.h"
+#include "nodes/value.h"
+#include "source/source.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+bool
+sx_is_stream_table(Oid relid)
+{
+	if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
+		return false;
+	return GetForeignServer(GetForeignTable(relid)->serverid)->fdwid == sx_fdw_oid();
+}
+
+char *
+sx_relation_label(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return psprintf("%u", relid);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  name);
+}
+
+static const struct
+{
+	const char *name;
+	SxMetadata	metadata;
+	Oid			types[3];
+}			metadata_columns[] =
+{
+	{"partition", SX_META_PARTITION, {INT4OID, INT8OID}},
+	{"offset", SX_META_OFFSET, {INT8OID}},
+	{"key", SX_META_KEY, {BYTEAOID, TEXTOID, VARCHAROID}},
+	{"timestamp", SX_META_TIMESTAMP, {TIMESTAMPTZOID}},
+	{"headers", SX_META_HEADERS, {JSONBOID}},
+	{"topic", SX_META_TOPIC, {TEXTOID, VARCHAROID}},
+	{"raw", SX_META_RAW, {BYTEAOID, TEXTOID, VARCHAROID}}
+};
+
+static SxMetadata
+column_metadata(const SxStream *stream, const SxColumn *column, const char *name)
+{
+	for (int i = 0; i < lengthof(metadata_columns); i++)
+	{
+		if (strcmp(metadata_columns[i].name, name) != 0)
+			continue;
+		for (int t = 0; t < lengthof(metadata_columns[i].types); t++)
+		{
+			if (metadata_columns[i].types[t] == column->base_type)
+				return metadata_columns[i].metadata;
+		}
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of stream %s cannot hold the metadata \"%s\"",
+						column->name, stream->label, name),
+				 errhint("Declare it as %s.",
+						 format_type_be(metadata_columns[i].types[0]))));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			 errmsg("unknown metadata \"%s\" for column \"%s\"", name, column->name),
+			 errhint("Metadata are partition, offset, key, timestamp, headers, topic and raw.")));
+}
+
+static void
+load_columns(SxStream *stream)
+{
+	stream->columns = palloc0(sizeof(SxColumn) * Max(stream->natts, 1));
+	for (int i = 0; i < stream->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(stream->tupdesc, i);
+		SxColumn   *column = &stream->columns[i];
+		List	   *options;
+		const char *metadata;
+
+		column->attno = att->attnum;
+		column->name = pstrdup(NameStr(att->attname));
+		column->dropped = att->attisdropped;
+		if (column->dropped)
+			continue;
+		column->type = att->atttypid;
+		column->typmod = att->atttypmod;
+		column->base_type = getBaseType(att->atttypid);
+		column->notnull = att->attnotnull;
+
+		options = GetForeignColumnOptions(stream->relid, att->attnum);
+		metadata = sx_option(options, "metadata");
+		if (metadata != NULL)
+			column->metadata = column_metadata(stream, column, metadata);
+		if (sx_option(options, "path") != NULL)
+			column->path = pstrdup(sx_option(options, "path"));
+	}
+}
+
+/* The event_time column, how far behind the newest event we wait, and skew. */
+static void
+load_event_time(SxStream *stream)
+{
+	const char *name = sx_stream_option(stream, "event_time", NULL);
+	const char *delay = sx_stream_option(stream, "watermark", NULL);
+
+	if (name == NULL)
+	{
+		if (delay != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"watermark\" of stream %s needs the option \"event_time\"",
+							stream->label),
+					 errhint("Name the column that holds the time of the event: event_time = '…'.")));
+		return;
+	}
+
+	for (int i = 0; i < stream->natts; i++)
+	{
+		SxColumn   *column = &stream->columns[i];
+
+		if (!column->dropped && strcmp(column->name, name) == 0)
+		{
+			stream->event_time = column->attno;
+			stream->event_time_type = column->base_type;
+		}
+	}
+	if (stream->event_time == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" named by option \"event_time\" of stream %s does not exist",
+						name, stream->label)));
+	if (stream->event_time_type != TIMESTAMPTZOID &&
+		stream->event_time_type != TIMESTAMPOID &&
+		stream->event_time_type != DATEOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("event_time column \"%s\" of stream %s is of type %s",
+						name, stream->label, format_type_be(stream->event_time_type)),
+				 errhint("Declare it as timestamptz, timestamp or date.")));
+
+	if (delay != NULL)
+	{
+		stream->has_watermark = true;
+		stream->watermark_delay = sx_interval_option_usec("watermark", delay);
+		if (stream->watermark_delay < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"watermark\" must not be negative")));
+	}
+}
+
+SxStream *
+sx_stream_load(Oid relid)
+{
+	SxStream   *stream = palloc0(sizeof(SxStream));
+	ForeignTable *table;
+	ForeignServer *server;
+	Relation	rel;
+	const char *format;
+
+	if (!sx_is_stream_table(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a stream with a connector", sx_relation_label(relid))));
+
+	table = GetForeignTable(relid);
+	server = GetForeignServer(table->serverid);
+	rel = relation_open(relid, AccessShareLock);
+	stream->relid = relid;
+	stream->owner = rel->rd_rel->relowner;
+	stream->schema = get_namespace_name(RelationGetNamespace(rel));
+	stream->name = pstrdup(RelationGetRelationName(rel));
+	stream->label = quote_qualified_identifier(stream->schema, stream->name);
+	stream->tupdesc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	stream->natts = stream->tupdesc->natts;
+	relation_close(rel, AccessShareLock);
+
+	stream->serverid = server->serverid;
+	stream->options = list_concat_copy(table->options, server->options);
+	stream->source = sx_source_find(sx_stream_option(stream, "connector", ""));
+	format = sx_stream_option(stream, "format", NULL);
+	if (format != NULL)
+		stream->format = sx_format_find(format);
+	else if (stream->source == &sx_source_kafka || stream->source == &sx_source_file)
+		stream->format = &sx_format_json;
+	stream->allow_special = sx_stream_option_bool(stream, "allow_special", false);
+	stream->max_future_skew =
+		sx_interval_option_usec("max_future_skew",
+								sx_stream_option(stream, "max_future_skew", "1 hour"));
+
+	load_columns(stream);
+	load_event_time(stream);
+	return stream;
+}
+
+const char *
+sx_stream_option(const SxStream *stream, const char *name, const char *dflt)
+{
+	const char *value = sx_option(stream->options, name);
+
+	return value != NULL ? value : dflt;
+}
+
+bool
+sx_stream_option_bool(const SxStream *stream, const char *name, bool dflt)
+{
+	const char *value = sx_option(stream->options, name);
+	bool		result;
+
+	if (value == NULL)
+		return dflt;
+	if (!parse_bool(value, &result))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" needs on or off, not \"%s\"", name, value)));
+	return result;
+}
+
+int64
+sx_stream_option_int(const SxStream *stream, const char *name, int64 dflt)
+{
+	const char *value = sx_option(stream->options, name);
+
+	return value == NULL ? dflt :
+		DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+}
+
+int64
+sx_interval_option_usec(const char *option, const char *value)
+{
+	Interval   *interval =
+	DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(value),
+										  ObjectIdGetDatum(InvalidOid),
+										  Int32GetDatum(-1)));
+
+	if (interval->month != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" must not be given in months or years", option),
+				 errhint("Months differ in length: use days or hours.")));
+	return interval->time + interval->day * USECS_PER_DAY;
+}
