@@ -1,0 +1,242 @@
+/*-------------------------------------------------------------------------
+ *
+ * config.c
+ *		From the options of a Kafka stream to the configuration of a helper.
+ *
+ * Properties are sent in the order defaults, SERVER, stream, USER MAPPING of the
+ * stream's owner, fixed ones; librdkafka keeps the last value of each.  The fixed
+ * ones are those that exactly once rests on: no stored offsets, no silent jump when
+ * an offset is gone, end-of-partition marks.  Which names a user may give was
+ * checked when the option was set (ddl/).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_user_mapping.h"
+#include "foreign/foreign.h"
+#include "nodes/parsenodes.h"
+#include "utils/syscache.h"
+
+#include "ddl/ddl.h"
+#include "kafka/config.h"
+#include "streamext.h"
+
+#define DEFAULT_MAX_MESSAGE_BYTES	(8 * 1024 * 1024)
+
+typedef struct Property
+{
+	const char *name;
+	const char *value;
+} Property;
+
+static const Property consumer_defaults[] = {
+	{"check.crcs", "false"},
+	{"fetch.message.max.bytes", "1048576"},
+	{"fetch.wait.max.ms", "100"},
+	{"queued.min.messages", "1000000"},
+	{"isolation.level", "read_committed"},
+};
+
+static const Property consumer_fixed[] = {
+	{"enable.auto.commit", "false"},
+	{"auto.offset.reset", "error"},
+	{"enable.partition.eof", "true"},
+	{"allow.auto.create.topics", "false"},
+};
+
+static const Property producer_defaults[] = {
+	{"linger.ms", "5"},
+	{"message.timeout.ms", "60000"},
+	/* as the Java clients do, so that keys meet in the same partition */
+	{"partitioner", "murmur2_random"},
+	{"queue.buffering.max.kbytes", "65536"},
+};
+
+static const Property producer_fixed[] = {
+	{"enable.idempotence", "true"},
+};
+
+static const Property common_defaults[] = {
+	{"client.id", "streamext"},
+	{"socket.keepalive.enable", "true"},
+	{"reconnect.backoff.max.ms", "5000"},
+	{"topic.metadata.refresh.interval.ms", "10000"},
+	{"log.connection.close", "false"},
+};
+
+void
+sx_frame_put_u32(StringInfo payload, uint32 v)
+{
+	appendBinaryStringInfo(payload, (char *) &v, sizeof(v));
+}
+
+void
+sx_frame_put_i64(StringInfo payload, int64 v)
+{
+	appendBinaryStringInfo(payload, (char *) &v, sizeof(v));
+}
+
+void
+sx_frame_put_str(StringInfo payload, const char *s)
+{
+	sx_frame_put_u32(payload, strlen(s));
+	appendBinaryStringInfo(payload, s, strlen(s));
+}
+
+List *
+sx_kafka_topics(const SxStream *stream)
+{
+	const char *option = sx_stream_option(stream, "topic", NULL);
+	char	   *copy;
+	List	   *topics = NIL;
+
+	if (option == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("stream %s has no option \"topic\"", stream->label),
+				 errhint("Name the Kafka topic: topic = '…'.")));
+	copy = pstrdup(option);
+	for (char *save = NULL, *name = strtok_r(copy, ", \t\n", &save); name != NULL;
+		 name = strtok_r(NULL, ", \t\n", &save))
+	{
+		ListCell   *lc;
+		bool		known = false;
+
+		foreach(lc, topics)
+			known |= strcmp(lfirst(lc), name) == 0;
+		if (!known)
+			topics = lappend(topics, name);
+	}
+	if (topics == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"topic\" of stream %s is empty", stream->label),
+				 errhint("Name one Kafka topic, or several with commas.")));
+	return topics;
+}
+
+int64
+sx_kafka_max_message_bytes(const SxStream *stream)
+{
+	int64		bytes = sx_stream_option_int(stream, "max_message_bytes",
+											 DEFAULT_MAX_MESSAGE_BYTES);
+
+	/* a record must fit into a frame and into half of the largest ring */
+	return Min(Max(bytes, 1024), SX_FRAME_MAX - 4096);
+}
+
+/* ---------- properties ---------- */
+
+typedef struct PropertyWriter
+{
+	StringInfoData pairs;
+	uint32		n;
+} PropertyWriter;
+
+static void
+put_property(PropertyWriter *w, const char *name, const char *value)
+{
+	sx_frame_put_str(&w->pairs, name);
+	sx_frame_put_str(&w->pairs, value);
+	w->n++;
+}
+
+static void
+put_table(PropertyWriter *w, const Property *table, int n)
+{
+	for (int i = 0; i < n; i++)
+		put_property(w, table[i].name, table[i].value);
+}
+
+/*
+ * Options with a dot in their name are librdkafka's.  The list has the stream's
+ * before the server's, so it is walked from its end.
+ */
+static void
+put_options(PropertyWriter *w, List *options)
+{
+	for (int i = list_length(options) - 1; i >= 0; i--)
+	{
+		DefElem    *def = list_nth(options, i);
+
+		if (strchr(def->defname, '.') != NULL && def->arg != NULL)
+			put_property(w, def->defname, strVal(def->arg));
+	}
+}
+
+/* Secrets of the stream's owner for the stream's server, when there are any. */
+static void
+put_user_mapping(PropertyWriter *w, const SxStream *stream)
+{
+	Oid			users[] = {stream->owner, InvalidOid};	/* the latter: PUBLIC */
+
+	for (int i = 0; i < lengthof(users); i++)
+	{
+		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
+								  ObjectIdGetDatum(stream->serverid)))
+		{
+			put_options(w, GetUserMapping(stream->owner, stream->serverid)->options);
+			return;
+		}
+	}
+}
+
+static void
+put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
+{
+	const char *brokers = sx_stream_option(stream, "brokers", NULL);
+	const char *isolation = sx_stream_option(stream, "isolation_level", NULL);
+	char		queue[32];
+
+	if (brokers == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("stream %s has no option \"brokers\"", stream->label),
+				 errhint("Give it to the stream or to its server: brokers = 'host:9092'.")));
+
+	put_table(w, common_defaults, lengthof(common_defaults));
+	if (role == SX_ROLE_CONSUMER)
+	{
+		put_table(w, consumer_defaults, lengthof(consumer_defaults));
+		/* records that wait in the helper come out of its memory */
+		snprintf(queue, sizeof(queue), "%d", Min(sx_helper_memory / 8, 65536));
+		put_property(w, "queued.max.messages.kbytes", queue);
+	}
+	else
+	{
+		put_table(w, producer_defaults, lengthof(producer_defaults));
+		snprintf(queue, sizeof(queue), INT64_FORMAT,
+				 sx_kafka_max_message_bytes(stream) + 4096);
+		put_property(w, "message.max.bytes", queue);
+	}
+
+	put_options(w, stream->options);
+	if (isolation != NULL && role == SX_ROLE_CONSUMER)
+		put_property(w, "isolation.level", isolation);
+	put_user_mapping(w, stream);
+	put_property(w, "bootstrap.servers", brokers);
+	if (role == SX_ROLE_CONSUMER)
+		put_table(w, consumer_fixed, lengthof(consumer_fixed));
+	else
+		put_table(w, producer_fixed, lengthof(producer_fixed));
+}
+
+void
+sx_kafka_config(const SxStream *stream, SxHelperRole role, StringInfo payload)
+{
+	List	   *topics = sx_kafka_topics(stream);
+	PropertyWriter w = {.n = 0};
+	ListCell   *lc;
+
+	initStringInfo(&w.pairs);
+	put_properties(&w, stream, role);
+
+	sx_frame_put_u32(payload, role);
+	sx_frame_put_i64(payload, sx_kafka_max_message_bytes(stream));
+	sx_frame_put_u32(payload, w.n);
+	appendBinaryStringInfo(payload, w.pairs.data, w.pairs.len);
+	sx_frame_put_u32(payload, list_length(topics));
+	foreach(lc, topics)
+		sx_frame_put_str(payload, lfirst(lc));
+}

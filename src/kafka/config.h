@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * config.h
+ *		From the options of a Kafka stream to the configuration of a helper.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_KAFKA_CONFIG_H
+#define SX_KAFKA_CONFIG_H
+
+#include "fdw/stream.h"
+#include "kafka/protocol.h"
+#include "lib/stringinfo.h"
+
+/* Topics of the stream, in the order of the option: List of char *. */
+extern List *sx_kafka_topics(const SxStream *stream);
+
+/* Largest record accepted, option max_message_bytes. */
+extern int64 sx_kafka_max_message_bytes(const SxStream *stream);
+
+/* Payload of the CONFIG message.  Reads the user mapping: needs a transaction. */
+extern void sx_kafka_config(const SxStream *stream, SxHelperRole role,
+							StringInfo payload);
+
+/* The fields of a message. */
+extern void sx_frame_put_u32(StringInfo payload, uint32 v);
+extern void sx_frame_put_i64(StringInfo payload, int64 v);
+extern void sx_frame_put_str(StringInfo payload, const char *s);
+
+#endif							/* SX_KAFKA_CONFIG_H */

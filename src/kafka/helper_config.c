@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ *
+ * helper_config.c
+ *		streamext-kafka: from the CONFIG frame to a librdkafka instance.
+ *
+ * Which properties a user may give is decided by the server before it starts us.
+ * The properties that our promises rest on are set by the server behind the
+ * user's, so that they win.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "helper.h"
+
+#define LOG_LINES_PER_SECOND	10
+
+/*
+ * Called by threads of librdkafka.  A broker that is down makes it repeat itself,
+ * so lines beyond some a second are dropped.
+ */
+static void
+forward_log(const rd_kafka_t *rk, int level, const char *fac, const char *buf)
+{
+	static _Atomic long second;
+	static _Atomic int lines;
+	long		now = (long) time(NULL);
+	char		line[1024];
+	HelperBuffer b = {0};
+
+	if (atomic_exchange(&second, now) != now)
+		atomic_store(&lines, 0);
+	if (atomic_fetch_add(&lines, 1) >= LOG_LINES_PER_SECOND)
+		return;
+	snprintf(line, sizeof(line), "%s: %s", fac, buf);
+	helper_put_i32(&b, level);
+	helper_put_str(&b, line);
+	helper_send(SX_MSG_LOG, &b);
+}
+
+/*
+ * Errors of the client as a whole; called from rd_kafka_poll in the data thread.
+ * Only "all brokers down" means that nothing can be read, the others are told so
+ * that status can say why.
+ */
+static void
+note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	Helper	   *h = opaque;
+
+	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+	{
+		if (atomic_load(&h->connected))
+			helper_send_status(h, false, err, "");
+		helper_query_soon();
+		return;
+	}
+	helper_send_status(h, atomic_load(&h->connected), err, reason);
+}
+
+static void
+set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		error[512];
+	char		text[1024];
+
+	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) == RD_KAFKA_CONF_OK)
+		return;
+	/* the message of librdkafka repeats the value, which may be a secret */
+	snprintf(text, sizeof(text), "property \"%s\" is not valid in librdkafka %s",
+			 name, rd_kafka_version_str());
+	helper_fail(text);
+}
+
+static void
+read_topics(Helper *h, SxFrameReader *frame)
+{
+	uint32_t	n = sx_frame_u32(frame);
+
+	if (frame->failed || n == 0 || n > SX_HELPER_MAX_TOPICS)
+		helper_fail("too many topics");
+	h->topics = helper_alloc(n * sizeof(HelperTopic));
+	h->ntopics = (int) n;
+	for (uint32_t i = 0; i < n; i++)
+		h->topics[i].name = helper_get_string(frame);
+}
+
+void
+helper_configure(Helper *h, SxFrameReader *frame)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		error[512];
+	uint32_t	n;
+
+	h->role = (SxHelperRole) sx_frame_u32(frame);
+	h->max_message_bytes = sx_frame_i64(frame);
+	n = sx_frame_u32(frame);
+	for (uint32_t i = 0; i < n && !frame->failed; i++)
+	{
+		char	   *name = helper_get_string(frame);
+		char	   *value = helper_get_string(frame);
+
+		set_property(conf, name, value);
+		free(name);
+		free(value);
+	}
+	read_topics(h, frame);
+	if (frame->failed || (h->role != SX_ROLE_CONSUMER && h->role != SX_ROLE_PRODUCER))
+		helper_fail("the configuration is malformed");
+
+	rd_kafka_conf_set_opaque(conf, h);
+	rd_kafka_conf_set_log_cb(conf, forward_log);
+	rd_kafka_conf_set_error_cb(conf, note_error);
+	if (h->role == SX_ROLE_PRODUCER)
+		rd_kafka_conf_set_dr_msg_cb(conf, helper_delivered);
+
+	h->wake_fd = helper_event_fd();
+	h->rk = rd_kafka_new(h->role == SX_ROLE_CONSUMER ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER,
+						 conf, error, sizeof(error));
+	if (h->rk == NULL)
+		helper_fail(error);
+	for (int i = 0; i < h->ntopics; i++)
+	{
+		h->topics[i].rkt = rd_kafka_topic_new(h->rk, h->topics[i].name, NULL);
+		if (h->topics[i].rkt == NULL)
+			helper_fail(rd_kafka_err2str(rd_kafka_last_error()));
+	}
+}

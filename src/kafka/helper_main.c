@@ -1,0 +1,114 @@
+/*-------------------------------------------------------------------------
+ *
+ * helper_main.c
+ *		streamext-kafka: librdkafka in a process of its own.
+ *
+ * Started by client.c with four descriptors (protocol.h) and no arguments of
+ * interest.  It owns nothing that matters: it may be killed at any instruction,
+ * and the server process starts another one from the positions that it knows.  It
+ * ends when its socket does, and the kernel kills it when its server process
+ * dies.  Its memory is bounded by RLIMIT_AS, set before exec; running into that,
+ * or into an assertion of librdkafka, ends this process and no other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "helper.h"
+
+static Helper helper;
+
+void *
+helper_alloc(size_t size)
+{
+	void	   *p = calloc(1, size ? size : 1);
+
+	if (p == NULL)
+	{
+		fprintf(stderr, "streamext-kafka: out of memory\n");
+		helper_exit(1);
+	}
+	return p;
+}
+
+/* No atexit handlers: closing librdkafka politely may block for long. */
+void
+helper_exit(int status)
+{
+	_exit(status);
+}
+
+int
+helper_event_fd(void)
+{
+	int			fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		helper_fail("could not create an eventfd");
+	return fd;
+}
+
+void
+helper_event_clear(int fd)
+{
+	uint64_t	n;
+
+	while (read(fd, &n, sizeof(n)) < 0 && errno == EINTR)
+		;
+}
+
+void
+helper_event_raise(int fd)
+{
+	uint64_t	one = 1;
+
+	while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+/*
+ * The server's process group gets SIGINT for a cancelled query and SIGTERM or
+ * SIGHUP at other times; our end is that of the socket.
+ */
+static void
+ignore_signals(void)
+{
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
+}
+
+int
+main(int argc, char **argv)
+{
+	SxMessageType type;
+	SxFrameReader frame;
+
+	ignore_signals();
+	/* address space is limited, and each arena of glibc reserves 64 MB of it */
+	mallopt(M_ARENA_MAX, 2);
+
+	if (!helper_receive(&type, &frame, true))
+	{
+		fprintf(stderr, "streamext-kafka: started by streamext, not by hand\n");
+		return 2;
+	}
+	if (type != SX_MSG_CONFIG)
+		helper_fail("the first message is no configuration");
+	helper_configure(&helper, &frame);
+
+	if (helper.role == SX_ROLE_CONSUMER)
+		helper_consume(&helper);
+	else
+		helper_produce(&helper);
+	helper_exit(0);
+}

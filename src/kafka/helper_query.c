@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * helper_query.c
+ *		streamext-kafka: the thread for requests that may block.
+ *
+ * It asks for the topics' metadata at the start, then every METADATA_INTERVAL
+ * seconds, and every second while it gets no answer: that is how we learn of new
+ * partitions, and that the brokers are back.  In between it looks up offsets for
+ * RESOLVE.  rd_kafka_offsets_for_times takes Kafka's -1 (end) and -2 (beginning)
+ * for a time, which spares us rd_kafka_query_watermark_offsets, whose time-out is
+ * not enforced in librdkafka 2.0.2.  The end is the last stable offset when
+ * isolation.level is read_committed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "helper.h"
+
+#define METADATA_INTERVAL	10	/* seconds */
+#define METADATA_TIMEOUT	5000	/* ms */
+#define RESOLVE_TIMEOUT		10000	/* ms */
+
+typedef struct ResolvePart
+{
+	int32_t		part;
+	int32_t		topic;
+	int32_t		partition;
+	int64_t		when;
+	int64_t		offset;			/* -1: not known, see err */
+	rd_kafka_resp_err_t err;
+} ResolvePart;
+
+typedef struct ResolveRequest
+{
+	struct ResolveRequest *next;
+	int			nparts;
+	ResolvePart *parts;
+} ResolveRequest;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static ResolveRequest *requests;	/* under lock */
+static bool soon;				/* under lock: metadata is wanted within a second */
+
+/* What was last reported of each topic; of this thread. */
+static int32_t *known_partitions;
+
+/* ---------- metadata ---------- */
+
+/* Partitions of a topic, -1 with text when it has none to offer. */
+static int32_t
+count_partitions(const struct rd_kafka_metadata *md, const char **text)
+{
+	const rd_kafka_metadata_topic_t *topic = md->topic_cnt > 0 ? &md->topics[0] : NULL;
+
+	*text = "";
+	if (topic == NULL || topic->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+		topic->err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC)
+	{
+		*text = "topic does not exist";
+		return -1;
+	}
+	if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		topic->err != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
+	{
+		*text = rd_kafka_err2str(topic->err);
+		return -1;
+	}
+	if (topic->partition_cnt == 0)
+	{
+		*text = "topic has no partitions yet";
+		return -1;
+	}
+	return topic->partition_cnt;
+}
+
+/*
+ * Words for a failed request.  For those that only say "nobody answered" the error
+ * callback has said more already.
+ */
+static const char *
+reason_of(rd_kafka_resp_err_t err)
+{
+	return err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+		err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? "" : rd_kafka_err2str(err);
+}
+
+/* Asks for all topics; reports what changed.  False: no answer. */
+static bool
+query_metadata(Helper *h)
+{
+	HelperBuffer b = {0};
+	bool		differs = false;
+
+	helper_put_u32(&b, (uint32_t) h->ntopics);
+	for (int i = 0; i < h->ntopics; i++)
+	{
+		const struct rd_kafka_metadata *md;
+		const char *text;
+		rd_kafka_resp_err_t err;
+		int32_t		n;
+
+		err = rd_kafka_metadata(h->rk, 0, h->topics[i].rkt, &md, METADATA_TIMEOUT);
+		if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			free(b.data);
+			helper_send_status(h, false, err, reason_of(err));
+			return false;
+		}
+		n = count_partitions(md, &text);
+		differs |= n != known_partitions[i];
+		known_partitions[i] = n;
+		helper_put_i32(&b, n);
+		helper_put_str(&b, text);
+		rd_kafka_metadata_destroy(md);
+	}
+
+	if (!atomic_load(&h->connected))
+		helper_send_status(h, true, 0, "");
+	if (differs)
+		helper_send(SX_MSG_METADATA, &b);
+	else
+		free(b.data);
+	return true;
+}
+
+/* ---------- offsets ---------- */
+
+/*
+ * One look-up for the parts that have no offset yet; those whose time is past the
+ * last record are asked for again with the end in its place.
+ */
+static void
+resolve_once(Helper *h, ResolveRequest *r)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(r->nparts);
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < r->nparts; i++)
+	{
+		ResolvePart *p = &r->parts[i];
+
+		if (p->offset < 0)
+			rd_kafka_topic_partition_list_add(list, h->topics[p->topic].name,
+											  p->partition)->offset = p->when;
+	}
+	err = rd_kafka_offsets_for_times(h->rk, list, RESOLVE_TIMEOUT);
+	for (int i = 0; i < r->nparts; i++)
+	{
+		ResolvePart *p = &r->parts[i];
+		rd_kafka_topic_partition_t *answer;
+
+		if (p->offset >= 0)
+			continue;
+		answer = rd_kafka_topic_partition_list_find(list, h->topics[p->topic].name,
+													p->partition);
+		p->err = err != RD_KAFKA_RESP_ERR_NO_ERROR ? err : answer->err;
+		if (p->err == RD_KAFKA_RESP_ERR_NO_ERROR && answer->offset >= 0)
+			p->offset = answer->offset;
+		else
+			p->when = SX_OFFSET_LATEST;
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+static void
+query_resolve(Helper *h, ResolveRequest *r)
+{
+	HelperBuffer b = {0};
+	bool		again = false;
+
+	resolve_once(h, r);
+	for (int i = 0; i < r->nparts; i++)
+		again |= r->parts[i].offset < 0 && r->parts[i].err == RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (again)
+		resolve_once(h, r);
+
+	helper_put_u32(&b, (uint32_t) r->nparts);
+	for (int i = 0; i < r->nparts; i++)
+	{
+		ResolvePart *p = &r->parts[i];
+
+		helper_put_i32(&b, p->part);
+		helper_put_i64(&b, p->offset);
+		helper_put_str(&b, p->offset >= 0 ? "" : rd_kafka_err2str(p->err));
+	}
+	helper_send(SX_MSG_RESOLVED, &b);
+	free(r->parts);
+	free(r);
+}
+
+/* From the data thread: a RESOLVE frame. */
+void
+helper_query_resolve(Helper *h, SxFrameReader *frame)
+{
+	ResolveRequest *r = helper_alloc(sizeof(ResolveRequest));
+	ResolveRequest **last;
+	uint32_t	n = sx_frame_u32(frame);
+
+	/* each takes 20 bytes of the frame */
+	if (n > (uint64_t) (frame->end - frame->next) / 20)
+		helper_fail("a request for offsets is malformed");
+	r->nparts = (int) n;
+	r->parts = helper_alloc(n * sizeof(ResolvePart));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		ResolvePart *p = &r->parts[i];
+
+		p->part = sx_frame_i32(frame);
+		p->topic = sx_frame_i32(frame);
+		p->partition = sx_frame_i32(frame);
+		p->when = sx_frame_i64(frame);
+		p->offset = -1;
+		if (frame->failed || p->topic < 0 || p->topic >= h->ntopics)
+			helper_fail("a request for offsets is malformed");
+	}
+
+	pthread_mutex_lock(&lock);
+	for (last = &requests; *last != NULL; last = &(*last)->next)
+		;
+	*last = r;
+	pthread_cond_signal(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+/* From the data thread: the brokers went away, watch for their return. */
+void
+helper_query_soon(void)
+{
+	pthread_mutex_lock(&lock);
+	soon = true;
+	pthread_cond_signal(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+/* ---------- the thread ---------- */
+
+/* Sleeps until there is a request (returned) or the time has come (NULL). */
+static ResolveRequest *
+next_request(time_t *metadata_at)
+{
+	ResolveRequest *r;
+
+	pthread_mutex_lock(&lock);
+	for (;;)
+	{
+		struct timespec until = {0};
+
+		if (soon && *metadata_at > time(NULL) + 1)
+			*metadata_at = time(NULL) + 1;
+		soon = false;
+		if (requests != NULL || *metadata_at <= time(NULL))
+			break;
+		until.tv_sec = *metadata_at;
+		pthread_cond_timedwait(&changed, &lock, &until);
+	}
+	r = requests;
+	if (r != NULL)
+		requests = r->next;
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+static void *
+query_main(void *arg)
+{
+	Helper	   *h = arg;
+	time_t		metadata_at = 0;
+
+	for (;;)
+	{
+		ResolveRequest *r = next_request(&metadata_at);
+
+		if (r != NULL)
+			query_resolve(h, r);
+		else
+			metadata_at = time(NULL) + (query_metadata(h) ? METADATA_INTERVAL : 1);
+	}
+	return NULL;
+}
+
+void
+helper_query_start(Helper *h)
+{
+	pthread_t	thread;
+
+	known_partitions = helper_alloc(h->ntopics * sizeof(int32_t));
+	for (int i = 0; i < h->ntopics; i++)
+		known_partitions[i] = INT32_MIN;
+	if (pthread_create(&thread, NULL, query_main, h) != 0)
+		helper_fail("could not start a thread");
+}

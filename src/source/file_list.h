@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * file_list.h
+ *		The files behind a stream of connector 'file': taken, and waiting.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_FILE_LIST_H
+#define SX_FILE_LIST_H
+
+#include "datatype/timestamp.h"
+#include "fdw/stream.h"
+#include "utils/hsearch.h"
+
+/* A regular file as the directory shows it, or as it was when it was taken. */
+typedef struct SxFile
+{
+	const char *name;			/* hash key: in the directory; all of the path for a
+								 * glob */
+	int64		size;
+	TimestampTz mtime;
+	bool		reported;		/* taken: its change was reported */
+} SxFile;
+
+typedef struct SxFileList
+{
+	SxStream   *stream;
+	MemoryContext context;
+	const char *path;			/* directory or pattern */
+	bool		directory;		/* path is one, as far as we know */
+	HTAB	   *taken;			/* SxFile by name */
+	int			ntaken;
+
+	/* the last scan */
+	MemoryContext scan_context;
+	SxFile	   *waiting;		/* by mtime, then name */
+	int			nwaiting;
+	char		status[256];	/* what is wrong, or "" */
+
+	int			capacity;		/* of waiting */
+} SxFileList;
+
+/* In the current memory context.  ERROR when the option "path" is no good. */
+extern SxFileList *sx_file_list_create(SxStream *stream);
+
+/* Notes that a file was taken, with the size and mtime of then. */
+extern void sx_file_list_take(SxFileList *list, const SxFile *file);
+
+/* The file of that name when it was taken, or NULL. */
+extern SxFile *sx_file_list_taken(SxFileList *list, const char *name);
+
+/*
+ * Looks at the directory: sets waiting to the files that were not taken, and reports
+ * those that changed since they were.  all: waiting holds every file, and nothing is
+ * reported.  ERROR when the directory exists but cannot be read.
+ */
+extern void sx_file_list_scan(SxFileList *list, bool all);
+
+/* Palloc'd path of a file of the list. */
+extern char *sx_file_list_path(const SxFileList *list, const char *name);
+
+#endif							/* SX_FILE_LIST_H */

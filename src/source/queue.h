@@ -1,0 +1,49 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *		The log table behind a stream of connector 'queue'.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_QUEUE_H
+#define SX_QUEUE_H
+
+#include "executor/tuptable.h"
+#include "fdw/stream.h"
+
+/* Columns of the log that precede the stream's own, by attribute number. */
+#define SX_QUEUE_SEQ			1
+#define SX_QUEUE_XID			2
+#define SX_QUEUE_WRITTEN_AT		3
+
+/* Creates the log of a queue stream that has just been created. */
+extern void sx_queue_create_log(Oid relid);
+
+/* The log of a queue stream; ERROR when it has none. */
+extern Oid	sx_queue_log(const SxStream *stream);
+
+/*
+ * Where each column of the stream is in its log, by attno - 1; 0 for dropped and
+ * metadata columns.  ERROR when the log lacks one.
+ */
+extern AttrNumber *sx_queue_columns(const SxStream *stream, TupleDesc log);
+
+/*
+ * Deletes the rows that all pipelines reading the stream have done with: those whose
+ * transactions ended before any of their "done" snapshots.  In the transaction of a
+ * batch; never waits for another pipeline that does the same.
+ */
+extern void sx_queue_trim(const SxStream *stream, Oid log);
+
+/*
+ * INSERT and COPY into the stream.  Rows are in slots of the stream's row type.  The
+ * caller has checked the privilege on the stream; none on the log is needed.  The
+ * pipelines that read the stream are woken when the transaction commits.
+ */
+typedef struct SxQueueInsert SxQueueInsert;
+
+extern SxQueueInsert *sx_queue_insert_begin(SxStream *stream);
+extern void sx_queue_insert(SxQueueInsert *insert, TupleTableSlot **slots, int n);
+extern void sx_queue_insert_end(SxQueueInsert *insert);
+
+#endif							/* SX_QUEUE_H */

@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * source.c
+ *		The connectors that can be read, and what their sources share.
+ *
+ * Sources without partitions (file, rate, queue) have one part, named "".  Its
+ * position is a small JSON object of the source's own making.  Strings of a part
+ * are replaced outside any transaction, so they live in the source's context and
+ * are freed one by one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "source/source.h"
+
+static const SxSourceOps *const connectors[] = {
+	&sx_source_kafka,
+	&sx_source_file,
+	&sx_source_rate,
+	&sx_source_queue
+};
+
+const SxSourceOps *
+sx_source_find(const char *connector)
+{
+	for (int i = 0; i < lengthof(connectors); i++)
+	{
+		if (strcmp(connectors[i]->connector, connector) == 0)
+			return connectors[i];
+	}
+	return NULL;
+}
+
+SxSource *
+sx_source_create(Size size, const SxSourceOps *ops, SxStream *stream, int pipeline,
+				 const SxPart *parts, int nparts)
+{
+	SxSource   *source = palloc0(size);
+	SxPart	   *part = palloc0(sizeof(SxPart));
+
+	part->name = pstrdup("");
+	part->lag = -1;
+	part->max_event_time = DT_NOBEGIN;
+	if (nparts > 0)
+	{
+		part->position = parts[0].position ? pstrdup(parts[0].position) : NULL;
+		part->anchor = parts[0].anchor ? pstrdup(parts[0].anchor) : NULL;
+		part->max_event_time = parts[0].max_event_time;
+	}
+
+	source->ops = ops;
+	source->stream = stream;
+	source->pipeline = pipeline;
+	source->context = CurrentMemoryContext;
+	source->parts = part;
+	source->nparts = 1;
+	return source;
+}
+
+const char *
+sx_record_topic(SxSource *source, int i)
+{
+	if (source->ops->record_topic != NULL)
+		return source->ops->record_topic(source, i);
+	return source->parts[source->records[i]->part].topic;
+}
+
+void
+sx_part_committed(SxPart *part)
+{
+	if (part->new_position != NULL)
+	{
+		if (part->position != NULL)
+			pfree(part->position);
+		part->position = part->new_position;
+		part->new_position = NULL;
+	}
+	part->rows = 0;
+}
+
+void
+sx_part_set(SxSource *source, char **field, const char *value)
+{
+	char	   *old = *field;
+
+	*field = value ? MemoryContextStrdup(source->context, value) : NULL;
+	if (old != NULL)
+		pfree(old);
+}
+
+char *
+sx_position_field(const char *position, const char *field)
+{
+	Jsonb	   *jsonb;
+	JsonbValue	buffer;
+	JsonbValue *value;
+
+	if (position == NULL)
+		return NULL;
+	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(position)));
+	if (!JB_ROOT_IS_OBJECT(jsonb))
+		return NULL;
+	value = getKeyJsonValueFromContainer(&jsonb->root, field, strlen(field), &buffer);
+	if (value == NULL)
+		return NULL;
+	if (value->type == jbvString)
+		return pnstrdup(value->val.string.val, value->val.string.len);
+	if (value->type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value->val.numeric)));
+	return NULL;
+}
+
+int64
+sx_position_int(const char *position, const char *field, int64 dflt)
+{
+	char	   *digits = sx_position_field(position, field);
+
+	return digits ? pg_strtoint64(digits) : dflt;
+}
+
+/* Rounds down, also before 1970. */
+int64
+sx_unix_ms(TimestampTz time)
+{
+	int64		epoch_ms = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+		SECS_PER_DAY * 1000;
+	int64		ms = time / 1000;
+
+	if (time % 1000 < 0)
+		ms--;
+	return ms + epoch_ms;
+}

@@ -1,0 +1,182 @@
+/*-------------------------------------------------------------------------
+ *
+ * source.h
+ *		The interface of a source: where the records of a batch come from.
+ *
+ * One SxSource serves one stream within one pipeline.  Its life:
+ *
+ *		open ──> poll ──> load ──> committed ──┐
+ *		          ^        │ ^                 │
+ *		          │        └─┘ aborted         │
+ *		          └────────────────────────────┘ … close
+ *
+ *	open		in a transaction; reads options, is given the committed
+ *				positions.
+ *	poll		outside any transaction, never blocks: fetches what is there into
+ *				the source's own memory and says whether there is something to do.
+ *				May be called again and again before a batch is cut.
+ *	load		inside the batch's transaction, under the batch's snapshot: fixes
+ *				the records of this batch and the positions behind them.  After an
+ *				abort it is called again without a poll in between and must give
+ *				the very same records.
+ *	committed	the batch is committed: the records may be forgotten and their
+ *				memory given back.  Outside any transaction.
+ *	close		releases everything; also called on error paths, by a reset
+ *				callback of the memory context that the source lives in.
+ *
+ * The source owns records and parts; readers treat them as constant between load
+ * and committed, except for the max_event_time of a part, which the scan raises.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_SOURCE_H
+#define SX_SOURCE_H
+
+#include "datatype/timestamp.h"
+#include "fdw/stream.h"
+#include "lib/stringinfo.h"
+#include "source/record.h"
+#include "utils/snapshot.h"
+
+/* One partition of a source, as of the batch at hand. */
+typedef struct SxPart
+{
+	char	   *name;			/* "0", or "topic/0" when there are several topics;
+								 * "" for a source without partitions */
+	int32		number;			/* what metadata 'partition' shows */
+	char	   *topic;			/* what metadata 'topic' shows, or NULL */
+	char	   *position;		/* jsonb text: as committed, before this batch; NULL:
+								 * a partition never read */
+	char	   *new_position;	/* jsonb text: behind this batch; NULL: unmoved */
+	char	   *anchor;			/* jsonb text about the last record, or NULL */
+	char	   *end;			/* jsonb text: newest position known, or NULL */
+	int64		lag;			/* records behind, -1: unknown */
+	int64		rows;			/* records of this batch */
+	TimestampTz max_event_time; /* highest so far, this batch included;
+								 * DT_NOBEGIN: none yet */
+	bool		idle;			/* read to its end for idle_timeout: does not hold
+								 * back the watermark */
+} SxPart;
+
+typedef struct SxPollRequest
+{
+	TimestampTz now;			/* the batch time if a batch is cut now */
+	int64		max_rows;		/* of a batch */
+	int64		max_bytes;
+	int			max_files;		/* 0: no limit */
+	bool		to_end;			/* step(): wait up to a few seconds for a source that
+								 * has to connect first, so that the answer is what
+								 * the source really holds */
+} SxPollRequest;
+
+typedef enum SxPollResult
+{
+	SX_POLL_NOTHING = 0,
+	SX_POLL_DATA,				/* cut a batch (perhaps of no records: an empty file) */
+	SX_POLL_POSITION			/* no records, but positions to commit (new partitions,
+								 * offsets resolved): a transaction without a batch */
+} SxPollResult;
+
+typedef struct SxSource SxSource;
+
+typedef struct SxSourceOps
+{
+	const char *connector;		/* value of option "connector" */
+
+	/*
+	 * parts: what the catalog has, may be empty for a new pipeline.  The result
+	 * lives in the current memory context; set ops, stream, parts, nparts.
+	 */
+	SxSource   *(*open) (SxStream *stream, int pipeline, SxPart *parts, int nparts);
+	SxPollResult (*poll) (SxSource *source, const SxPollRequest *req);
+	void		(*load) (SxSource *source, Snapshot snapshot);
+	void		(*committed) (SxSource *source);
+	void		(*close) (SxSource *source);
+
+	/*
+	 * What to wait for when poll had nothing: sets *fd (or -1) to a descriptor that
+	 * becomes readable, and returns milliseconds until the next poll is worth while
+	 * (-1: only when woken).
+	 */
+	long		(*wait) (SxSource *source, int *fd);
+
+	/*
+	 * Remembers what the source holds now (for streamext.wait and run): jsonb text
+	 * by partition name; and whether given positions have reached it.  May be NULL.
+	 */
+	bool		(*reached_end) (SxSource *source);
+
+	/* Interactive SELECT outside a batch: load what is there now, bounded. */
+	void		(*peek) (SxSource *source);
+
+	/*
+	 * What a dead letter keeps as the value of record i, for sources whose records
+	 * have no bytes (those with get_row).  NULL for all others.
+	 */
+	void		(*dead_value) (SxSource *source, int i, StringInfo buf);
+
+	/*
+	 * What metadata 'topic' shows for record i, where it is not the same for the whole
+	 * part: the name of the file.  May be NULL: the topic of the part.
+	 */
+	const char *(*record_topic) (SxSource *source, int i);
+} SxSourceOps;
+
+struct SxSource
+{
+	const SxSourceOps *ops;
+	SxStream   *stream;
+	int			pipeline;		/* id, 0 when peeking */
+	MemoryContext context;		/* lives as long as the source */
+	SxPart	   *parts;
+	int			nparts;
+
+	/* The batch, from load to committed. */
+	SxRecord  **records;		/* in arrival order */
+	int			nrecords;
+	int64		nbytes;			/* of keys and values */
+
+	/*
+	 * For sources whose rows are rows already (queue, rate): the tuple of record
+	 * i instead of bytes to decode.  NULL for all others.  When set, the scan calls
+	 * it and no format is involved; records[i] still gives part, offset and the
+	 * bytes for a dead letter.
+	 */
+	void		(*get_row) (SxSource *source, int i, Datum *values, bool *isnull);
+
+	/* For streamext.pipelines: what is wrong at the moment, or NULL. */
+	const char *status;
+};
+
+/*
+ * For sources with a single, unnamed partition (source.c): a source of the given
+ * size in the current memory context, with the committed position filled in; and
+ * what committed() does with that part.
+ */
+extern SxSource *sx_source_create(Size size, const SxSourceOps *ops,
+								  SxStream *stream, int pipeline,
+								  const SxPart *parts, int nparts);
+extern void sx_part_committed(SxPart *part);
+
+/* What metadata 'topic' shows for a record of the batch, or NULL. */
+extern const char *sx_record_topic(SxSource *source, int i);
+
+/* A field of a position: a string, or a number's digits; NULL: not there. */
+extern char *sx_position_field(const char *position, const char *field);
+extern int64 sx_position_int(const char *position, const char *field, int64 dflt);
+
+/* Milliseconds since 1970, as records have them. */
+extern int64 sx_unix_ms(TimestampTz time);
+
+/* Replaces a string of a part, in the source's context. */
+extern void sx_part_set(SxSource *source, char **field, const char *value);
+
+/* By the name of the connector; NULL: unknown, or a sink only. */
+extern const SxSourceOps *sx_source_find(const char *connector);
+
+extern const SxSourceOps sx_source_kafka;
+extern const SxSourceOps sx_source_file;
+extern const SxSourceOps sx_source_rate;
+extern const SxSourceOps sx_source_queue;
+
+#endif							/* SX_SOURCE_H */

@@ -1,0 +1,448 @@
+/*-------------------------------------------------------------------------
+ *
+ * source_kafka.c
+ *		The source `kafka`: records of topics, positions kept in PostgreSQL only.
+ *
+ * librdkafka lives in a helper program (kafka/client.c); this side tells it which
+ * partitions to read from which offsets, and finds records in a ring that both map.
+ *
+ *		poll	keeps a helper alive, acts on its messages, drains the ring into
+ *				queues by partition
+ *		load	cuts a batch off the queues; the same again after an abort
+ *		committed	gives the batch's space in the ring back
+ *
+ * The helper may die at any time.  Whole records that it left in the ring are used
+ * up first, because a batch may be in progress on them; then a new helper starts
+ * behind the last record taken, after RESTART_MIN_US, doubled with each death that
+ * came without a record in between.  The third of those is an error: whatever
+ * kills it is in the data or the configuration, and another try would not help.
+ *
+ * A broker that cannot be reached is no error: librdkafka keeps trying, and `status`
+ * says so.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "kafka/config.h"
+#include "source/source_kafka.h"
+#include "streamext.h"
+
+#define MAX_DEATHS			3
+#define RESTART_MIN_US		INT64CONST(1000000)
+#define RESTART_MAX_US		INT64CONST(10000000)
+#define SAVE_INTERVAL_US	INT64CONST(1000000)
+#define TO_END_US			INT64CONST(5000000)
+#define TROUBLE_US			INT64CONST(15000000)
+#define RING_BYTES			(64 * 1024 * 1024)
+
+/* ---------- the helper ---------- */
+
+void
+sx_kafka_start_helper(KafkaSource *k)
+{
+	k->progress_at_start = k->progress;
+	k->connected = false;
+	sx_kafka_parts_restart(k);
+	sx_kafka_client_start(k->client, &k->config, k->ring_bytes);
+}
+
+/* The helper is dead and its records are used up. */
+static void
+bury_helper(KafkaSource *k)
+{
+	char		death[128];
+	int64		delay = RESTART_MIN_US;
+
+	strlcpy(death, sx_kafka_client_death(k->client), sizeof(death));
+	sx_kafka_client_stop(k->client);
+	k->connected = false;
+	k->deaths = k->progress > k->progress_at_start ? 1 : k->deaths + 1;
+	if (k->deaths >= MAX_DEATHS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("the Kafka helper of stream %s ended %d times at the same position",
+						k->base.stream->label, k->deaths),
+				 errdetail("The last one %s.", death),
+				 errhint("If records expand to more than it may use, raise streamext.helper_memory.")));
+
+	for (int i = 1; i < k->deaths; i++)
+		delay *= 2;
+	k->restart_at = GetCurrentTimestamp() + Min(delay, RESTART_MAX_US);
+	sx_kafka_trouble(k, "the Kafka helper ", death, sizeof(death));
+	ereport(LOG,
+			(errmsg("the Kafka helper of stream %s %s; starting another one",
+					k->base.stream->label, death)));
+}
+
+/* Makes sure that there is a helper, now or soon. */
+static void
+keep_helper(KafkaSource *k)
+{
+	if (sx_kafka_client_running(k->client))
+		return;
+	if (sx_kafka_client_started(k->client))
+	{
+		if (k->queued == 0)
+			bury_helper(k);
+		return;
+	}
+	if (GetCurrentTimestamp() >= k->restart_at)
+		sx_kafka_start_helper(k);
+}
+
+/* ---------- looking at the partitions ---------- */
+
+static void
+raise_part_error(KafkaSource *k, const KafkaPart *part, const char *name)
+{
+	const char *label = k->base.stream->label;
+
+	if (part->error_code == SX_KAFKA_ERR_OFFSET_GONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("offset " INT64_FORMAT " of partition %s is not in Kafka, where stream %s has to go on",
+						part->next, name, label),
+				 errdetail("Records were deleted before they were read, or the topic was created anew: %s",
+						   part->error),
+				 errhint("Use streamext.reset() to begin again at option \"start\".")));
+	if (part->error_code == SX_KAFKA_ERR_TOO_LARGE)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("a record in partition %s of stream %s is too large", name, label),
+				 errdetail_internal("%s", part->error),
+				 errhint("Raise option \"max_message_bytes\" of the stream, and streamext.helper_memory.")));
+	ereport(ERROR,
+			(errcode(part->error_code == SX_KAFKA_ERR_NOT_ALLOWED ?
+					 ERRCODE_INSUFFICIENT_PRIVILEGE : ERRCODE_DATA_CORRUPTED),
+			 errmsg("could not read partition %s of stream %s: %s", name, label,
+					part->error)));
+}
+
+/* ERROR once everything before the bad place has been handed over. */
+void
+sx_kafka_check_parts(KafkaSource *k)
+{
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		const KafkaPart *part = &k->parts[i];
+
+		if (part->error != NULL && (part->first == part->last || k->peeking))
+			raise_part_error(k, part, k->base.parts[i].name);
+	}
+}
+
+/* When the partition becomes idle unless a record comes; 0: not to be foreseen. */
+static TimestampTz
+idle_at(const KafkaSource *k, const KafkaPart *part)
+{
+	return part->ended_at != 0 && part->first == part->last && k->connected ?
+		part->ended_at + k->idle_timeout : 0;
+}
+
+static void
+show_parts(KafkaSource *k, TimestampTz now)
+{
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		KafkaPart  *part = &k->parts[i];
+		SxPart	   *visible = &k->base.parts[i];
+		char		text[32];
+
+		if (part->state == KAFKA_PART_FOREIGN)
+			continue;
+		/* while the brokers are away, nobody knows: it stays what it was */
+		if (part->ended_at == 0 || part->first != part->last)
+			visible->idle = false;
+		else if (idle_at(k, part) != 0)
+			visible->idle = now >= idle_at(k, part);
+		if (part->high < 0)
+			continue;
+		visible->lag = Max(part->high - part->committed, 0);
+		snprintf(text, sizeof(text), INT64_FORMAT, part->high);
+		if (visible->end == NULL || strcmp(visible->end, text) != 0)
+			sx_part_set(&k->base, &visible->end, text);
+	}
+}
+
+/*
+ * What is wrong at the moment.  Errors of a connection that works all the same are
+ * forgotten after a while: nothing says that they are over.  A source that has just
+ * been started has every right not to be connected yet.
+ */
+static void
+show_status(KafkaSource *k, TimestampTz now)
+{
+	k->status[0] = '\0';
+	if (sx_kafka_client_started(k->client) && !k->connected)
+	{
+		if (k->trouble[0] != '\0')
+			snprintf(k->status, sizeof(k->status), "broker unreachable: %s", k->trouble);
+	}
+	else if (now < k->trouble_at + TROUBLE_US)
+		strlcpy(k->status, k->trouble, sizeof(k->status));
+
+	for (int i = 0; i < k->ntopics && k->connected; i++)
+	{
+		if (k->topics[i].problem[0] != '\0')
+			snprintf(k->status, sizeof(k->status), "topic \"%.100s\": %s",
+					 k->topics[i].name, k->topics[i].problem);
+	}
+	k->base.status = k->status[0] != '\0' ? k->status : NULL;
+}
+
+/* Is there a position to commit, though perhaps no record? */
+static bool
+position_due(const KafkaSource *k, TimestampTz now)
+{
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		const KafkaPart *part = &k->parts[i];
+
+		if (part->state == KAFKA_PART_FOUND)
+			return true;
+
+		/*
+		 * An end mark beyond the last record: aborted transactions and control
+		 * records.  It can wait a little for records to come with it.
+		 */
+		if (part->state == KAFKA_PART_ASSIGNED && part->next > part->committed &&
+			now >= k->saved_at + SAVE_INTERVAL_US)
+			return true;
+	}
+	return false;
+}
+
+/* ---------- operations ---------- */
+
+static SxSource *
+kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
+{
+	KafkaSource *k = palloc0(sizeof(KafkaSource));
+	const char *on_data_loss = sx_stream_option(stream, "on_data_loss", "stop");
+
+	if (strcmp(on_data_loss, "stop") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("on_data_loss = '%s' is not supported yet", on_data_loss),
+				 errhint("Leave it at its default, 'stop'.")));
+	k->base.ops = &sx_source_kafka;
+	k->base.stream = stream;
+	k->base.pipeline = pipeline;
+	k->base.context = CurrentMemoryContext;
+	k->idle_timeout = sx_interval_option_usec("idle_timeout",
+											  sx_stream_option(stream, "idle_timeout",
+															   "30 seconds"));
+	sx_kafka_parts_open(k, parts, nparts);
+	initStringInfo(&k->config);
+	sx_kafka_config(stream, SX_ROLE_CONSUMER, &k->config);
+	/* the helper maps the ring too, within its bounds */
+	k->ring_bytes = Min(RING_BYTES, (uint64) sx_helper_memory * 1024 / 4);
+	k->client = sx_kafka_client_create(CurrentMemoryContext);
+	return &k->base;
+}
+
+/* Everything that can be done without waiting. */
+static void
+pump(KafkaSource *k)
+{
+	sx_kafka_messages(k);
+	/* twice a batch: enough to choose from */
+	sx_kafka_drain(k, 2 * k->max_rows, 2 * k->max_bytes);
+	sx_kafka_release(k);
+	keep_helper(k);
+	sx_kafka_requests(k);
+	sx_kafka_client_flush(k->client);
+}
+
+/* Have the partitions been read up to where they ended when we asked? */
+static bool
+drained_to_target(const KafkaSource *k)
+{
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		const KafkaPart *part = &k->parts[i];
+
+		if (part->state == KAFKA_PART_ASSIGNED &&
+			(part->target < 0 || part->next < part->target) && part->error == NULL)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * For step(): waits until everything that Kafka holds now, or enough for a batch,
+ * is in the queues, or until first positions are there to be committed.
+ */
+static void
+pump_to_end(KafkaSource *k)
+{
+	TimestampTz give_up = GetCurrentTimestamp() + TO_END_US;
+
+	k->ends = KAFKA_ENDS_NONE;
+	while (k->queued < k->max_rows && k->queued_bytes < k->max_bytes &&
+		   GetCurrentTimestamp() < give_up)
+	{
+		bool		assigned = sx_kafka_all_assigned(k);
+
+		if (assigned && k->ends == KAFKA_ENDS_NONE)
+			sx_kafka_ask_ends(k);
+		if (assigned && k->ends == KAFKA_ENDS_KNOWN && drained_to_target(k))
+			break;
+		if (!assigned && position_due(k, 0))
+			break;
+		if (sx_kafka_client_running(k->client))
+			sx_kafka_client_wait(k->client, 100);
+		else
+			pg_usleep(10000L);
+		CHECK_FOR_INTERRUPTS();
+		pump(k);
+	}
+	k->ends = KAFKA_ENDS_NONE;
+}
+
+static SxPollResult
+kafka_poll(SxSource *source, const SxPollRequest *req)
+{
+	KafkaSource *k = (KafkaSource *) source;
+	TimestampTz now;
+
+	k->max_rows = Max(req->max_rows, 1);
+	k->max_bytes = Max(req->max_bytes, 1);
+	if (k->loaded)
+		return SX_POLL_DATA;
+
+	pump(k);
+	if (req->to_end)
+		pump_to_end(k);
+	sx_kafka_check_parts(k);
+	now = GetCurrentTimestamp();
+	show_parts(k, now);
+	show_status(k, now);
+	if (k->queued > 0)
+		return SX_POLL_DATA;
+	return position_due(k, now) ? SX_POLL_POSITION : SX_POLL_NOTHING;
+}
+
+static void
+kafka_load(SxSource *source, Snapshot snapshot)
+{
+	KafkaSource *k = (KafkaSource *) source;
+
+	if (!k->loaded)
+		sx_kafka_cut(k);
+	k->loaded = true;
+}
+
+static void
+kafka_committed(SxSource *source)
+{
+	KafkaSource *k = (KafkaSource *) source;
+
+	if (!k->loaded)
+		return;
+	for (int i = 0; i < source->nparts; i++)
+	{
+		KafkaPart  *part = &k->parts[i];
+		SxPart	   *visible = &source->parts[i];
+
+		if (visible->new_position != NULL)
+		{
+			part->committed = part->cut_next;
+			if (part->state == KAFKA_PART_FOUND)
+				part->state = KAFKA_PART_READY;
+		}
+		sx_part_committed(visible);
+	}
+	k->saved_at = GetCurrentTimestamp();
+	k->loaded = false;
+	sx_kafka_forget_cut(k);
+	sx_kafka_release(k);
+}
+
+static void
+kafka_close(SxSource *source)
+{
+	sx_kafka_client_stop(((KafkaSource *) source)->client);
+}
+
+/* Shortens *ms to the time from now until t. */
+static void
+wait_until(long *ms, TimestampTz t, TimestampTz now)
+{
+	long		left = t <= now ? 0 : (long) Min((t - now) / 1000 + 1, 3600 * 1000);
+
+	if (*ms < 0 || left < *ms)
+		*ms = left;
+}
+
+static long
+kafka_wait(SxSource *source, int *fd)
+{
+	KafkaSource *k = (KafkaSource *) source;
+	TimestampTz now = GetCurrentTimestamp();
+	long		ms = -1;
+
+	*fd = -1;
+	if (k->queued > 0)
+		return -1;				/* it is for the pipeline to cut a batch */
+	if (!sx_kafka_client_started(k->client))
+	{
+		wait_until(&ms, k->restart_at, now);
+		return ms;
+	}
+	if (!sx_kafka_client_flush(k->client))
+		wait_until(&ms, now + 10000, now);
+	if (!sx_kafka_client_arm(k->client))
+		return 0;
+	*fd = sx_kafka_client_fd(k->client);
+
+	for (int i = 0; i < source->nparts; i++)
+	{
+		const KafkaPart *part = &k->parts[i];
+
+		if (part->state == KAFKA_PART_NEW)
+			wait_until(&ms, k->resolve_at, now);
+		if (part->state == KAFKA_PART_READY)
+			wait_until(&ms, now, now);
+		if (part->state == KAFKA_PART_ASSIGNED && part->next > part->committed)
+			wait_until(&ms, k->saved_at + SAVE_INTERVAL_US, now);
+		if (!source->parts[i].idle && idle_at(k, part) != 0)
+			wait_until(&ms, idle_at(k, part), now);
+	}
+	return ms;
+}
+
+/*
+ * The first call asks where the partitions end, and the answer is true as soon as
+ * that is committed; then the next call asks anew.
+ */
+static bool
+kafka_reached_end(SxSource *source)
+{
+	KafkaSource *k = (KafkaSource *) source;
+
+	sx_kafka_messages(k);
+	if (k->ends == KAFKA_ENDS_NONE && sx_kafka_all_assigned(k))
+		sx_kafka_ask_ends(k);
+	if (k->ends != KAFKA_ENDS_KNOWN || k->queued > 0 || k->loaded ||
+		!drained_to_target(k))
+		return false;
+	k->ends = KAFKA_ENDS_NONE;
+	return true;
+}
+
+const SxSourceOps sx_source_kafka = {
+	.connector = "kafka",
+	.open = kafka_open,
+	.poll = kafka_poll,
+	.load = kafka_load,
+	.committed = kafka_committed,
+	.close = kafka_close,
+	.wait = kafka_wait,
+	.reached_end = kafka_reached_end,
+	.peek = sx_kafka_peek
+};

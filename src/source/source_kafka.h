@@ -1,0 +1,145 @@
+/*-------------------------------------------------------------------------
+ *
+ * source_kafka.h
+ *		What the files of the Kafka source share.
+ *
+ * A partition's life:
+ *
+ *		NEW ── RESOLVE sent ──> RESOLVING ── answered ──> FOUND ── committed ──>
+ *		READY ── ASSIGN sent ──> ASSIGNED
+ *
+ * A partition whose position is in the catalog begins at READY.  FOUND waits until
+ * its first position is committed, so that a restart begins at the same record
+ * however the topic has changed by then.  A new helper takes ASSIGNED back to READY
+ * and RESOLVING back to NEW.  FOREIGN: the catalog knows it, the options of the
+ * stream no longer ask for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_SOURCE_KAFKA_H
+#define SX_SOURCE_KAFKA_H
+
+#include "kafka/client.h"
+#include "nodes/bitmapset.h"
+#include "source/source.h"
+
+typedef enum KafkaPartState
+{
+	KAFKA_PART_NEW,
+	KAFKA_PART_RESOLVING,
+	KAFKA_PART_FOUND,
+	KAFKA_PART_READY,
+	KAFKA_PART_ASSIGNED,
+	KAFKA_PART_FOREIGN
+} KafkaPartState;
+
+/* What belongs to SxSource.parts[i]. */
+typedef struct KafkaPart
+{
+	KafkaPartState state;
+	int			topic;			/* index into KafkaSource.topics */
+	int32		partition;
+	int64		start;			/* NEW: time in ms, or SX_OFFSET_… */
+	int64		next;			/* behind what was taken from the ring; -1: unknown */
+	int64		committed;		/* -1: none yet */
+	int64		low;			/* oldest and newest offset as far as known, -1 */
+	int64		high;
+	int64		target;			/* end at the time of asking, -1: not known */
+	TimestampTz ended_at;		/* read to its end since; 0: it is not */
+
+	/* records taken from the ring, in [first, last) */
+	SxRecord  **queue;
+	int			first;
+	int			last;
+	int			room;
+	int64		queue_bytes;
+	int			cut;			/* of them, in the batch */
+	int64		cut_next;		/* position behind the batch */
+	int64		cut_bytes;
+
+	int64		error_code;		/* of a SX_RECORD_ERROR; error NULL: none */
+	char	   *error;
+} KafkaPart;
+
+typedef struct KafkaTopic
+{
+	char	   *name;
+	int			partitions;		/* -1: not known, or it does not exist */
+	char		problem[128];	/* "" or why it has no partitions */
+} KafkaTopic;
+
+typedef enum KafkaEnds
+{
+	KAFKA_ENDS_NONE,
+	KAFKA_ENDS_ASKED,
+	KAFKA_ENDS_KNOWN			/* KafkaPart.target is set */
+} KafkaEnds;
+
+typedef struct KafkaSource
+{
+	SxSource	base;
+	KafkaPart  *parts;			/* base.nparts of them */
+	int			parts_room;
+	int		   *order;			/* parts in arrival order: topic, partition */
+	KafkaTopic *topics;
+	int			ntopics;
+	bool		slash;			/* parts are named topic/number */
+	bool		fresh;			/* new pipeline: option start counts */
+	const char *start;
+	Bitmapset  *wanted;			/* option partitions; NULL: all */
+	int64		idle_timeout;	/* microseconds */
+
+	SxKafkaClient *client;
+	StringInfoData config;
+	uint64		ring_bytes;
+	int			deaths;			/* of helpers, without progress in between */
+	int64		progress;		/* records taken in all */
+	int64		progress_at_start;	/* … when the helper was started */
+	TimestampTz restart_at;
+	TimestampTz resolve_at;		/* not before this time */
+
+	bool		connected;
+	char		trouble[192];	/* last error of the connection, or "" */
+	TimestampTz trouble_at;
+	char		status[256];
+
+	int64		max_rows;		/* of the last poll */
+	int64		max_bytes;
+	int64		queued;			/* records in all queues */
+	int64		queued_bytes;
+	bool		loaded;			/* records[] is the batch, until committed */
+	int			records_room;
+	TimestampTz saved_at;		/* last commit of a position */
+	KafkaEnds	ends;
+
+	/* peek: records are copied into chunks */
+	bool		peeking;
+	char	   *chunk;
+	Size		chunk_left;
+	int64		chunk_bytes;	/* in all chunks */
+} KafkaSource;
+
+/* source_kafka_parts.c: options and messages about partitions */
+extern void sx_kafka_parts_open(KafkaSource *k, const SxPart *parts, int nparts);
+extern void sx_kafka_parts_restart(KafkaSource *k);
+extern void sx_kafka_messages(KafkaSource *k);
+extern void sx_kafka_requests(KafkaSource *k);
+extern void sx_kafka_ask_ends(KafkaSource *k);
+extern void sx_kafka_trouble(KafkaSource *k, const char *prefix, const char *text,
+							 int len);
+extern bool sx_kafka_all_assigned(const KafkaSource *k);
+
+/* source_kafka_batch.c: records */
+extern void sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes);
+extern void sx_kafka_cut(KafkaSource *k);
+extern void sx_kafka_forget_cut(KafkaSource *k);
+extern void sx_kafka_release(KafkaSource *k);
+
+/* source_kafka_peek.c */
+extern void sx_kafka_peek(SxSource *source);
+
+/* source_kafka.c */
+extern void sx_kafka_start_helper(KafkaSource *k);
+extern void sx_kafka_check_parts(KafkaSource *k);
+
+#endif							/* SX_SOURCE_KAFKA_H */

@@ -1,0 +1,601 @@
+/*-------------------------------------------------------------------------
+ *
+ * source_queue.c
+ *		The connector 'queue': rows that sessions insert into the stream.
+ *
+ * Rows wait in the log (queue_log.c).  They commit in another order than they were
+ * numbered in, so the number alone cannot say what was processed: a row of a long
+ * transaction would appear behind it and be skipped.  The position therefore holds
+ * snapshots:
+ *
+ *		{"done": "<pg_snapshot>", "target": null, "seq": 0}
+ *				every row that this snapshot sees is processed, and no other
+ *		{"done": …, "target": "<pg_snapshot>", "seq": n}
+ *				so is every row that target sees, up to number n
+ *
+ * A batch begins with target := the batch's snapshot.  It takes the rows that target
+ * sees and done does not, by number.  If that is all of them, done := target;
+ * otherwise target stays for the next batches, until it is exhausted.  The snapshot
+ * that a row's inserting transaction belongs to decides, not the row's number, so:
+ *
+ *	- each row is taken by exactly one target, whatever the order of commits;
+ *	- a transaction in progress is in done's xip; its rows, and no others, are taken by
+ *	  the first target that sees it;
+ *	- rows of aborted transactions and subtransactions are invisible in the table.
+ *
+ * "Sees" always means two things: the heap says so under the snapshot at hand, and the
+ * stored snapshot sees the row's top-level xid.  The first leaves out what was rolled
+ * back, the second what is too new, and what our own transaction wrote.
+ *
+ *		xid 7 inserts row 1           done 7:7:
+ *		xid 8 inserts row 2, commits
+ *		batch: target 7:9:7           takes row 2; done := 7:9:7
+ *		xid 7 commits
+ *		batch: target 9:9:            takes row 1, since done does not see 7
+ *
+ * Finding them: queue_search.c gives the lowest number, and from there the index on
+ * _sx_seq is followed, skipping rows that are processed.
+ *
+ * An idle queue costs next to nothing: poll() compares the server's count of finished
+ * transactions with that of its last fruitless look, and looks only when it differs.
+ * What such a look saw becomes the base of the next one, as there was no row in it;
+ * this is not stored, for it makes no difference.
+ *
+ * Trimming.  Now and then a batch deletes the rows whose transactions ended before all
+ * of the done snapshots of all pipelines that read the stream.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "source/queue.h"
+#include "source/queue_search.h"
+#include "source/queue_snapshot.h"
+#include "source/source.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#define POLL_INTERVAL_MS	1000	/* for what nobody wakes us: COMMIT PREPARED */
+#define TRIM_ROWS			1000
+#define TRIM_BATCHES		100
+
+/* A position, parsed. */
+typedef struct QueuePosition
+{
+	SxXidSnapshot *done;
+	SxXidSnapshot *target;		/* NULL: none */
+	int64		seq;			/* of target, processed up to here */
+} QueuePosition;
+
+typedef struct QueueSource
+{
+	SxSource	base;
+	Oid			log;
+	Oid			seq_index;
+	Oid			xid_index;
+	TupleDesc	desc;			/* of the log */
+	AttrNumber *columns;		/* sx_queue_columns() */
+	Datum	   *row_values;		/* a row of the log, while it is handed out */
+	bool	   *row_isnull;
+
+	MemoryContext position_context;
+	QueuePosition at;			/* committed, or what equals it by now */
+	uint64		looked;			/* transactions finished at the last fruitless look */
+
+	/* the batch */
+	bool		loaded;
+	MemoryContext batch;
+	QueuePosition behind;		/* position behind it */
+	HeapTuple  *tuples;
+	int			capacity;
+	int64		remaining;		/* rows of target behind the batch; -1: unknown */
+
+	SxPollRequest req;
+	bool		has_rows;		/* said the last poll */
+	int64		untrimmed_rows; /* processed since the last trim */
+	int			untrimmed_batches;
+	SxXidSnapshot *goal;		/* of reached_end, NULL: none */
+} QueueSource;
+
+/* ------------------------------------------------------------- the position */
+
+static void
+parse_position(const char *text, QueuePosition *pos)
+{
+	char	   *done = sx_position_field(text, "done");
+	char	   *target = sx_position_field(text, "target");
+
+	pos->done = done ? sx_xid_snapshot_parse(done) : sx_xid_snapshot_empty();
+	pos->target = target ? sx_xid_snapshot_parse(target) : NULL;
+	pos->seq = sx_position_int(text, "seq", 0);
+}
+
+/* After a restore into another cluster, new rows would look processed. */
+static void
+check_position(const QueueSource *qs)
+{
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+	if (qs->at.done->xmax > next || (qs->at.target && qs->at.target->xmax > next))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the position of queue %s is from another database cluster",
+						qs->base.stream->label),
+				 errdetail("It names transactions that this cluster has not reached yet."),
+				 errhint("SELECT streamext.reset(…) starts the pipeline from the rows that the queue holds.")));
+}
+
+static char *
+position_text(const QueuePosition *pos)
+{
+	if (pos->target == NULL)
+		return psprintf("{\"done\": \"%s\", \"target\": null, \"seq\": 0}",
+						sx_xid_snapshot_text(pos->done));
+	return psprintf("{\"done\": \"%s\", \"target\": \"%s\", \"seq\": " INT64_FORMAT "}",
+					sx_xid_snapshot_text(pos->done), sx_xid_snapshot_text(pos->target),
+					pos->seq);
+}
+
+/* Is a row of this transaction and number behind the position? */
+static bool
+is_pending(const QueuePosition *pos, uint64 xid, int64 seq)
+{
+	return !sx_xid_snapshot_sees(pos->done, xid) &&
+		(pos->target == NULL || seq > pos->seq ||
+		 !sx_xid_snapshot_sees(pos->target, xid));
+}
+
+/* --------------------------------------------------------------------- open */
+
+static void queue_get_row(SxSource *source, int i, Datum *values, bool *isnull);
+
+static SxSource *
+queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
+{
+	QueueSource *qs = (QueueSource *)
+		sx_source_create(sizeof(QueueSource), &sx_source_queue, stream, pipeline,
+						 parts, nparts);
+	MemoryContext old = CurrentMemoryContext;
+	Relation	log;
+
+	qs->log = sx_queue_log(stream);
+	log = table_open(qs->log, AccessShareLock);
+	qs->desc = CreateTupleDescCopyConstr(RelationGetDescr(log));
+	qs->columns = sx_queue_columns(stream, qs->desc);
+	qs->row_values = palloc(sizeof(Datum) * qs->desc->natts);
+	qs->row_isnull = palloc(sizeof(bool) * qs->desc->natts);
+	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+	table_close(log, AccessShareLock);
+
+	qs->untrimmed_batches = TRIM_BATCHES;	/* who was here before may not have */
+	qs->batch = AllocSetContextCreate(old, "streamext queue batch",
+									  ALLOCSET_DEFAULT_SIZES);
+	qs->position_context = AllocSetContextCreate(old, "streamext queue position",
+												 ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(qs->position_context);
+	parse_position(qs->base.parts[0].position, &qs->at);
+	MemoryContextSwitchTo(old);
+	check_position(qs);
+	qs->remaining = -1;
+	qs->base.get_row = queue_get_row;
+	return &qs->base;
+}
+
+/* --------------------------------------------------------------------- poll */
+
+/* Is there a row?  If not, what was seen becomes the base of the next look. */
+static bool
+look(QueueSource *qs)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	SxXidSnapshot *seen = sx_xid_snapshot_from(snapshot);
+	Relation	log = table_open(qs->log, AccessShareLock);
+	bool		found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
+
+	if (!found)
+	{
+		MemoryContextReset(qs->position_context);
+		qs->at.done = sx_xid_snapshot_copy(qs->position_context, seen);
+	}
+	table_close(log, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* Sets the goal of reached_end: what is committed now. */
+static bool
+remember_goal(QueueSource *qs)
+{
+	qs->goal = sx_xid_snapshot_copy(qs->base.context,
+									sx_xid_snapshot_from(GetTransactionSnapshot()));
+	return true;
+}
+
+/* In a short transaction of its own, unless there is one (step). */
+static bool
+in_transaction(QueueSource *qs, bool (*function) (QueueSource *))
+{
+	bool		own = !IsTransactionState();
+	MemoryContext old = CurrentMemoryContext;
+	bool		result;
+
+	if (own)
+		StartTransactionCommand();
+	result = function(qs);
+	if (own)
+		CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+static SxPollResult
+queue_poll(SxSource *source, const SxPollRequest *req)
+{
+	QueueSource *qs = (QueueSource *) source;
+	uint64		finished;
+
+	if (qs->loaded)
+		return SX_POLL_DATA;
+	qs->req = *req;
+	qs->has_rows = true;
+	if (qs->at.target != NULL)
+		return SX_POLL_DATA;
+
+	/* Read before the snapshot: what finishes in between makes us look again. */
+	finished = sx_transam_variables->xactCompletionCount;
+	if (finished != qs->looked)
+	{
+		if (in_transaction(qs, look))
+			return SX_POLL_DATA;
+		qs->looked = finished;
+		source->parts[0].lag = 0;
+	}
+	qs->has_rows = false;
+	return SX_POLL_NOTHING;
+}
+
+/* --------------------------------------------------------------------- load */
+
+static void
+add_row(QueueSource *qs, TupleTableSlot *slot)
+{
+	SxSource   *source = &qs->base;
+	HeapTuple	tuple = ExecCopySlotHeapTuple(slot);
+	SxRecord   *rec = palloc0(sizeof(SxRecord));
+	bool		isnull;
+
+	/* Keep nothing that lives in the log's TOAST table. */
+	if (HeapTupleHasExternal(tuple))
+		tuple = toast_flatten_tuple(tuple, qs->desc);
+
+	if (source->nrecords == qs->capacity)
+	{
+		qs->capacity = Max(qs->capacity * 2, 64);
+		qs->tuples = qs->tuples == NULL ?
+			palloc(sizeof(HeapTuple) * qs->capacity) :
+			repalloc_huge(qs->tuples, sizeof(HeapTuple) * qs->capacity);
+		source->records = source->records == NULL ?
+			palloc(sizeof(SxRecord *) * qs->capacity) :
+			repalloc_huge(source->records, sizeof(SxRecord *) * qs->capacity);
+	}
+
+	rec->size = sizeof(SxRecord);
+	rec->kind = SX_RECORD_DATA;
+	rec->value_len = -1;
+	rec->key_len = -1;
+	rec->has_timestamp = true;
+	rec->offset = DatumGetInt64(slot_getattr(slot, SX_QUEUE_SEQ, &isnull));
+	rec->timestamp = sx_unix_ms(DatumGetTimestampTz(slot_getattr(slot, SX_QUEUE_WRITTEN_AT,
+																 &isnull)));
+	qs->tuples[source->nrecords] = tuple;
+	source->records[source->nrecords++] = rec;
+	source->nbytes += tuple->t_len;
+}
+
+static bool
+batch_is_full(const QueueSource *qs)
+{
+	return (qs->req.max_rows > 0 && qs->base.nrecords >= qs->req.max_rows) ||
+		(qs->req.max_bytes > 0 && qs->base.nbytes >= qs->req.max_bytes);
+}
+
+/* Is the row in this slot one of the batch's? */
+typedef bool (*WantRow) (const QueueSource *qs, uint64 xid, int64 seq, void *arg);
+
+static bool
+in_target(const QueueSource *qs, uint64 xid, int64 seq, void *arg)
+{
+	return !sx_xid_snapshot_sees(qs->at.done, xid) &&
+		sx_xid_snapshot_sees(qs->behind.target, xid);
+}
+
+/*
+ * Adds the wanted rows with numbers above seq, in order.  Returns false when the batch
+ * was full and there is at least one more.
+ */
+static bool
+read_rows(QueueSource *qs, Relation log, Snapshot snapshot, int64 seq,
+		  WantRow want, void *arg)
+{
+	Relation	index = index_open(qs->seq_index, AccessShareLock);
+	IndexScanDesc scan = sx_index_beginscan(log, index, snapshot, 1);
+	TupleTableSlot *slot = table_slot_create(log, NULL);
+	bool		more = false;
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(seq));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (!more && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		Datum		xid = slot_getattr(slot, SX_QUEUE_XID, &isnull);
+		int64		row_seq = DatumGetInt64(slot_getattr(slot, SX_QUEUE_SEQ, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		if (!want(qs, U64FromFullTransactionId(DatumGetFullTransactionId(xid)),
+				  row_seq, arg))
+			continue;
+		if (batch_is_full(qs))
+			more = true;
+		else
+			add_row(qs, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	return !more;
+}
+
+/* A new target: what this snapshot sees. */
+static void
+set_target(QueueSource *qs, Relation log, Snapshot snapshot)
+{
+	qs->behind.target = sx_xid_snapshot_from(snapshot);
+	qs->behind.seq = sx_queue_lowest_new(log, qs->xid_index, snapshot, qs->at.done,
+										 qs->behind.target, &qs->remaining) - 1;
+}
+
+static void
+forget_batch(QueueSource *qs)
+{
+	MemoryContextReset(qs->batch);
+	qs->tuples = NULL;
+	qs->capacity = 0;
+	qs->base.records = NULL;
+	qs->base.nrecords = 0;
+	qs->base.nbytes = 0;
+}
+
+static void
+read_batch(QueueSource *qs, Snapshot snapshot)
+{
+	SxSource   *source = &qs->base;
+	Relation	log = table_open(qs->log, AccessShareLock);
+
+	qs->behind = qs->at;
+	if (qs->behind.target == NULL)
+		set_target(qs, log, snapshot);
+	if (read_rows(qs, log, snapshot, qs->behind.seq, in_target, NULL))
+	{
+		qs->behind.done = qs->behind.target;
+		qs->behind.target = NULL;
+		qs->behind.seq = 0;
+		qs->remaining = 0;
+	}
+	else
+	{
+		qs->behind.seq = source->records[source->nrecords - 1]->offset;
+		if (qs->remaining > 0)
+			qs->remaining = Max(qs->remaining - source->nrecords, 1);
+	}
+	table_close(log, AccessShareLock);
+}
+
+static bool
+trim_is_due(const QueueSource *qs)
+{
+	return qs->untrimmed_rows >= TRIM_ROWS || qs->untrimmed_batches >= TRIM_BATCHES;
+}
+
+static void
+queue_load(SxSource *source, Snapshot snapshot)
+{
+	QueueSource *qs = (QueueSource *) source;
+
+	MemoryContext old;
+
+	/* Where poll saw nothing there may be rows by now, but no batch to take them. */
+	if (!qs->loaded && !qs->has_rows)
+		return;
+
+	/* A load that failed half-way has left its rows behind. */
+	if (!qs->loaded)
+		forget_batch(qs);
+	old = MemoryContextSwitchTo(qs->batch);
+	if (!qs->loaded)
+	{
+		read_batch(qs, snapshot);
+		sx_part_set(source, &source->parts[0].new_position, position_text(&qs->behind));
+		source->parts[0].rows = source->nrecords;
+		source->parts[0].lag = qs->remaining;
+		qs->loaded = true;
+	}
+	if (trim_is_due(qs))
+		sx_queue_trim(source->stream, qs->log);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+queue_committed(SxSource *source)
+{
+	QueueSource *qs = (QueueSource *) source;
+
+	if (qs->loaded)
+	{
+		MemoryContext old;
+
+		if (trim_is_due(qs))
+			qs->untrimmed_rows = qs->untrimmed_batches = 0;
+		qs->untrimmed_rows += source->nrecords;
+		qs->untrimmed_batches++;
+
+		MemoryContextReset(qs->position_context);
+		old = MemoryContextSwitchTo(qs->position_context);
+		parse_position(source->parts[0].new_position, &qs->at);
+		MemoryContextSwitchTo(old);
+	}
+	qs->loaded = false;
+	forget_batch(qs);
+	sx_part_committed(&source->parts[0]);
+}
+
+/* ------------------------------------------------------------- the other ops */
+
+static void
+queue_close(SxSource *source)
+{
+	/* Relations are open only within a call; the rest is memory. */
+}
+
+static long
+queue_wait(SxSource *source, int *fd)
+{
+	QueueSource *qs = (QueueSource *) source;
+
+	*fd = -1;
+	return qs->loaded || qs->at.target != NULL ? 0 : POLL_INTERVAL_MS;
+}
+
+/* Has all been processed that was committed at the first call? */
+static bool
+queue_reached_end(SxSource *source)
+{
+	QueueSource *qs = (QueueSource *) source;
+
+	if (qs->loaded)
+		return false;
+	if (qs->goal == NULL)
+		(void) in_transaction(qs, remember_goal);
+	if (qs->at.target == NULL &&
+		(sx_xid_snapshot_covers(qs->at.done, qs->goal) || !in_transaction(qs, look)))
+	{
+		pfree(qs->goal);
+		qs->goal = NULL;
+		return true;
+	}
+	return false;
+}
+
+/* Positions of the pipelines that read the stream. */
+typedef struct Readers
+{
+	int			n;
+	QueuePosition at[FLEXIBLE_ARRAY_MEMBER];
+} Readers;
+
+static void
+collect_reader(HeapTuple row, TupleDesc desc, void *arg)
+{
+	Readers   **readers = arg;
+	char	   *position = sx_row_text(row, desc, 1);
+
+	*readers = repalloc(*readers, offsetof(Readers, at) +
+						sizeof(QueuePosition) * ((*readers)->n + 1));
+	parse_position(position, &(*readers)->at[(*readers)->n++]);
+}
+
+static bool
+pending_for_any(const QueueSource *qs, uint64 xid, int64 seq, void *arg)
+{
+	const Readers *readers = arg;
+
+	for (int i = 0; i < readers->n; i++)
+	{
+		if (is_pending(&readers->at[i], xid, seq))
+			return true;
+	}
+	return readers->n == 0;
+}
+
+/* The rows that some pipeline has not processed yet. */
+static void
+queue_peek(SxSource *source)
+{
+	QueueSource *qs = (QueueSource *) source;
+	MemoryContext old = MemoryContextSwitchTo(qs->batch);
+	Readers    *readers = palloc0(offsetof(Readers, at));
+	Relation	log = table_open(qs->log, AccessShareLock);
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {ObjectIdGetDatum(source->stream->relid)};
+
+	sx_catalog_rows("SELECT p.position::text FROM streamext.source s "
+					"LEFT JOIN streamext.partition p USING (pipeline, stream) "
+					"WHERE s.stream = $1", 1, types, values, NULL,
+					collect_reader, &readers);
+	read_rows(qs, log, GetActiveSnapshot(), PG_INT64_MIN, pending_for_any, readers);
+	table_close(log, AccessShareLock);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+queue_get_row(SxSource *source, int i, Datum *values, bool *isnull)
+{
+	QueueSource *qs = (QueueSource *) source;
+	int			natts = source->stream->natts;
+
+	heap_deform_tuple(qs->tuples[i], qs->desc, qs->row_values, qs->row_isnull);
+	for (int a = 0; a < natts; a++)
+	{
+		if (qs->columns[a] == 0)
+			continue;
+		values[a] = qs->row_values[qs->columns[a] - 1];
+		isnull[a] = qs->row_isnull[qs->columns[a] - 1];
+	}
+}
+
+/* The row as a JSON object. */
+static void
+queue_dead_value(SxSource *source, int i, StringInfo buf)
+{
+	TupleDesc	desc = source->stream->tupdesc;
+	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
+	bool	   *isnull = palloc(sizeof(bool) * Max(desc->natts, 1));
+	HeapTuple	tuple;
+	Datum		row;
+
+	memset(isnull, true, sizeof(bool) * desc->natts);
+	queue_get_row(source, i, values, isnull);
+	tuple = heap_form_tuple(desc, values, isnull);
+	row = heap_copy_tuple_as_datum(tuple, desc);
+	appendStringInfoString(buf, TextDatumGetCString(DirectFunctionCall1(row_to_json, row)));
+}
+
+const SxSourceOps sx_source_queue = {
+	.connector = "queue",
+	.open = queue_open,
+	.poll = queue_poll,
+	.load = queue_load,
+	.committed = queue_committed,
+	.close = queue_close,
+	.wait = queue_wait,
+	.reached_end = queue_reached_end,
+	.peek = queue_peek,
+	.dead_value = queue_dead_value
+};
