@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl_internal.h
+ *		What the files of ddl/ share among themselves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_DDL_INTERNAL_H
+#define SX_DDL_INTERNAL_H
+
+#include "catalog/catalog.h"
+#include "ddl/ddl.h"
+#include "tcop/utility.h"
+
+/* One call of the ProcessUtility hook. */
+typedef struct SxUtilityCall
+{
+	PlannedStmt *pstmt;
+	const char *query;
+	bool		read_only_tree;
+	ProcessUtilityContext context;
+	ParamListInfo params;
+	QueryEnvironment *query_env;
+	DestReceiver *dest;
+	QueryCompletion *qc;
+} SxUtilityCall;
+
+/* statement.c */
+extern bool sx_is_stream_keyword(const char *text, const char *word,
+								 bool standard_strings);
+
+/* keyword.c */
+extern void sx_keyword_restore(void);
+
+/* utility.c: runs stmt in place of the statement of the call (NULL: that one). */
+extern void sx_utility_next(SxUtilityCall *call, Node *stmt);
+extern int	sx_errposition(SxUtilityCall *call, int location);
+
+/* create_stream.c */
+extern void sx_create_stream(SxUtilityCall *call, CreateStmt *stmt);
+extern void sx_create_foreign_table(SxUtilityCall *call,
+									CreateForeignTableStmt *stmt);
+extern void sx_check_stream_column(SxUtilityCall *call, ColumnDef *column);
+
+/*
+ * create_as.c: the last two give false, having done nothing, when the statement is
+ * about no stream.
+ */
+extern void sx_create_stream_as(SxUtilityCall *call, CreateTableAsStmt *stmt);
+extern bool sx_create_view_over_streams(SxUtilityCall *call,
+										CreateTableAsStmt *stmt);
+extern bool sx_explain_create(SxUtilityCall *call, ExplainStmt *stmt,
+							  bool says_stream);
+
+/* alter_drop.c */
+extern void sx_alter_stream(SxUtilityCall *call, Node *stmt);
+extern void sx_drop_stream(SxUtilityCall *call, DropStmt *stmt);
+extern void sx_source_altered(const RangeVar *name);
+
+/*
+ * continuous_view.c: does it when the statement is about a continuous view, else
+ * gives false.
+ */
+extern bool sx_continuous_view_command(SxUtilityCall *call, Node *stmt);
+
+/* kafka_property.c */
+extern void sx_kafka_property_validate(const char *name, const char *value,
+									   SxOptionTarget target);
+
+#endif							/* SX_DDL_INTERNAL_H */
