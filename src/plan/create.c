@@ -1,0 +1,371 @@
+/*-------------------------------------------------------------------------
+ *
+ * create.c
+ *		Making derived streams and continuous views.
+ *
+ * A continuous view v is four objects:
+ *
+ *		streamext_state.v_q		a view that holds the query, so that its dependencies
+ *								are real and follow renames
+ *		streamext_state.v		the state table, with a unique index on the keys
+ *		streamext_state.v_delta	likewise, for emit = interval
+ *		v						a plain view over the state table
+ *
+ * The first three belong to v by internal dependencies, so that DROP VIEW v takes
+ * them along, and DROP of anything that the query reads names v.  The visible view
+ * also names the streams in its WHERE: that dependency survives a dump, which the
+ * internal ones do not.
+ *
+ * Objects in streamext_state are made by the extension's owner, as nobody else may
+ * create there, and given to the current user.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "commands/view.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parse_relation.h"
+#include "streamext.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+
+#include "catalog/catalog.h"
+#include "ddl/ddl.h"
+#include "plan/plan_internal.h"
+
+/* ---------- pieces, also for sinks ---------- */
+
+void
+sx_execute_ddl(const char *sql)
+{
+	int			rc;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	rc = SPI_execute(sql, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	SPI_finish();
+}
+
+/* The statement's query: ours to change, with the column list of the statement. */
+Query *
+sx_created_query(CreateTableAsStmt *stmt)
+{
+	Query	   *query = copyObject(castNode(Query, stmt->query));
+	ListCell   *name = list_head(stmt->into->colNames);
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (name == NULL)
+			break;
+		if (tle->resjunk)
+			continue;
+		tle->resname = pstrdup(strVal(lfirst(name)));
+		name = lnext(stmt->into->colNames, name);
+	}
+	if (name != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("too many column names were specified")));
+	if (isQueryUsingTempRelation(query))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("streams and continuous views cannot read temporary tables"),
+				 errhint("Make it a table: the worker of the pipeline does not see temporary ones.")));
+	sx_check_windows(query);
+	if (stmt->objtype == OBJECT_MATVIEW)
+		sx_check_clock(query);
+	return sx_rewrite_clock(query);
+}
+
+/* CREATE VIEW name AS query, for a query that is analysed already. */
+Oid
+sx_define_view(RangeVar *name, Query *query)
+{
+	CreateStmt *create = makeNode(CreateStmt);
+	ObjectAddress address;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk)
+			create->tableElts = lappend(create->tableElts,
+										makeColumnDef(tle->resname,
+													  exprType((Node *) tle->expr),
+													  exprTypmod((Node *) tle->expr),
+													  exprCollation((Node *) tle->expr)));
+	}
+	create->relation = copyObject(name);
+	create->relation->relpersistence = RELPERSISTENCE_PERMANENT;
+	create->oncommit = ONCOMMIT_NOOP;
+	address = DefineRelation(create, RELKIND_VIEW, InvalidOid, NULL, NULL);
+	CommandCounterIncrement();
+	StoreViewQuery(address.objectId, copyObject(query), false);
+	CommandCounterIncrement();
+	return address.objectId;
+}
+
+static void
+give_to(Oid relid, Oid owner)
+{
+	ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/* The hidden view streamext_state.<base>_q, owned by owner. */
+Oid
+sx_define_query_view(const char *base, Query *query, Oid owner)
+{
+	char	   *name = makeObjectName(base, NULL, "q");
+	Oid			relid;
+
+	relid = sx_define_view(makeRangeVar(pstrdup(SX_STATE_SCHEMA), name, -1), query);
+	give_to(relid, owner);
+	return relid;
+}
+
+void
+sx_belongs_to(Oid relid, Oid owner_relid)
+{
+	ObjectAddress dependent;
+	ObjectAddress owner;
+
+	ObjectAddressSet(dependent, RelationRelationId, relid);
+	ObjectAddressSet(owner, RelationRelationId, owner_relid);
+	recordDependencyOn(&dependent, &owner, DEPENDENCY_INTERNAL);
+}
+
+static bool
+name_is_free(const char *base)
+{
+	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
+
+	return !OidIsValid(get_relname_relid(base, schema)) &&
+		!OidIsValid(get_relname_relid(makeObjectName(base, NULL, "q"), schema)) &&
+		!OidIsValid(get_relname_relid(sx_delta_name(base), schema));
+}
+
+/* <name>, or <schema>_<name> when that is taken, or that with a number. */
+char *
+sx_state_base_name(const char *schema, const char *name)
+{
+	char	   *base = pstrdup(name);
+	int			n = 0;
+
+	while (!name_is_free(base))
+	{
+		base = makeObjectName(schema, name, n == 0 ? NULL : psprintf("%d", n + 1));
+		n++;
+	}
+	return base;
+}
+
+void
+sx_future_state_names(SxStepNames *names, const char *base)
+{
+	names->owner = GetUserId();
+	names->query = quote_qualified_identifier(SX_STATE_SCHEMA, makeObjectName(base, NULL, "q"));
+	names->state = quote_qualified_identifier(SX_STATE_SCHEMA, base);
+	names->delta = quote_qualified_identifier(SX_STATE_SCHEMA, sx_delta_name(base));
+}
+
+/* ---------- state tables ---------- */
+
+static void
+append_column_sql(StringInfo sql, const SxStateColumn *column)
+{
+	appendStringInfo(sql, "%s\n    %s %s", sql->data[sql->len - 1] == '(' ? "" : ",",
+					 quote_identifier(column->name),
+					 sx_type_sql(column->type, column->typmod));
+	if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
+		appendStringInfo(sql, " COLLATE %s", generate_collation_name(column->collation));
+}
+
+/*
+ * Merged rows are updated again and again: half-filled pages keep the updates in
+ * their page, and autovacuum comes early.
+ */
+static Oid
+create_state_table(const char *name, const SxLayout *layout, Oid owner)
+{
+	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, name);
+	StringInfoData sql;
+	ListCell   *lc;
+	Oid			relid;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
+	foreach(lc, layout->columns)
+		append_column_sql(&sql, lfirst(lc));
+	appendStringInfoString(&sql, ")");
+	if (layout->strategy == SX_STRATEGY_MERGE)
+		appendStringInfoString(&sql, " WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
+							   "autovacuum_vacuum_cost_delay = 0)");
+	sx_execute_ddl(sql.data);
+	if (layout->strategy == SX_STRATEGY_MERGE)
+		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
+								qualified, sx_key_order_sql(layout, "")));
+	relid = get_relname_relid(name, get_namespace_oid(SX_STATE_SCHEMA, false));
+	give_to(relid, owner);
+	return relid;
+}
+
+/* retention deletes by window, which only a leading key serves. */
+static void
+index_window(const char *name, const SxLayout *layout)
+{
+	if (layout->strategy == SX_STRATEGY_MERGE &&
+		linitial(layout->columns) == layout->window_column)
+		return;
+	sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)",
+							quote_qualified_identifier(SX_STATE_SCHEMA, name),
+							quote_identifier(layout->window_column->name)));
+}
+
+/* ---------- the visible view ---------- */
+
+/*
+ * The frame of the visible view as SQL: its tables and conditions.  The output
+ * comes from the layout, as a tree.  The empty subquery keeps the view from being
+ * updatable: only batches write to the state table.
+ */
+static char *
+frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT s.* FROM %s s CROSS JOIN (SELECT) read_only",
+					 names->state);
+	foreach(lc, plan->streams)
+		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
+						 lc == list_head(plan->streams) ? "WHERE" : "AND",
+						 quote_literal_cstr(sx_qualified_name(lfirst_oid(lc))));
+	if (plan->emit == SX_EMIT_FINAL)
+	{
+		char	   *start = psprintf("s.%s", quote_identifier(layout->window_column->name));
+		char	   *bound = psprintf("streamext.view_watermark(%s::regclass)",
+									 quote_literal_cstr(names->state));
+
+		appendStringInfo(&sql, " AND %s", sx_window_closed_sql(&layout->window, start, bound));
+	}
+	return sql.data;
+}
+
+static Query *
+visible_query(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+{
+	char	   *sql = frame_sql(plan, layout, names);
+	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
+	int			nestlevel = sx_pin_search_path();
+	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, NULL);
+
+	AtEOXact_GUC(true, nestlevel);
+	query->targetList = copyObject(layout->output);
+	if (layout->having != NULL)
+		query->jointree->quals = make_and_qual(query->jointree->quals,
+											   copyObject(layout->having));
+	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
+	return query;
+}
+
+/* ---------- continuous views ---------- */
+
+/* Makes everything in streamext_state; gives the hidden view and the tables. */
+static void
+create_hidden(const char *base, Query *query, const SxStepPlan *plan,
+			  const SxLayout *layout, Oid *query_view, Oid *state, Oid *delta)
+{
+	Oid			owner = GetUserId();
+	SxTrusted	trusted;
+
+	sx_trusted_begin(&trusted);
+	*query_view = sx_define_query_view(base, query, owner);
+	*state = create_state_table(base, layout, owner);
+	*delta = plan->emit == SX_EMIT_INTERVAL ?
+		create_state_table(sx_delta_name(base), layout, owner) : InvalidOid;
+	if (plan->expire_sql != NULL)
+		index_window(base, layout);
+	sx_trusted_end(&trusted);
+	if (plan->start_sql != NULL)
+		sx_execute_ddl(plan->start_sql);
+}
+
+bool
+sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
+{
+	RangeVar   *rel = stmt->into->rel;
+	SxViewOptions *options = sx_view_options(stmt->into->options);
+	SxStepNames names = {0};
+	SxStepPlan *plan;
+	SxLayout   *layout;
+	Query	   *query;
+	char	   *schema;
+	char	   *base;
+	Oid			query_view;
+	Oid			state;
+	Oid			delta;
+	Oid			view;
+
+	if (!sx_query_reads_stream(castNode(Query, stmt->query)))
+		return false;
+	query = sx_created_query(stmt);
+	sx_check_view_query(query);
+
+	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
+	base = sx_state_base_name(schema, rel->relname);
+	names.step = quote_qualified_identifier(schema, rel->relname);
+	sx_future_state_names(&names, base);
+	plan = sx_build_view_plan(query, options, &names, &layout);
+
+	create_hidden(base, query, plan, layout, &query_view, &state, &delta);
+	view = sx_define_view(rel, visible_query(plan, layout, &names));
+	sx_belongs_to(query_view, view);
+	sx_belongs_to(state, view);
+	if (OidIsValid(delta))
+		sx_belongs_to(delta, view);
+	CommandCounterIncrement();
+	sx_register_step(view, "view", query_view, state,
+					 layout->strategy == SX_STRATEGY_MERGE ? "merge" : "append",
+					 plan->streams, options->backfill, options->pipeline, options->json);
+	return true;
+}
+
+/* ---------- derived streams ---------- */
+
+void
+sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
+{
+	Query	   *query = sx_created_query(stmt);
+	Oid			relid;
+
+	if (!sx_query_reads_stream(query))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("the query of stream \"%s\" reads no stream", stmt->into->rel->relname),
+				 errhint("A query over tables alone is a view: CREATE VIEW … AS SELECT.")));
+	relid = sx_define_view(stmt->into->rel, query);
+	sx_register_derived(relid);
+}

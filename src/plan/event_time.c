@@ -1,0 +1,396 @@
+/*-------------------------------------------------------------------------
+ *
+ * event_time.c
+ *		Windows over the event time of streams.
+ *
+ * Lateness and closing mean something only for a window over the very column that
+ * the watermark is made of.  So a window expression counts when its argument is an
+ * unmodified copy of the event_time column: followed down through subqueries, CTEs,
+ * joins, views and derived streams, and through every branch of a UNION ALL, to a
+ * column of a source that is its event_time.  The window expression itself may
+ * stand anywhere on that way, also in FROM (hop as a function, LATERAL).
+ *
+ * tumble, hop and date_bin have a length in microseconds.  date_trunc has one too up
+ * to the hour; from the day on its windows end by the calendar, in the time zone of
+ * the step.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "fdw/stream.h"
+#include "plan/plan_internal.h"
+#include "state/window.h"
+
+typedef enum TraceKind
+{
+	TRACE_OTHER,
+	TRACE_EVENT_TIME,
+	TRACE_WINDOW
+} TraceKind;
+
+static TraceKind trace(Node *node, const SxLevel *level, SxWindow *window);
+
+/* ---------- recognising window functions ---------- */
+
+typedef enum WindowFunction
+{
+	WF_NONE,
+	WF_TUMBLE,					/* ts, size [, origin] */
+	WF_HOP,						/* ts, slide, size [, origin] */
+	WF_DATE_BIN,				/* size, ts, origin */
+	WF_DATE_TRUNC				/* unit, ts [, zone] */
+} WindowFunction;
+
+static WindowFunction
+window_function(Oid function)
+{
+	const char *name;
+
+	if (function == F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP ||
+		function == F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ)
+		return WF_DATE_BIN;
+	if (function == F_DATE_TRUNC_TEXT_TIMESTAMP ||
+		function == F_DATE_TRUNC_TEXT_TIMESTAMPTZ ||
+		function == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT)
+		return WF_DATE_TRUNC;
+	if (function < FirstNormalObjectId)
+		return WF_NONE;
+	name = get_func_name(function);
+	if (name == NULL || (strcmp(name, "tumble") != 0 && strcmp(name, "hop") != 0) ||
+		getExtensionOfObject(ProcedureRelationId, function) !=
+		get_extension_oid("streamext", true))
+		return WF_NONE;
+	return name[0] == 't' ? WF_TUMBLE : WF_HOP;
+}
+
+/* The argument as a constant; NULL when it is none, or is NULL itself. */
+static Const *
+constant_argument(FuncExpr *call, int n)
+{
+	Node	   *arg = eval_const_expressions(NULL, copyObject(list_nth(call->args, n)));
+
+	if (!IsA(arg, Const) || ((Const *) arg)->constisnull)
+		return NULL;
+	return (Const *) arg;
+}
+
+static int64
+constant_length(FuncExpr *call, int n, const char *what)
+{
+	Const	   *length = constant_argument(call, n);
+
+	if (length == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s of a window must be a constant in a continuous view", what),
+				 errhint("Write it as a literal, for example tumble(ts, '1 minute').")));
+	return sx_window_usec(DatumGetIntervalP(length->constvalue), what);
+}
+
+/* Units of date_trunc, and their length or their calendar interval. */
+static const struct
+{
+	const char *unit;
+	int64		length;
+	const char *calendar;
+}			trunc_units[] = {
+	{"microseconds", 1, NULL},
+	{"milliseconds", 1000, NULL},
+	{"second", USECS_PER_SEC, NULL},
+	{"minute", USECS_PER_MINUTE, NULL},
+	{"hour", USECS_PER_HOUR, NULL},
+	{"day", 0, "1 day"},
+	{"week", 0, "7 days"},
+	{"month", 0, "1 month"},
+	{"quarter", 0, "3 months"},
+	{"year", 0, "1 year"},
+	{"decade", 0, "10 years"},
+	{"century", 0, "100 years"},
+	{"millennium", 0, "1000 years"}
+};
+
+static bool
+trunc_window(FuncExpr *call, SxWindow *window)
+{
+	Const	   *unit = constant_argument(call, 0);
+	Const	   *zone = list_length(call->args) > 2 ? constant_argument(call, 2) : NULL;
+	char	   *name;
+
+	if (unit == NULL || (list_length(call->args) > 2 && zone == NULL))
+		return false;
+	if (zone != NULL)
+		window->zone = TextDatumGetCString(zone->constvalue);
+	name = TextDatumGetCString(unit->constvalue);
+	for (int i = 0; i < lengthof(trunc_units); i++)
+	{
+		if (pg_strcasecmp(name, trunc_units[i].unit) == 0)
+		{
+			window->length = trunc_units[i].length;
+			if (window->length == 0)
+				window->calendar = pstrdup(trunc_units[i].calendar);
+			return true;
+		}
+	}
+	return false;
+}
+
+static TraceKind
+trace_call(FuncExpr *call, const SxLevel *level, SxWindow *window)
+{
+	WindowFunction wf = window_function(call->funcid);
+	SxWindow	ignored;
+	int			time_arg = wf == WF_DATE_BIN || wf == WF_DATE_TRUNC ? 1 : 0;
+
+	if (wf == WF_NONE ||
+		trace(list_nth(call->args, time_arg), level, &ignored) != TRACE_EVENT_TIME)
+		return TRACE_OTHER;
+	memset(window, 0, sizeof(SxWindow));
+	window->type = call->funcresulttype;
+	switch (wf)
+	{
+		case WF_TUMBLE:
+			window->length = constant_length(call, 1, "size");
+			return TRACE_WINDOW;
+		case WF_HOP:
+			window->length = constant_length(call, 2, "size");
+			return TRACE_WINDOW;
+		case WF_DATE_BIN:
+			window->length = constant_length(call, 0, "size");
+			return TRACE_WINDOW;
+		case WF_DATE_TRUNC:
+			return trunc_window(call, window) ? TRACE_WINDOW : TRACE_OTHER;
+		case WF_NONE:
+			break;
+	}
+	return TRACE_OTHER;
+}
+
+/* ---------- following a column down ---------- */
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool
+same_window(const SxWindow *a, const SxWindow *b)
+{
+	return a->type == b->type && a->length == b->length &&
+		same_text(a->calendar, b->calendar) && same_text(a->zone, b->zone);
+}
+
+/* Column attno of every branch of a set operation must be the same thing. */
+static TraceKind
+trace_branches(Node *node, const SxLevel *level, AttrNumber attno, SxWindow *window)
+{
+	SetOperationStmt *setop = (SetOperationStmt *) node;
+	SxWindow	other;
+	TraceKind	kind;
+
+	if (IsA(node, RangeTblRef))
+	{
+		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex,
+									  level->query->rtable);
+		SxLevel		branch = {rte->subquery, level};
+		TargetEntry *tle = get_tle_by_resno(rte->subquery->targetList, attno);
+
+		if (rte->subquery->setOperations != NULL)
+			return trace_branches(rte->subquery->setOperations, &branch, attno, window);
+		return tle == NULL ? TRACE_OTHER : trace((Node *) tle->expr, &branch, window);
+	}
+	kind = trace_branches(setop->larg, level, attno, window);
+	if (kind == TRACE_OTHER ||
+		trace_branches(setop->rarg, level, attno, &other) != kind ||
+		(kind == TRACE_WINDOW && !same_window(window, &other)))
+		return TRACE_OTHER;
+	return kind;
+}
+
+static TraceKind
+trace_output(Query *query, const SxLevel *parent, AttrNumber attno, SxWindow *window)
+{
+	SxLevel		level = {query, parent};
+	TargetEntry *tle = get_tle_by_resno(query->targetList, attno);
+
+	if (query->setOperations != NULL)
+		return trace_branches(query->setOperations, &level, attno, window);
+	return tle == NULL ? TRACE_OTHER : trace((Node *) tle->expr, &level, window);
+}
+
+static TraceKind
+trace_relation(Oid relid, AttrNumber attno, SxWindow *window)
+{
+	if (sx_is_stream_table(relid))
+		return sx_stream_load(relid)->event_time == attno && attno > 0 ?
+			TRACE_EVENT_TIME : TRACE_OTHER;
+	if (sx_is_view(relid))
+		return trace_output(sx_view_query(relid), NULL, attno, window);
+	return TRACE_OTHER;
+}
+
+static TraceKind
+trace_var(Var *var, const SxLevel *level, SxWindow *window)
+{
+	RangeTblEntry *rte;
+	const SxLevel *defined_at;
+	CommonTableExpr *cte;
+
+	for (Index up = 0; up < var->varlevelsup && level != NULL; up++)
+		level = level->parent;
+	if (level == NULL || var->varattno <= 0)
+		return TRACE_OTHER;
+	rte = rt_fetch(var->varno, level->query->rtable);
+	switch (rte->rtekind)
+	{
+		case RTE_RELATION:
+			return trace_relation(rte->relid, var->varattno, window);
+		case RTE_SUBQUERY:
+			return trace_output(rte->subquery, level, var->varattno, window);
+		case RTE_CTE:
+			cte = sx_find_cte(level, rte, &defined_at);
+			if (cte->cterecursive)
+				return TRACE_OTHER;
+			return trace_output(castNode(Query, cte->ctequery), defined_at,
+								var->varattno, window);
+		case RTE_JOIN:
+			return trace(list_nth(rte->joinaliasvars, var->varattno - 1), level, window);
+		case RTE_FUNCTION:
+			if (list_length(rte->functions) == 1 && var->varattno == 1)
+				return trace(linitial_node(RangeTblFunction, rte->functions)->funcexpr,
+							 level, window);
+			return TRACE_OTHER;
+		default:
+			return sx_rte_group_expr(rte, var->varattno) == NULL ? TRACE_OTHER :
+				trace(sx_rte_group_expr(rte, var->varattno), level, window);
+	}
+}
+
+static TraceKind
+trace(Node *node, const SxLevel *level, SxWindow *window)
+{
+	while (node != NULL && IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	if (node == NULL)
+		return TRACE_OTHER;
+	if (IsA(node, Var))
+		return trace_var((Var *) node, level, window);
+	if (IsA(node, FuncExpr))
+		return trace_call((FuncExpr *) node, level, window);
+	return TRACE_OTHER;
+}
+
+bool
+sx_trace_window(Query *query, Node *expr, AttrNumber attno, SxWindow *window)
+{
+	SxLevel		level = {query, NULL};
+
+	if (query->setOperations != NULL)
+		return trace_branches(query->setOperations, &level, attno, window) == TRACE_WINDOW;
+	return trace(expr, &level, window) == TRACE_WINDOW;
+}
+
+/* ---------- checks ---------- */
+
+/* Constant sizes are checked at creation, so that no batch fails for them. */
+static bool
+windows_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+	{
+		FuncExpr   *call = (FuncExpr *) node;
+		WindowFunction wf = window_function(call->funcid);
+		Const	   *first = wf == WF_TUMBLE || wf == WF_HOP ? constant_argument(call, 1) : NULL;
+		Const	   *second = wf == WF_HOP ? constant_argument(call, 2) : NULL;
+		int64		slide = 0;
+
+		if (first != NULL)
+			slide = sx_window_usec(DatumGetIntervalP(first->constvalue),
+								   wf == WF_HOP ? "slide" : "size");
+		if (second != NULL)
+		{
+			int64		size = sx_window_usec(DatumGetIntervalP(second->constvalue), "size");
+
+			if (first != NULL)
+				sx_hop_check(slide, size);
+		}
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, windows_walker, context, 0);
+	return expression_tree_walker(node, windows_walker, context);
+}
+
+void
+sx_check_windows(Query *query)
+{
+	(void) windows_walker((Node *) query, NULL);
+}
+
+/* ---------- SQL ---------- */
+
+char *
+sx_length_text(int64 usec)
+{
+	static const struct
+	{
+		int64		length;
+		const char *unit;
+	}			units[] = {
+		{USECS_PER_HOUR, "hour"},
+		{USECS_PER_MINUTE, "minute"},
+		{USECS_PER_SEC, "second"},
+		{1000, "millisecond"}
+	};
+
+	for (int i = 0; i < lengthof(units); i++)
+	{
+		if (usec % units[i].length == 0)
+			return psprintf(INT64_FORMAT " %s%s", usec / units[i].length, units[i].unit,
+							usec == units[i].length ? "" : "s");
+	}
+	return psprintf(INT64_FORMAT " microseconds", usec);
+}
+
+char *
+sx_window_end_sql(const SxWindow *window, const char *start)
+{
+	const char *length = window->calendar ? window->calendar : sx_length_text(window->length);
+
+	if (window->zone != NULL)
+	{
+		char	   *zone = quote_literal_cstr(window->zone);
+
+		return psprintf("((%s AT TIME ZONE %s) + interval '%s') AT TIME ZONE %s",
+						start, zone, length, zone);
+	}
+	return psprintf("%s + interval '%s'", start, length);
+}
+
+char *
+sx_window_closed_sql(const SxWindow *window, const char *start, const char *bound)
+{
+	if (window->type == TIMESTAMPOID)
+		bound = psprintf("(%s AT TIME ZONE 'UTC')", bound);
+	/* of a fixed length: the form that an index on the start can serve */
+	if (window->calendar == NULL && window->zone == NULL)
+		return psprintf("%s <= %s - interval '%s'", start, bound,
+						sx_length_text(window->length));
+	return psprintf("%s <= %s", sx_window_end_sql(window, start), bound);
+}

@@ -1,0 +1,187 @@
+/*-------------------------------------------------------------------------
+ *
+ * explain.c
+ *		The maintenance plan in words.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/varlena.h"
+
+#include "catalog/catalog.h"
+#include "ddl/ddl.h"
+#include "fdw/stream.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "plan/plan_internal.h"
+
+PG_FUNCTION_INFO_V1(sx_explain);
+
+char *
+sx_streams_text(List *streams)
+{
+	StringInfoData text;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	foreach(lc, streams)
+	{
+		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
+
+		appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", stream->label);
+		if (stream->has_watermark)
+			appendStringInfo(&text, " (watermark %s)",
+							 sx_length_text(stream->watermark_delay));
+	}
+	return text.data;
+}
+
+static const char *
+strategy_name(SxStrategy strategy)
+{
+	switch (strategy)
+	{
+		case SX_STRATEGY_APPEND:
+			return "append";
+		case SX_STRATEGY_MERGE:
+			return "merge";
+		case SX_STRATEGY_SINK_TABLE:
+			return "table";
+		case SX_STRATEGY_SINK_NULL:
+			return "null";
+	}
+	return NULL;
+}
+
+static void
+explain_window(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
+{
+	if (!layout->windowed)
+	{
+		appendStringInfoString(text, "Window: none over the event time, so every row is accepted\n");
+		return;
+	}
+	appendStringInfo(text, "Window: column %s, %s\n",
+					 quote_identifier(layout->window_column->name),
+					 layout->window.calendar ? layout->window.calendar :
+					 sx_length_text(layout->window.length));
+	if (plan->emit == SX_EMIT_INTERVAL)
+		appendStringInfo(text, "Emit: every %s\n", sx_length_text(plan->emit_interval));
+	else
+		appendStringInfo(text, "Emit: %s\n", sx_emit_name(plan->emit));
+	appendStringInfo(text, "Late rows: %s\n", sx_late_name(plan->late));
+	appendStringInfo(text, "Retention: %s\n",
+					 plan->retention < 0 ? "for ever" : sx_length_text(plan->retention));
+}
+
+static void
+explain_sql(StringInfo text, const char *when, const char *sql)
+{
+	if (sql != NULL)
+		appendStringInfo(text, "\n%s:\n%s\n", when, sql);
+}
+
+char *
+sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s: %s\n", plan->kind == SX_STEP_VIEW ? "View" : "Sink",
+					 plan->name);
+	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
+	appendStringInfo(&text, "Reason: %s\n", plan->reason);
+	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
+	if (layout != NULL)
+		explain_window(&text, plan, layout);
+	if (names->state != NULL)
+		appendStringInfo(&text, "%s: %s\n",
+						 plan->kind == SX_STEP_VIEW ? "State table" : "Target table",
+						 names->state);
+	appendStringInfo(&text, "Query: %s\n", names->query);
+	explain_sql(&text, "Each batch", plan->apply_sql);
+	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
+	explain_sql(&text, "At each emission", plan->emit_sql);
+	explain_sql(&text, "… and then", plan->emit_clear_sql);
+	explain_sql(&text, "When the watermark moves ($1 = watermark - retention)", plan->expire_sql);
+	text.data[text.len - 1] = '\0';
+	return text.data;
+}
+
+/* Names of the objects that a statement would make. */
+static SxStepNames *
+future_names(CreateTableAsStmt *stmt)
+{
+	SxStepNames *names = palloc0(sizeof(SxStepNames));
+	char	   *name = stmt->into->rel->relname;
+	char	   *schema = get_namespace_name(RangeVarGetCreationNamespace(stmt->into->rel));
+
+	names->step = quote_qualified_identifier(schema, name);
+	sx_future_state_names(names, sx_state_base_name(schema, name));
+	return names;
+}
+
+static char *
+explain_sink(CreateTableAsStmt *stmt, Query *query, SxStepNames *names)
+{
+	const char *table = sx_option(stmt->into->options, "table");
+	SxStepPlan *plan;
+
+	names->state = table != NULL ? pstrdup(table) : NULL;
+	plan = sx_build_sink_plan(query, stmt->into->options, InvalidOid, names);
+	plan->name = names->step;
+	return sx_explain_plan(plan, NULL, names);
+}
+
+char *
+sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string)
+{
+	Query	   *query = sx_created_query(stmt);
+	SxStepNames *names = future_names(stmt);
+	SxViewOptions *options;
+	SxLayout   *layout;
+	SxStepPlan *plan;
+
+	if (sx_option(stmt->into->options, "connector") != NULL)
+		return explain_sink(stmt, query, names);
+	if (stmt->objtype != OBJECT_MATVIEW)
+		return psprintf("Stream: %s\nReads: %s\nQuery:\n%s", names->step,
+						sx_streams_text(sx_query_streams(query)), sx_deparse(query));
+
+	sx_check_view_query(query);
+	options = sx_view_options(stmt->into->options);
+	plan = sx_build_view_plan(query, options, names, &layout);
+	return sx_explain_plan(plan, layout, names);
+}
+
+/* streamext.explain(name) */
+Datum
+sx_explain(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(0);
+	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(name)),
+										 NoLock, false);
+
+	switch (sx_relation_kind(relid))
+	{
+		case SX_REL_NONE:
+		case SX_REL_SOURCE:
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" has no query to explain", text_to_cstring(name)),
+					 errhint("Give the name of a continuous view, a sink or a stream made by CREATE STREAM … AS SELECT; streamext.views lists them.")));
+			break;
+		default:
+			break;
+	}
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, get_rel_name(relid));
+	PG_RETURN_TEXT_P(cstring_to_text(sx_plan_explain(relid)));
+}

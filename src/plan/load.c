@@ -1,0 +1,170 @@
+/*-------------------------------------------------------------------------
+ *
+ * load.c
+ *		From a registered view or sink to the plan that a batch runs.
+ *
+ * Everything is derived again from the stored query, under today's names.  The
+ * state table was made by the same derivation; a server upgrade can change what it
+ * gives (an aggregate becomes combinable, a state type changes), so the table is
+ * held against it, and a view whose table no longer fits says so.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "streamext.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "catalog/catalog.h"
+#include "ddl/ddl.h"
+#include "plan/plan_internal.h"
+
+char *
+sx_delta_name(const char *state)
+{
+	return makeObjectName(state, NULL, "delta");
+}
+
+static Oid
+owner_of(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+
+	table_close(rel, NoLock);
+	return owner;
+}
+
+static SxStepNames *
+step_names(Oid relid, Oid query, Oid state)
+{
+	SxStepNames *names = palloc0(sizeof(SxStepNames));
+
+	names->owner = owner_of(relid);
+	names->step = sx_qualified_name(relid);
+	names->query = sx_qualified_name(query);
+	if (OidIsValid(state))
+	{
+		names->state = sx_qualified_name(state);
+		names->delta = quote_qualified_identifier(SX_STATE_SCHEMA,
+												  sx_delta_name(get_rel_name(state)));
+	}
+	return names;
+}
+
+static void
+check_state_table(Oid relid, Oid state, const SxLayout *layout)
+{
+	ListCell   *lc;
+
+	foreach(lc, layout->columns)
+	{
+		SxStateColumn *column = lfirst(lc);
+		AttrNumber	attno = get_attnum(state, column->name);
+
+		if (attno == InvalidAttrNumber || get_atttype(state, attno) != column->type)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("state table %s does not fit the continuous view %s",
+							sx_qualified_name(state), sx_qualified_name(relid)),
+					 errdetail("Column \"%s\" of type %s is expected.", column->name,
+							   format_type_be(column->type)),
+					 errhint("Drop the view and create it again.")));
+	}
+}
+
+SxStepPlan *
+sx_build_view_plan(Query *query, const SxViewOptions *options,
+				   const SxStepNames *names, SxLayout **layout)
+{
+	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
+
+	*layout = sx_layout_build(query);
+	plan->name = names->step;
+	plan->kind = SX_STEP_VIEW;
+	plan->strategy = (*layout)->strategy;
+	plan->reason = (*layout)->reason;
+	plan->streams = sx_query_streams(query);
+	plan->windowed = (*layout)->windowed;
+	plan->emit = options->emit;
+	plan->emit_interval = options->emit_interval;
+	plan->late = options->late;
+	plan->retention = options->retention;
+	sx_check_view_options(options, *layout, plan->streams);
+	sx_view_sql(plan, query, *layout, names);
+	return plan;
+}
+
+/* *names is filled; *layout is NULL for a sink. */
+static SxStepPlan *
+load(Oid relid, SxLayout **layout, SxStepNames **names)
+{
+	Oid			query_view;
+	Oid			state;
+	char	   *json = sx_step_options(relid, &query_view, &state);
+	SxStepPlan *plan;
+	Query	   *query;
+
+	if (json == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a continuous view or sink", sx_qualified_name(relid))));
+	query = sx_view_query(query_view);
+	*names = step_names(relid, query_view, state);
+	if (sx_is_view(relid))
+	{
+		plan = sx_build_view_plan(query, sx_view_options(sx_options_from_json(json)),
+								  *names, layout);
+		check_state_table(relid, state, *layout);
+	}
+	else
+	{
+		*layout = NULL;
+		plan = sx_build_sink_plan(query, sx_options_from_json(json), state, *names);
+	}
+	plan->relid = relid;
+	plan->query = query_view;
+	plan->state = state;
+	plan->owner = (*names)->owner;
+	return plan;
+}
+
+SxStepPlan *
+sx_plan_load(Oid relid)
+{
+	SxLayout   *layout;
+	SxStepNames *names;
+
+	return load(relid, &layout, &names);
+}
+
+/* A derived stream has no step: what can be said is how its readers see it. */
+static char *
+explain_derived(Oid relid)
+{
+	return psprintf("Stream: %s\nEvaluated: %s\nReads: %s\nQuery:\n%s",
+					sx_qualified_name(relid),
+					sx_is_barrier(relid) ? "per batch, for every reader as it is" :
+					"as a part of the queries that read it",
+					sx_streams_text(sx_relation_streams(relid)),
+					sx_deparse(sx_view_query(relid)));
+}
+
+char *
+sx_plan_explain(Oid relid)
+{
+	SxLayout   *layout;
+	SxStepNames *names;
+	SxStepPlan *plan;
+
+	if (sx_relation_kind(relid) == SX_REL_DERIVED)
+		return explain_derived(relid);
+	plan = load(relid, &layout, &names);
+	return sx_explain_plan(plan, layout, names);
+}

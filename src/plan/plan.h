@@ -1,0 +1,117 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.h
+ *		From a SELECT over streams to the statements that a batch runs.
+ *
+ * At creation, sx_plan_create_view() and sx_plan_create_sink() check that the
+ * query can be kept exactly (or refuse it with the reason), make the hidden view
+ * that holds the query, the state table and the visible view, and register the
+ * step.  At run time sx_plan_load() derives the statements anew from the stored
+ * query, so renamed tables and columns need no care.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_PLAN_H
+#define SX_PLAN_H
+
+#include "datatype/timestamp.h"
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+
+typedef enum SxStepKind
+{
+	SX_STEP_VIEW,
+	SX_STEP_SINK
+} SxStepKind;
+
+typedef enum SxStrategy
+{
+	SX_STRATEGY_APPEND,
+	SX_STRATEGY_MERGE,
+	SX_STRATEGY_SINK_TABLE,
+	SX_STRATEGY_SINK_NULL
+} SxStrategy;
+
+typedef enum SxEmit
+{
+	SX_EMIT_CHANGES,
+	SX_EMIT_FINAL,
+	SX_EMIT_INTERVAL
+} SxEmit;
+
+typedef enum SxLate
+{
+	SX_LATE_UPDATE,
+	SX_LATE_DROP,
+	SX_LATE_DEAD_LETTER
+} SxLate;
+
+/* A step of a pipeline: everything that a batch has to know about it. */
+typedef struct SxStepPlan
+{
+	Oid			relid;			/* the continuous view, or the sink's table */
+	Oid			query;			/* the hidden view that holds the query */
+	Oid			state;			/* state table, or the sink's target table */
+	Oid			owner;
+	char	   *name;			/* schema-qualified, quoted */
+	SxStepKind	kind;
+	SxStrategy	strategy;
+	char	   *reason;			/* why this strategy, for explain() */
+	List	   *streams;		/* Oids of the source streams that it reads */
+
+	bool		windowed;		/* knows lateness: on_time() is in its SQL */
+	SxEmit		emit;
+	SxLate		late;
+	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
+	int64		retention;		/* microseconds, -1: for ever */
+
+	/*
+	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
+	 * argument types noted.  NULL where the step has no such statement.
+	 */
+	char	   *apply_sql;		/* once a batch; no arguments */
+	char	   *emit_sql;		/* SX_EMIT_INTERVAL: publish what was collected */
+	char	   *emit_clear_sql; /* … and forget it, run right after */
+	char	   *expire_sql;		/* $1 timestamptz: delete windows that ended at or
+								 * before it */
+	char	   *start_sql;		/* the row that a view without GROUP BY has from the
+								 * start: run once, and again after its state was
+								 * emptied */
+	char	   *late_sql;		/* SX_LATE_DEAD_LETTER: gives (stream regclass,
+								 * ordinal bigint) of the rows all of whose windows
+								 * are late; no arguments */
+} SxStepPlan;
+
+/* In the current context.  Needs a transaction and a snapshot. */
+extern SxStepPlan *sx_plan_load(Oid relid);
+
+/* The maintenance plan of a view, sink or derived stream, for people. */
+extern char *sx_plan_explain(Oid relid);
+
+/* … and of what a statement would create. */
+extern char *sx_plan_explain_query(CreateTableAsStmt *stmt,
+								   const char *query_string);
+extern char *sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string);
+
+/*
+ * CREATE MATERIALIZED VIEW over streams.  stmt->query is the analysed Query.
+ * Returns false, having done nothing, when the query reads no stream.
+ */
+extern bool sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string);
+
+/* CREATE STREAM … AS SELECT without options: a registered view. */
+extern void sx_plan_create_derived(CreateTableAsStmt *stmt,
+								   const char *query_string);
+
+/* CREATE STREAM … WITH (connector = …) AS SELECT: a sink. */
+extern void sx_plan_create_sink(CreateTableAsStmt *stmt,
+								const char *query_string);
+
+/* Does this analysed query read a stream, directly or through views? */
+extern bool sx_query_reads_stream(Query *query);
+
+/* Oids of the source streams (foreign tables) behind a query or a relation. */
+extern List *sx_query_streams(Query *query);
+extern List *sx_relation_streams(Oid relid);
+
+#endif							/* SX_PLAN_H */

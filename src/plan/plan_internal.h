@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan_internal.h
+ *		What the files of plan/ share: how a query is taken apart.
+ *
+ * analyze.c says whether a query can be kept, event_time.c finds its windows,
+ * layout.c lays out the state table, sql.c and sink.c write the maintenance SQL.
+ * create.c and load.c run the very same steps, one to make the objects, the other
+ * to derive the statements again from what was stored.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_PLAN_INTERNAL_H
+#define SX_PLAN_INTERNAL_H
+
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+#include "plan/plan.h"
+
+/* ---------- analyze.c ---------- */
+
+/* A query within the queries around it: for CTEs and outer references. */
+typedef struct SxLevel
+{
+	Query	   *query;
+	const struct SxLevel *parent;
+} SxLevel;
+
+/* Why a query cannot be kept; filled by the check that failed. */
+typedef struct SxRefusal
+{
+	char	   *message;
+	char	   *hint;
+} SxRefusal;
+
+extern void sx_refuse(SxRefusal *refusal, char *message, char *hint);
+extern void sx_report_refusal(const SxRefusal *refusal) pg_attribute_noreturn();
+
+/*
+ * Row by row over one stream?  ERROR with the reason otherwise; at the top, GROUP
+ * BY and aggregates are let pass.
+ */
+extern void sx_check_view_query(Query *query);
+
+/* A copy of the query behind a view. */
+extern Query *sx_view_query(Oid relid);
+extern bool sx_is_view(Oid relid);
+
+/* A derived stream that is evaluated per batch, never flattened into a reader. */
+extern bool sx_is_barrier(Oid relid);
+
+/* The CTE that an RTE names, and the level at which it is defined. */
+extern CommonTableExpr *sx_find_cte(const SxLevel *level, RangeTblEntry *rte,
+									const SxLevel **defined_at);
+
+/* ---------- clock.c ---------- */
+
+/* Refuses now() and its like where a view's past would change with them. */
+extern void sx_check_clock(Query *query);
+
+/* Puts streamext.batch_time() for now() and its like.  Changes query in place. */
+extern Query *sx_rewrite_clock(Query *query);
+
+/* Does the expression call batch_id(), batch_time() or watermark()? */
+extern bool sx_reads_batch(Node *node);
+
+/* Oid of streamext.name(argtypes). */
+extern Oid	sx_own_function(const char *name, int nargs, const Oid *argtypes);
+
+/* ---------- event_time.c ---------- */
+
+/* A window over the event time: [start, start + length). */
+typedef struct SxWindow
+{
+	Oid			type;			/* of the start: timestamptz or timestamp */
+	int64		length;			/* microseconds; 0: calendar */
+	char	   *calendar;		/* interval of a date_trunc window, or NULL */
+	char	   *zone;			/* third argument of date_trunc, or NULL */
+} SxWindow;
+
+/*
+ * Is this a window over an unmodified event time?  expr is an expression of the
+ * query; of a set operation, whose columns have none, it is output column attno.
+ * Fills *window.
+ */
+extern bool sx_trace_window(Query *query, Node *expr, AttrNumber attno,
+							SxWindow *window);
+
+/* Refuses windows that cannot be: wrong sizes, functions of later versions. */
+extern void sx_check_windows(Query *query);
+
+/* SQL for the end of the window that starts at the SQL expression start. */
+extern char *sx_window_end_sql(const SxWindow *window, const char *start);
+
+/* SQL for "the window that starts at start has ended by the timestamptz bound". */
+extern char *sx_window_closed_sql(const SxWindow *window, const char *start,
+								  const char *bound);
+
+/* "10 seconds", for people and for SQL literals */
+extern char *sx_length_text(int64 usec);
+
+/* ---------- layout.c ---------- */
+
+typedef enum SxColumnKind
+{
+	SX_COLUMN_OUTPUT,			/* append: a column of the query */
+	SX_COLUMN_KEY,				/* merge: a GROUP BY key */
+	SX_COLUMN_ONLY,				/* merge without GROUP BY: the constant key */
+	SX_COLUMN_PLAIN,			/* an aggregate that is its own state */
+	SX_COLUMN_SUM,				/* a sum kept as its result, added with + */
+	SX_COLUMN_PARTIAL			/* a stored state, bytea */
+} SxColumnKind;
+
+typedef struct SxStateColumn
+{
+	SxColumnKind kind;
+	char	   *name;
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+	Expr	   *expr;			/* key or Aggref, over the query's tables */
+	Index		sortgroupref;	/* of a key */
+	Oid			aggregate;		/* of an aggregate column */
+	char	   *start;			/* value before the first row, as text, or NULL */
+} SxStateColumn;
+
+typedef struct SxLayout
+{
+	SxStrategy	strategy;
+	char	   *reason;
+	List	   *columns;		/* of SxStateColumn, in the order of the table */
+	List	   *output;			/* TargetEntry over the state table as varno 1 */
+	Node	   *having;			/* … likewise, or NULL */
+	bool		windowed;
+	SxWindow	window;
+	SxStateColumn *window_column;
+} SxLayout;
+
+extern SxLayout *sx_layout_build(Query *query);
+
+/* Is a text key stored and compared COLLATE "C"? */
+extern bool sx_column_is_c(const SxStateColumn *column);
+
+/* aggregate.c: rewrites an aggregate as an expression over state columns. */
+typedef struct SxLayoutBuilder
+{
+	SxLayout   *layout;
+	List	   *names;			/* taken column names */
+	const char *base;			/* for the name of the next column */
+	bool		exact;			/* the output column is the aggregate itself */
+} SxLayoutBuilder;
+
+extern Node *sx_aggregate_to_state(SxLayoutBuilder *builder, Aggref *agg);
+extern SxStateColumn *sx_layout_add(SxLayoutBuilder *builder, SxColumnKind kind,
+									const char *name, Expr *expr);
+extern Var *sx_state_var(SxLayout *layout, SxStateColumn *column);
+extern Aggref *sx_partial_aggref(SxStateColumn *column);
+extern Aggref *sx_count_rows(void);
+
+/* ---------- options.c ---------- */
+
+typedef struct SxViewOptions
+{
+	SxEmit		emit;
+	int64		emit_interval;
+	SxLate		late;
+	bool		late_given;		/* not by default */
+	int64		retention;		/* -1: for ever */
+	bool		backfill;
+	const char *pipeline;
+	char	   *json;			/* all of them, as given */
+} SxViewOptions;
+
+extern SxViewOptions *sx_view_options(List *options);
+extern void sx_check_view_options(const SxViewOptions *options,
+								  const SxLayout *layout, List *streams);
+extern char *sx_options_to_json(List *options);
+extern List *sx_options_from_json(const char *json);
+extern const char *sx_emit_name(SxEmit emit);
+extern const char *sx_late_name(SxLate late);
+
+/* ---------- sql.c ---------- */
+
+/* The relations of a step, as quoted and qualified names, and its owner. */
+typedef struct SxStepNames
+{
+	Oid			owner;			/* who runs the step */
+	char	   *step;			/* view or sink */
+	char	   *query;
+	char	   *state;			/* state table, or target of a table sink */
+	char	   *delta;			/* for SX_EMIT_INTERVAL */
+} SxStepNames;
+
+extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
+						const SxStepNames *names);
+extern int	sx_pin_search_path(void);
+extern char *sx_deparse(Query *query);
+extern char *sx_columns_sql(const List *columns, const char *prefix);
+extern char *sx_key_order_sql(const SxLayout *layout, const char *prefix);
+extern char *sx_type_sql(Oid type, int32 typmod);
+extern char *sx_qualified_name(Oid relid);
+
+/* ---------- arrival.c ---------- */
+
+/*
+ * A copy of a row-wise query with two more columns: the stream and the ordinal of
+ * the row that each output row comes from.  NULL when that cannot be told.
+ */
+#define SX_ARRIVAL_STREAM	"sx_stream"
+#define SX_ARRIVAL_ORDINAL	"sx_ordinal"
+
+extern Query *sx_query_with_arrival(Query *query, Oid owner);
+
+/* ---------- sink.c ---------- */
+
+/* target: InvalidOid while it does not exist */
+extern SxStepPlan *sx_build_sink_plan(Query *query, List *options, Oid target,
+									  const SxStepNames *names);
+
+/* ---------- load.c, explain.c, create.c ---------- */
+
+/* *layout gets what the plan was made from */
+extern SxStepPlan *sx_build_view_plan(Query *query, const SxViewOptions *options,
+									  const SxStepNames *names, SxLayout **layout);
+extern char *sx_delta_name(const char *state);
+extern char *sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout,
+							 const SxStepNames *names);
+extern char *sx_streams_text(List *streams);
+
+/* Names in streamext_state for the relation schema.name: base, base_q, … */
+extern char *sx_state_base_name(const char *schema, const char *name);
+extern void sx_future_state_names(SxStepNames *names, const char *base);
+
+extern Query *sx_created_query(CreateTableAsStmt *stmt);
+extern Oid	sx_define_view(RangeVar *name, Query *query);
+extern Oid	sx_define_query_view(const char *base, Query *query, Oid owner);
+
+/* DROP of owner_relid takes relid along. */
+extern void sx_belongs_to(Oid relid, Oid owner_relid);
+extern void sx_execute_ddl(const char *sql);
+
+#endif							/* SX_PLAN_INTERNAL_H */

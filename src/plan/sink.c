@@ -1,0 +1,512 @@
+/*-------------------------------------------------------------------------
+ *
+ * sink.c
+ *		Sinks of the connectors table and null.
+ *
+ * A sink is a foreign table with the columns of its query and the options, and a
+ * hidden view streamext_state.<sink>_q that holds the query.  In each batch
+ *
+ *		table			INSERT INTO target SELECT … FROM the hidden view
+ *		table, key		the same as an upsert.  One statement may touch a row only
+ *						once, so of several rows of a key the last one by order of
+ *						arrival is taken, or by the query's own ORDER BY.
+ *		null			the query is evaluated and its rows are thrown away
+ *
+ * Columns go into the target by position; those behind may have defaults.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "streamext.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "catalog/catalog.h"
+#include "ddl/ddl.h"
+#include "plan/plan_internal.h"
+
+/* One column of the query and the column of the target that it goes into. */
+typedef struct SinkColumn
+{
+	char	   *name;			/* of the query */
+	char	   *target;
+	AttrNumber	attno;			/* of the target; 0: not there yet */
+	Oid			type;
+	int32		typmod;
+	Oid			target_type;
+	bool		is_key;
+} SinkColumn;
+
+/* ---------- columns and keys ---------- */
+
+static List *
+query_columns(Query *query)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		SinkColumn *column;
+
+		if (tle->resjunk)
+			continue;
+		column = palloc0(sizeof(SinkColumn));
+		column->name = column->target = tle->resname;
+		column->type = column->target_type = exprType((Node *) tle->expr);
+		column->typmod = exprTypmod((Node *) tle->expr);
+		columns = lappend(columns, column);
+	}
+	return columns;
+}
+
+static SinkColumn *
+column_by_name(List *columns, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+
+		if (strcmp(column->name, name) == 0)
+			return column;
+	}
+	return NULL;
+}
+
+/* Marks the columns of option key; false when there is none. */
+static bool
+mark_keys(List *columns, List *options)
+{
+	const char *key = sx_option(options, "key");
+	List	   *names;
+	ListCell   *lc;
+
+	if (key == NULL)
+		return false;
+	if (!SplitIdentifierString(pstrdup(key), ',', &names) || names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"key\" is not a list of columns: \"%s\"", key),
+				 errhint("Write key = 'a' or key = 'a, b'.")));
+	foreach(lc, names)
+	{
+		SinkColumn *column = column_by_name(columns, lfirst(lc));
+
+		if (column == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("key column \"%s\" is not in the query's output", (char *) lfirst(lc)),
+					 errhint("Name columns of the sink.")));
+		column->is_key = true;
+	}
+	return true;
+}
+
+/* Pairs the columns with those of the target, by position. */
+static void
+match_target(List *columns, Oid target)
+{
+	Relation	rel = table_open(target, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+		Form_pg_attribute att;
+
+		while (i < desc->natts && TupleDescAttr(desc, i)->attisdropped)
+			i++;
+		if (i >= desc->natts)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("table %s has no column for column \"%s\" of the query",
+							sx_qualified_name(target), column->name),
+					 errhint("Columns are matched by position: list the columns of the query in the order of the table.")));
+		att = TupleDescAttr(desc, i++);
+		column->target = pstrdup(NameStr(att->attname));
+		column->attno = att->attnum;
+		column->target_type = att->atttypid;
+		if (!can_coerce_type(1, &column->type, &att->atttypid, COERCION_ASSIGNMENT) ||
+			(column->is_key && column->type != att->atttypid))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" of table %s is of type %s, but column \"%s\" of the query is of type %s",
+							column->target, sx_qualified_name(target),
+							format_type_be(att->atttypid), column->name,
+							format_type_be(column->type)),
+					 errhint("Columns are matched by position; cast the column, or list the columns in the order of the table.")));
+	}
+	table_close(rel, NoLock);
+}
+
+/* ---------- a unique index for the key ---------- */
+
+static bool
+index_fits(Relation target, Oid index, List *columns)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	Form_pg_index form;
+	bool		fits;
+	int			nkeys = 0;
+	ListCell   *lc;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	fits = form->indisunique && form->indimmediate && form->indisvalid &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
+		heap_attisnull(tuple, Anum_pg_index_indexprs, NULL);
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+		bool		found = false;
+
+		if (!column->is_key)
+			continue;
+		nkeys++;
+		for (int i = 0; i < form->indnkeyatts; i++)
+			found |= form->indkey.values[i] == column->attno;
+		fits &= found &&
+			(form->indnullsnotdistinct ||
+			 TupleDescAttr(RelationGetDescr(target), column->attno - 1)->attnotnull);
+	}
+	fits &= form->indnkeyatts == nkeys;
+	ReleaseSysCache(tuple);
+	return fits;
+}
+
+static char *
+key_names(List *columns, bool of_target)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	initStringInfo(&names);
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+
+		if (column->is_key)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 quote_identifier(of_target ? column->target : column->name));
+	}
+	return names.data;
+}
+
+static void
+require_unique_index(Oid target, List *columns)
+{
+	Relation	rel = table_open(target, AccessShareLock);
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, RelationGetIndexList(rel))
+		found |= index_fits(rel, lfirst_oid(lc), columns);
+	table_close(rel, NoLock);
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("table %s has no unique index on exactly (%s) that treats NULLs as equal",
+						sx_qualified_name(target), key_names(columns, true)),
+				 errhint("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT, or a primary key on these columns.",
+						 sx_qualified_name(target), key_names(columns, true))));
+}
+
+/* ---------- maintenance SQL ---------- */
+
+static char *
+list_sql(List *columns, bool of_target, const char *prefix)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+
+		appendStringInfo(&sql, "%s%s%s", sql.len > 0 ? ", " : "", prefix,
+						 quote_identifier(of_target ? column->target : column->name));
+	}
+	return sql.data;
+}
+
+/* The last row of each key. */
+static char *
+last_rows_sql(Query *query, List *columns, const SxStepNames *names)
+{
+	Query	   *arrival = query->sortClause != NIL ? NULL :
+		sx_query_with_arrival(query, names->owner);
+	char	   *keys = key_names(columns, false);
+
+	if (arrival == NULL)
+		return psprintf("SELECT DISTINCT ON (%s) r.*\n"
+						"FROM (SELECT d.*, row_number() OVER () AS sx_row FROM %s d) r\n"
+						"ORDER BY %s, sx_row DESC", keys, names->query, keys);
+	return psprintf("SELECT DISTINCT ON (%s) r.*\n"
+					"FROM (SELECT d.*, row_number() OVER () AS sx_row FROM (\n%s\n) d (%s, %s, %s)) r\n"
+					"ORDER BY %s, %s DESC, %s DESC, sx_row DESC",
+					keys, sx_deparse(arrival), list_sql(columns, false, ""),
+					SX_ARRIVAL_STREAM, SX_ARRIVAL_ORDINAL, keys,
+					SX_ARRIVAL_STREAM, SX_ARRIVAL_ORDINAL);
+}
+
+static char *
+upsert_sql(Query *query, List *columns, const SxStepNames *names)
+{
+	StringInfoData sql;
+	bool		first = true;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s (%s)\nSELECT %s\nFROM (\n%s\n) l\nON CONFLICT (%s) DO ",
+					 names->state, list_sql(columns, true, ""),
+					 list_sql(columns, false, "l."), last_rows_sql(query, columns, names),
+					 key_names(columns, true));
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+		const char *name = quote_identifier(column->target);
+
+		if (column->is_key)
+			continue;
+		appendStringInfo(&sql, "%s\n    %s = excluded.%s", first ? "UPDATE SET" : ",",
+						 name, name);
+		first = false;
+	}
+	if (first)
+		appendStringInfoString(&sql, "NOTHING");
+	return sql.data;
+}
+
+static bool
+is_table_sink(List *options)
+{
+	return strcmp(sx_option(options, "connector"), "table") == 0;
+}
+
+SxStepPlan *
+sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *names)
+{
+	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
+	List	   *columns = query_columns(query);
+	bool		keyed = mark_keys(columns, options);
+
+	plan->name = names->step;
+	plan->kind = SX_STEP_SINK;
+	plan->streams = sx_query_streams(query);
+	plan->retention = -1;
+	if (!is_table_sink(options))
+	{
+		plan->strategy = SX_STRATEGY_SINK_NULL;
+		plan->reason = "rows are computed and thrown away";
+		plan->apply_sql = psprintf("SELECT count(d.*)\nFROM %s d", names->query);
+		return plan;
+	}
+	plan->strategy = SX_STRATEGY_SINK_TABLE;
+	if (OidIsValid(target))
+		match_target(columns, target);
+	if (keyed)
+	{
+		plan->reason = "a key: the last row of each key in the batch replaces the one in the table";
+		plan->apply_sql = upsert_sql(query, columns, names);
+	}
+	else
+	{
+		plan->reason = "no key: the rows of each batch are added";
+		plan->apply_sql = psprintf("INSERT INTO %s (%s)\nSELECT %s\nFROM %s d", names->state,
+								   list_sql(columns, true, ""),
+								   list_sql(columns, false, "d."), names->query);
+	}
+	return plan;
+}
+
+/* ---------- creation ---------- */
+
+static void
+append_columns(StringInfo sql, List *columns)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+
+		appendStringInfo(sql, "%s%s %s", lc == list_head(columns) ? "" : ", ",
+						 quote_identifier(column->name),
+						 sx_type_sql(column->type, column->typmod));
+	}
+}
+
+static void
+create_target(const char *qualified, List *columns, bool keyed)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
+	append_columns(&sql, columns);
+	appendStringInfoChar(&sql, ')');
+	sx_execute_ddl(sql.data);
+	if (keyed)
+		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
+								qualified, key_names(columns, false)));
+}
+
+static void
+check_target(Oid target, bool keyed)
+{
+	char		relkind = get_rel_relkind(target);
+
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table", sx_qualified_name(target)),
+				 errhint("The target of a sink must be an ordinary or a partitioned table.")));
+	if (get_rel_persistence(target) != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table %s is unlogged or temporary", sx_qualified_name(target)),
+				 errhint("Rows would be lost after a crash that keeps the position: ALTER TABLE … SET LOGGED.")));
+	if (pg_class_aclcheck(target, GetUserId(),
+						  keyed ? ACL_INSERT | ACL_UPDATE | ACL_SELECT : ACL_INSERT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(target));
+}
+
+/* Finds or makes the target; the option keeps its qualified name. */
+static Oid
+prepare_target(List *options, Query *query)
+{
+	List	   *columns = query_columns(query);
+	bool		keyed = mark_keys(columns, options);
+	RangeVar   *name;
+	Oid			target;
+	ListCell   *lc;
+
+	name = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(sx_option(options, "table"))));
+	target = RangeVarGetRelid(name, AccessShareLock, true);
+	if (!OidIsValid(target))
+	{
+		Oid			schema = RangeVarGetCreationNamespace(name);
+
+		create_target(quote_qualified_identifier(get_namespace_name(schema), name->relname),
+					  columns, keyed);
+		target = get_relname_relid(name->relname, schema);
+	}
+	check_target(target, keyed);
+	match_target(columns, target);
+	if (keyed)
+		require_unique_index(target, columns);
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "table") == 0)
+			option->arg = (Node *) makeString(sx_qualified_name(target));
+	}
+	return target;
+}
+
+static Oid
+create_sink_table(const char *schema, const char *name, Query *query, List *options)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE FOREIGN TABLE %s (",
+					 quote_qualified_identifier(schema, name));
+	append_columns(&sql, query_columns(query));
+	appendStringInfo(&sql, ") SERVER %s OPTIONS (", SX_SERVER);
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		appendStringInfo(&sql, "%s%s %s", lc == list_head(options) ? "" : ", ",
+						 quote_identifier(option->defname),
+						 quote_literal_cstr(strVal(option->arg)));
+	}
+	appendStringInfoChar(&sql, ')');
+
+	/* keeps what watches CREATE FOREIGN TABLE from taking it for a source */
+	sx_creating_sink = true;
+	PG_TRY();
+	{
+		sx_execute_ddl(sql.data);
+	}
+	PG_FINALLY();
+	{
+		sx_creating_sink = false;
+	}
+	PG_END_TRY();
+	return get_relname_relid(name, get_namespace_oid(schema, false));
+}
+
+static void
+depend_on_target(Oid sink, Oid target)
+{
+	ObjectAddress dependent;
+	ObjectAddress referenced;
+
+	ObjectAddressSet(dependent, RelationRelationId, sink);
+	ObjectAddressSet(referenced, RelationRelationId, target);
+	recordDependencyOn(&dependent, &referenced, DEPENDENCY_NORMAL);
+}
+
+void
+sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
+{
+	RangeVar   *rel = stmt->into->rel;
+	List	   *options = stmt->into->options;
+	Query	   *query = sx_created_query(stmt);
+	List	   *streams = sx_query_streams(query);
+	SxViewOptions *common = sx_view_options(options);
+	Oid			target = InvalidOid;
+	Oid			query_view;
+	Oid			sink;
+	Oid			owner = GetUserId();
+	char	   *schema;
+	SxTrusted	trusted;
+
+	if (streams == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("the query of sink \"%s\" reads no stream", rel->relname),
+				 errhint("A sink writes what each batch brings: name a stream in its FROM.")));
+	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
+	if (is_table_sink(options))
+		target = prepare_target(options, query);
+	sink = create_sink_table(schema, rel->relname, query, options);
+
+	sx_trusted_begin(&trusted);
+	query_view = sx_define_query_view(sx_state_base_name(schema, rel->relname), query, owner);
+	sx_trusted_end(&trusted);
+	sx_belongs_to(query_view, sink);
+	if (OidIsValid(target))
+		depend_on_target(sink, target);
+	CommandCounterIncrement();
+	sx_register_step(sink, "sink", query_view, target,
+					 is_table_sink(options) ? "table" : "null", streams,
+					 common->backfill, common->pipeline, sx_options_to_json(options));
+}

@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_functions.c
+ *		What SQL can ask about the batch in progress.
+ *
+ * Inside a batch the answers come from sx_current, outside from the catalog, so
+ * that a stream's query gives something sensible when it is tried interactively.
+ * All are stable: constant within a statement, as a batch is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "catalog/catalog.h"
+#include "fdw/ordinal.h"
+#include "plan/plan.h"
+#include "worker/batch.h"
+
+PG_FUNCTION_INFO_V1(sx_batch_id);
+PG_FUNCTION_INFO_V1(sx_batch_time);
+PG_FUNCTION_INFO_V1(sx_watermark);
+PG_FUNCTION_INFO_V1(sx_view_watermark);
+PG_FUNCTION_INFO_V1(sx_arrival);
+
+/* The counter moves when the batch commits, so the one in progress is the next. */
+Datum
+sx_batch_id(PG_FUNCTION_ARGS)
+{
+	if (sx_current == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(sx_current->batch_id + 1);
+}
+
+Datum
+sx_batch_time(PG_FUNCTION_ARGS)
+{
+	if (sx_current == NULL)
+		PG_RETURN_TIMESTAMPTZ(GetCurrentTransactionStartTimestamp());
+	PG_RETURN_TIMESTAMPTZ(sx_current->time);
+}
+
+/* Watermark of one source stream, -infinity while there is none. */
+static TimestampTz
+source_watermark(Oid stream)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	bool		isnull;
+	Datum		watermark;
+
+	for (int i = 0; sx_current != NULL && i < sx_current->ninputs; i++)
+	{
+		if (sx_current->inputs[i].source->stream->relid == stream)
+			return sx_current->inputs[i].watermark;
+	}
+	watermark = sx_catalog_value("SELECT min(watermark) FROM streamext.source WHERE stream = $1",
+								 1, types, values, NULL, &isnull);
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(watermark);
+}
+
+/* watermark('s'): of a source, or the lowest of the sources of a derived stream */
+Datum
+sx_watermark(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(0);
+	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(name)),
+										 NoLock, false);
+	List	   *streams = sx_relation_streams(relid);
+	TimestampTz lowest = DT_NOEND;
+	ListCell   *lc;
+
+	if (streams == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a stream", text_to_cstring(name)),
+				 errhint("streamext.streams lists the streams.")));
+	foreach(lc, streams)
+	{
+		TimestampTz watermark = source_watermark(lfirst_oid(lc));
+
+		if (watermark < lowest)
+			lowest = watermark;
+	}
+	PG_RETURN_TIMESTAMPTZ(lowest);
+}
+
+/*
+ * view_watermark(state table): what the WHERE of a view with emit = 'final' compares
+ * window ends with; NULL while there is none.  It is given the state table, not the
+ * view, because a dump must be able to write the view's definition.
+ */
+Datum
+sx_view_watermark(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {PG_GETARG_DATUM(0)};
+	bool		isnull;
+	Datum		watermark;
+
+	watermark = sx_catalog_value("SELECT p.watermark FROM streamext.step_progress p "
+								 "JOIN streamext.step s USING (relation) WHERE s.state = $1",
+								 1, types, values, NULL, &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(watermark);
+}
+
+/* arrival(ctid): position of a stream's row within the batch of its source */
+Datum
+sx_arrival(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(sx_tid_to_ordinal((ItemPointer) PG_GETARG_POINTER(0)));
+}
