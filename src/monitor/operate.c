@@ -1,0 +1,246 @@
+/*-------------------------------------------------------------------------
+ *
+ * operate.c
+ *		Operating functions: pause, resume, run, step, reset, wait, start_all.
+ *
+ * pause and resume change the pipeline's row; the scheduler and the worker are woken
+ * when the caller commits.  Changing the row starts a new epoch, so after pause() has
+ * committed no batch of an old worker can commit any more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+#include "worker/batch.h"
+#include "worker/worker.h"
+
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(sx_pause);
+PG_FUNCTION_INFO_V1(sx_resume);
+PG_FUNCTION_INFO_V1(sx_run);
+PG_FUNCTION_INFO_V1(sx_start_all);
+PG_FUNCTION_INFO_V1(sx_step);
+PG_FUNCTION_INFO_V1(sx_reset);
+
+static void
+require_primary(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot operate pipelines during recovery"),
+				 errhint("Connect to the primary.")));
+	PreventCommandIfReadOnly("operating a pipeline");
+}
+
+/* The pipeline named by the first argument, which the caller must own. */
+static int
+pipeline_argument(FunctionCallInfo fcinfo)
+{
+	int			pipeline;
+
+	require_primary();
+	pipeline = sx_pipeline_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), false);
+	sx_pipeline_check_owner(pipeline);
+	return pipeline;
+}
+
+static void
+set_state(int pipeline, const char *state, bool run_to_end)
+{
+	Oid			types[] = {INT4OID, TEXTOID, BOOLOID};
+	Datum		values[] = {
+		Int32GetDatum(pipeline), CStringGetTextDatum(state), BoolGetDatum(run_to_end)
+	};
+
+	sx_catalog_exec("UPDATE streamext.pipeline SET state = $2, run_to_end = $3, failures = 0, "
+					"retry_at = NULL, error_sqlstate = NULL, error_message = NULL, error_at = NULL "
+					"WHERE id = $1",
+					3, types, values, NULL);
+	(void) sx_pipeline_new_epoch(pipeline, NULL);
+	sx_wake_pipeline_at_commit(pipeline);
+	sx_wake_scheduler_at_commit();
+}
+
+Datum
+sx_pause(PG_FUNCTION_ARGS)
+{
+	set_state(pipeline_argument(fcinfo), "paused", false);
+	PG_RETURN_VOID();
+}
+
+Datum
+sx_resume(PG_FUNCTION_ARGS)
+{
+	set_state(pipeline_argument(fcinfo), "running", false);
+	PG_RETURN_VOID();
+}
+
+Datum
+sx_run(PG_FUNCTION_ARGS)
+{
+	set_state(pipeline_argument(fcinfo), "running", true);
+	PG_RETURN_VOID();
+}
+
+static void
+collect_int(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend_int(*list, (int) sx_row_int(row, desc, 1, 0));
+}
+
+/* Starts every paused or stopped pipeline of the caller; returns how many. */
+Datum
+sx_start_all(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(GetUserId())};
+	List	   *pipelines = NIL;
+	ListCell   *lc;
+
+	require_primary();
+	sx_catalog_rows("SELECT id FROM streamext.pipeline WHERE state <> 'running' "
+					"AND pg_has_role($1, owner::oid, 'USAGE') ORDER BY id",
+					1, types, values, NULL, collect_int, &pipelines);
+	foreach(lc, pipelines)
+		set_state(lfirst_int(lc), "running", false);
+	PG_RETURN_INT32(list_length(pipelines));
+}
+
+/* ---------- step ---------- */
+
+static void
+require_paused(int pipeline)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		running = sx_catalog_value("SELECT state = 'running' FROM streamext.pipeline WHERE id = $1",
+										   1, types, values, NULL, &isnull);
+
+	if (DatumGetBool(running))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the pipeline is running"),
+				 errhint("Pause it first: SELECT streamext.pause('…').")));
+}
+
+static void
+put_result(ReturnSetInfo *rsinfo, const SxBatchResult *result)
+{
+	Datum		values[] = {
+		Int64GetDatum(result->batch_id), TimestampTzGetDatum(result->batch_time),
+		Int64GetDatum(result->rows), Int64GetDatum(result->bytes),
+		Int64GetDatum(result->dead_letters)
+	};
+	bool		nulls[] = {false, false, false, false, false};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* Positions alone are committed on the way; the caller waits for a batch. */
+static bool
+step_pipeline(SxPipeline *pl, TimestampTz at, SxBatchResult *result)
+{
+	for (;;)
+	{
+		SxDue		due = sx_pipeline_poll(pl, at, true);
+
+		if (due == SX_DUE_NOTHING)
+			return false;
+		if (sx_batch_run(pl, at, false, result) == SX_BATCH_FENCED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("pipeline \"%s\" is being run by another session", pl->name)));
+		if (due == SX_DUE_BATCH)
+			return true;
+	}
+}
+
+Datum
+sx_step(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			pipeline = pipeline_argument(fcinfo);
+	TimestampTz at = PG_ARGISNULL(1) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(1);
+	SxPipeline *pl;
+	SxBatchResult result;
+
+	if (sx_current != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("streamext.step cannot be called inside a batch")));
+	sx_init_materialized_srf(fcinfo);
+	require_paused(pipeline);
+
+	pl = sx_pipeline_open(pipeline, CurrentMemoryContext, true);
+	PG_TRY();
+	{
+		if (step_pipeline(pl, at, &result))
+			put_result(rsinfo, &result);
+	}
+	PG_FINALLY();
+	{
+		sx_pipeline_close(pl);
+	}
+	PG_END_TRY();
+	return (Datum) 0;
+}
+
+/* ---------- reset ---------- */
+
+static void
+empty_state(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend(*list, sx_row_text(row, desc, 1));
+}
+
+/*
+ * Back to the start: positions, watermarks and state are forgotten, so the views are
+ * built anew from what the sources still hold.  Batch ids go on.
+ */
+Datum
+sx_reset(PG_FUNCTION_ARGS)
+{
+	int			pipeline = pipeline_argument(fcinfo);
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	List	   *tables = NIL;
+	ListCell   *lc;
+
+	require_paused(pipeline);
+	(void) sx_pipeline_new_epoch(pipeline, NULL);
+	sx_catalog_rows("SELECT format('DELETE FROM %s', t) FROM streamext.step s, "
+					"LATERAL streamext.state_tables(s.relation) t "
+					"WHERE s.pipeline = $1 AND s.kind = 'view'",
+					1, types, values, NULL, empty_state, &tables);
+	foreach(lc, tables)
+		sx_catalog_exec(lfirst(lc), 0, NULL, NULL, NULL);
+	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
+					1, types, values, NULL);
+	sx_catalog_exec("DELETE FROM streamext.file_taken WHERE pipeline = $1",
+					1, types, values, NULL);
+	sx_catalog_exec("UPDATE streamext.source SET watermark = NULL, future_rows = 0 WHERE pipeline = $1",
+					1, types, values, NULL);
+	sx_catalog_exec("UPDATE streamext.step_progress p SET watermark = NULL, rows = 0, late_rows = 0, "
+					"null_time_rows = 0, last_emit = NULL, pending = false "
+					"FROM streamext.step s WHERE s.relation = p.relation AND s.pipeline = $1",
+					1, types, values, NULL);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * status.c
+ *		SQL access to what a worker says about itself, and waiting for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "worker/worker.h"
+
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(sx_worker_status_row);
+PG_FUNCTION_INFO_V1(sx_wait);
+
+#define WAIT_MS		10			/* between two looks */
+
+Datum
+sx_worker_status_row(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[5];
+	bool		nulls[5] = {true, true, true, true, true};
+	SxWorkerStatus status;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (sx_worker_status(PG_GETARG_INT32(0), &status))
+	{
+		memset(nulls, false, sizeof(nulls));
+		values[0] = Int32GetDatum(status.pid);
+		values[1] = TimestampTzGetDatum(status.started);
+		values[2] = Float8GetDatum(status.rows_per_second);
+		values[3] = Int64GetDatum(status.batches);
+		values[4] = CStringGetTextDatum(status.status);
+		nulls[4] = status.status[0] == '\0';
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* ERROR when the pipeline does not run. */
+static void
+check_running(const char *name, int pipeline)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		state = sx_catalog_value("SELECT state || coalesce(': ' || error_message, '') "
+										 "FROM streamext.pipeline WHERE id = $1",
+										 1, types, values, NULL, &isnull);
+	const char *what = isnull ? "dropped" : text_to_cstring(DatumGetTextPP(state));
+
+	if (strncmp(what, "running", 7) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the pipeline of \"%s\" is %s", name, what),
+			 errhint("Let it run: SELECT streamext.resume('…'), or streamext.step() to run a batch here.")));
+}
+
+/*
+ * The worker is asked to note what its sources hold; it answers when that is
+ * committed.  A worker that is replaced meanwhile is asked again.
+ */
+Datum
+sx_wait(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Interval   *timeout = PG_GETARG_INTERVAL_P(1);
+	int			pipeline = sx_pipeline_by_name(name, false);
+	TimestampTz until = DatumGetTimestampTz(
+											DirectFunctionCall2(timestamptz_pl_interval,
+																TimestampTzGetDatum(GetCurrentTimestamp()),
+																IntervalPGetDatum(timeout)));
+	SxEndRequest request = {0};
+
+	sx_pipeline_check_owner(pipeline);
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (sx_worker_end_reached(pipeline, &request))
+			PG_RETURN_BOOL(true);
+		check_running(name, pipeline);
+		if (GetCurrentTimestamp() >= until)
+			PG_RETURN_BOOL(false);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 WAIT_MS, SX_WAIT_EVENT("StreamextWait"));
+		ResetLatch(MyLatch);
+	}
+}

@@ -1,0 +1,180 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *		A pipeline as a worker or step() holds it, and the batch in progress.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_BATCH_H
+#define SX_BATCH_H
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "nodes/bitmapset.h"
+#include "nodes/pg_list.h"
+#include "plan/plan.h"
+#include "source/source.h"
+
+/* "sqlstate" of a late row: a class of our own, no error has it. */
+#define SX_ERRCODE_LATE		MAKE_SQLSTATE('S', 'X', '0', '0', '1')
+
+/* A record that failed, to become a row of streamext.dead_letter. */
+typedef struct SxDeadRecord
+{
+	int			source;			/* index into SxPipeline.sources */
+	int			record;			/* ordinal within the source's batch */
+	int			step;			/* index into SxPipeline.steps; -1: all of them */
+	int			sqlerrcode;
+	char	   *message;
+} SxDeadRecord;
+
+/* A step with what the pipeline adds to its plan. */
+typedef struct SxStep
+{
+	SxStepPlan *plan;
+	Oid			relid;
+	int			index;
+	char	   *timezone;		/* settings of the session that created it */
+	char	   *datestyle;
+	char	   *intervalstyle;
+	char	   *search_path;
+	SPIPlanPtr	apply;			/* saved plans, prepared at first use */
+	SPIPlanPtr	emit;
+	SPIPlanPtr	emit_clear;
+	SPIPlanPtr	expire;
+	SPIPlanPtr	late;
+	TimestampTz watermark;		/* of the view, at the end of the batch before;
+								 * DT_NOBEGIN: none */
+	TimestampTz last_emit;		/* SX_EMIT_INTERVAL */
+	bool		pending;		/* … rows were collected since */
+	TimestampTz expired_upto;	/* expire ran for this boundary */
+
+	/* of the batch in progress */
+	TimestampTz new_watermark;	/* become the ones above at commit */
+	TimestampTz new_last_emit;
+	bool		new_pending;
+	int64		rows;			/* rows that apply wrote */
+	int64		late_rows;		/* pairs (row, window) found late */
+	int64		null_time_rows;
+	int			scans;			/* scans of streams begun by the running statement */
+} SxStep;
+
+/* One source with what the batch keeps about it. */
+typedef struct SxInput
+{
+	SxSource   *source;
+	int			index;
+	TimestampTz watermark;		/* of the stream, end of the last batch */
+	int			tracked;		/* records whose event time is accounted for */
+	int			nparts;			/* partitions that part_max knows */
+	TimestampTz *part_max;		/* by partition: highest event time of this attempt */
+	TimestampTz skew_limit;		/* later event times do not move the watermark */
+	int64		future_rows;	/* … and are counted here */
+	Bitmapset  *bad;			/* undecodable records: no step sees them */
+	Bitmapset **bad_for;		/* by step: records this step does not see */
+	int			probe_from;		/* bisecting: only records in [from, to) are seen */
+	int			probe_to;
+} SxInput;
+
+/* What there is to do after a poll. */
+typedef enum SxDue
+{
+	SX_DUE_NOTHING,
+	SX_DUE_BATCH,
+	SX_DUE_POSITION				/* positions only: no batch id is taken */
+} SxDue;
+
+typedef struct SxPipeline
+{
+	int			id;
+	char	   *name;
+	Oid			owner;
+	MemoryContext context;		/* as long as the pipeline is held */
+	MemoryContext batch_context;	/* reset when a batch has ended, not by abort */
+	SxInput    *inputs;
+	int			ninputs;
+	SxStep	   *steps;			/* in order of creation, which is topological */
+	int			nsteps;
+
+	/* options */
+	int64		batch_interval; /* microseconds */
+	int64		max_rows;
+	int64		max_bytes;
+	int			max_files;
+	int64		max_errors;		/* of a step in one batch */
+	bool		async_commit;
+	char	   *on_error;		/* dead_letter, skip, stop */
+
+	SxDue		due;			/* what the last poll found */
+	double		last_commit_ms;
+	int64		poll_us;		/* of the polls since the last batch */
+
+	/* committed progress */
+	int			slot;
+	int64		epoch;
+	int64		batch_id;		/* of the last batch; 0: none yet */
+	TimestampTz batch_time;
+
+	/* the batch in progress */
+	TimestampTz time;			/* batch_time() */
+	Snapshot	snapshot;
+	int			running_step;	/* index, -1: none */
+	int			decoding_input; /* whose record is being decoded, -1: none */
+	int			decoding_record;
+	bool		must_restart;	/* a bad record was seen too late: run it again */
+	List	   *dead;			/* of SxDeadRecord */
+} SxPipeline;
+
+typedef struct SxBatchResult
+{
+	int64		batch_id;
+	TimestampTz batch_time;
+	int64		rows;
+	int64		bytes;
+	int64		dead_letters;
+	int64		poll_us;
+	int64		load_us;
+	int64		steps_us;
+	int64		commit_us;
+} SxBatchResult;
+
+/* The pipeline whose batch runs in this process, or NULL. */
+extern SxPipeline *sx_current;
+
+/*
+ * Opens a pipeline: reads its catalog rows, opens its sources.  Lives in a new
+ * context under parent.  Needs a transaction.  ERROR when there is none of that
+ * id.  take_over: start a new epoch, which fences every earlier holder.
+ */
+extern SxPipeline *sx_pipeline_open(int id, MemoryContext parent, bool take_over);
+extern void sx_pipeline_close(SxPipeline *pl);
+
+/*
+ * Polls every source.  Outside any transaction (within one for step()).  A batch may
+ * be due for a timer alone.
+ */
+extern SxDue sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end);
+
+/* Milliseconds until a poll is worth while, -1 for ever; fds of the sources. */
+extern long sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds);
+
+/*
+ * Runs one batch and commits it.  In a worker: in a transaction of its own, which
+ * is not open when this is called; in step(): in a subtransaction of the caller's.
+ * Bad records are dead-lettered within.  ERROR is thrown for what is not a
+ * record's fault; nothing of the batch has happened then and the records are still
+ * held, so that the same batch can be tried again.
+ */
+typedef enum SxBatchOutcome
+{
+	SX_BATCH_DONE,
+	SX_BATCH_FENCED				/* another holder has taken over: let go */
+} SxBatchOutcome;
+
+extern SxBatchOutcome sx_batch_run(SxPipeline *pl, TimestampTz now,
+								   bool own_transaction, SxBatchResult *result);
+
+/* Has every source reached what it held at the call of wait() or run()? */
+extern bool sx_pipeline_reached_end(SxPipeline *pl);
+
+#endif							/* SX_BATCH_H */

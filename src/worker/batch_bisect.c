@@ -1,0 +1,171 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_bisect.c
+ *		Which records make a step fail?
+ *
+ * The step is run on halves of the batch, each in a subtransaction that is always
+ * rolled back, until the bad records are alone: O(bad · log n) statements.  When many
+ * are bad, halving costs more than trying each record, so after a few findings the
+ * rest of a range is tried one by one.
+ *
+ * The records of all sources that the step reads make one row of ordinals.  A range
+ * of it that fails although both halves pass is nobody's fault but the step's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fdw/track.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "worker/batch_internal.h"
+#include "worker/errors_class.h"
+
+#define FEW_FAILURES	10		/* beyond this: one by one */
+
+typedef struct Search
+{
+	SxPipeline *pl;
+	SxStep	   *step;
+	int			found;
+	ErrorData  *error;			/* of the last probe that failed, else NULL */
+} Search;
+
+/* Makes only the ordinals [from, to) of all inputs visible. */
+static void
+show_range(SxPipeline *pl, int from, int to)
+{
+	int			base = 0;
+
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		SxInput    *input = &pl->inputs[i];
+		int			n = input->source->nrecords;
+
+		input->probe_from = Min(Max(from - base, 0), n);
+		input->probe_to = Min(Max(to - base, 0), n);
+		base += n;
+	}
+}
+
+/* Does the step pass on this range?  Whatever it did is rolled back. */
+static bool
+probe(Search *search, int from, int to)
+{
+	SxPipeline *pl = search->pl;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool passed = true;
+
+	CHECK_FOR_INTERRUPTS();
+	show_range(pl, from, to);
+	BeginInternalSubTransaction("streamext_probe");
+	PG_TRY();
+	{
+		sx_step_apply(pl, search->step);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(pl->batch_context);
+		search->error = CopyErrorData();
+		FlushErrorState();
+		passed = false;
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	pl->running_step = pl->decoding_input = -1;
+
+	if (!passed && sx_error_class(search->error->sqlerrcode) != SX_ERR_RECORD)
+		ReThrowError(search->error);
+	return passed;
+}
+
+static void
+blame(Search *search, int ordinal)
+{
+	SxPipeline *pl = search->pl;
+	int			i = 0;
+
+	while (ordinal >= pl->inputs[i].source->nrecords)
+		ordinal -= pl->inputs[i++].source->nrecords;
+	if (sx_batch_bad_record(pl, &pl->inputs[i], ordinal, search->step->index,
+							search->error->sqlerrcode, search->error->message))
+		search->found++;
+}
+
+/* [from, to) is known to fail. */
+static void
+bisect(Search *search, int from, int to)
+{
+	int			found = search->found;
+	int			middle = from + (to - from) / 2;
+
+	if (to - from == 1)
+		blame(search, from);
+	else if (search->found >= FEW_FAILURES)
+	{
+		for (int i = from; i < to; i++)
+		{
+			if (!probe(search, i, i + 1))
+				blame(search, i);
+		}
+	}
+	else
+	{
+		if (!probe(search, from, middle))
+			bisect(search, from, middle);
+		if (!probe(search, middle, to))
+			bisect(search, middle, to);
+	}
+	if (search->found == found)
+		ereport(DEBUG1,
+				(errmsg_internal("no single record of [%d, %d) makes step %s fail",
+								 from, to, search->step->plan->name)));
+}
+
+static void
+search_batch(Search *search)
+{
+	SxPipeline *pl = search->pl;
+	int			n = 0;
+
+	pl->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(pl->snapshot);
+	sx_current = pl;
+	sx_load_inputs(pl);
+	for (int i = 0; i < pl->ninputs; i++)
+		n += pl->inputs[i].source->nrecords;
+	if (n > 0 && !probe(search, 0, n))
+		bisect(search, 0, n);
+	sx_current = NULL;
+	PopActiveSnapshot();
+	UnregisterSnapshot(pl->snapshot);
+	pl->snapshot = NULL;
+}
+
+int
+sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction, ErrorData *edata)
+{
+	Search		search = {.pl = pl,.step = &pl->steps[step]};
+	SxBatchTx	tx;
+
+	sx_tx_begin(&tx, pl, own_transaction);
+	PG_TRY();
+	{
+		search_batch(&search);
+	}
+	PG_CATCH();
+	{
+		sx_current = NULL;
+		pl->snapshot = NULL;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	sx_tx_abort(&tx);
+	return search.found;
+}

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_internal.h
+ *		What the files worker/batch*.c and worker/pipeline.c share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_BATCH_INTERNAL_H
+#define SX_BATCH_INTERNAL_H
+
+#include "worker/batch.h"
+
+/* batch_tx.c: the transaction that a batch is */
+typedef struct SxBatchTx
+{
+	bool		own;			/* a transaction of its own, else a subtransaction */
+	MemoryContext caller;
+	ResourceOwner owner;
+	Oid			userid;			/* step(): who called, to be restored */
+	int			sec_context;
+} SxBatchTx;
+
+extern void sx_tx_begin(SxBatchTx *tx, const SxPipeline *pl, bool own);
+extern void sx_tx_commit(SxBatchTx *tx);
+extern void sx_tx_abort(SxBatchTx *tx);
+
+/* batch.c: (re)loads all sources under pl->snapshot and makes them visible */
+extern void sx_load_inputs(SxPipeline *pl);
+
+/* batch_steps.c */
+extern void sx_step_apply(SxPipeline *pl, SxStep *step);
+extern void sx_step_finish(SxPipeline *pl, SxStep *step);
+extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
+
+/* batch_watermark.c: the watermark that an input has now, never below its last */
+extern TimestampTz sx_input_new_watermark(const SxInput *input);
+extern TimestampTz sx_step_new_watermark(const SxPipeline *pl, const SxStep *step);
+
+/* batch_save.c: what is committed with the output; false: fenced */
+extern bool sx_save_begin(SxPipeline *pl, bool positions_only);
+extern void sx_save_positions(SxPipeline *pl);
+extern void sx_save_batch(SxPipeline *pl, const SxBatchResult *result,
+						  TimestampTz started, double last_commit_ms);
+
+/* dead_letter.c: number of letters written */
+extern int64 sx_save_dead_letters(SxPipeline *pl);
+
+/*
+ * batch_bisect.c: finds the records that make a step fail.  Returns how many were
+ * newly found; 0: it is no record's fault.
+ */
+extern int	sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction,
+								ErrorData *edata);
+
+#endif							/* SX_BATCH_INTERNAL_H */

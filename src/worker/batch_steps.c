@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_steps.c
+ *		Running the statements of a step within a batch.
+ *
+ * Each statement is prepared once and kept.  All of a batch run under one snapshot,
+ * so that two views see the same state of a joined table; each sees what the earlier
+ * ones wrote through the command counter.  The settings that decide how text is read
+ * and shown are those of the session that created the step.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fdw/ordinal.h"
+#include "fdw/track.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker/batch_internal.h"
+
+static void
+set_if_different(const char *name, const char *value)
+{
+	if (value != NULL && strcmp(value, GetConfigOption(name, false, false)) != 0)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+apply_settings(const SxStep *step)
+{
+	set_if_different("TimeZone", step->timezone);
+	set_if_different("DateStyle", step->datestyle);
+	set_if_different("IntervalStyle", step->intervalstyle);
+	set_if_different("search_path", step->search_path);
+}
+
+/* Runs one statement of a step, prepared at first use.  SPI stays connected. */
+static void
+run_connected(SxPipeline *pl, SPIPlanPtr *plan, const char *sql,
+			  int nargs, Oid *types, Datum *values)
+{
+	int			rc;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare(sql, nargs, types);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		*plan = prepared;
+	}
+	rc = SPI_execute_snapshot(*plan, values, NULL, pl->snapshot, InvalidSnapshot,
+							  false, true, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+}
+
+static int64
+run_statement(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+			  int nargs, Oid *types, Datum *values)
+{
+	int			nestlevel = NewGUCNestLevel();
+	int64		processed;
+
+	apply_settings(step);
+	run_connected(pl, plan, sql, nargs, types, values);
+	processed = (int64) SPI_processed;
+	SPI_finish();
+	AtEOXact_GUC(false, nestlevel);
+	return processed;
+}
+
+/* The statement that puts this batch into the view or sink. */
+void
+sx_step_apply(SxPipeline *pl, SxStep *step)
+{
+	pl->running_step = step->index;
+	step->scans = 0;
+	step->late_rows = step->null_time_rows = 0;
+	step->rows = run_statement(pl, step, &step->apply, step->plan->apply_sql,
+							   0, NULL, NULL);
+	pl->running_step = -1;
+}
+
+/* Publishes what was collected, when its interval has passed. */
+static void
+emit_pending(SxPipeline *pl, SxStep *step)
+{
+	if (step->rows > 0)
+		step->new_pending = true;
+	if (!step->new_pending ||
+		(step->last_emit != DT_NOBEGIN &&
+		 pl->time < step->last_emit + step->plan->emit_interval))
+		return;
+
+	run_statement(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
+	run_statement(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
+				  0, NULL, NULL);
+	step->new_pending = false;
+	step->new_last_emit = pl->time;
+}
+
+/* What the end of a batch brings: the watermark has moved, an interval has passed. */
+void
+sx_step_finish(SxPipeline *pl, SxStep *step)
+{
+	step->new_watermark = sx_step_new_watermark(pl, step);
+	step->new_pending = step->pending;
+	step->new_last_emit = step->last_emit;
+
+	if (step->plan->emit == SX_EMIT_INTERVAL)
+		emit_pending(pl, step);
+
+	if (step->plan->expire_sql != NULL && step->new_watermark != DT_NOBEGIN &&
+		step->new_watermark > step->watermark)
+	{
+		Oid			types[] = {TIMESTAMPTZOID};
+		Datum		values[] = {
+			TimestampTzGetDatum(step->new_watermark - step->plan->retention)
+		};
+
+		run_statement(pl, step, &step->expire, step->plan->expire_sql,
+					  1, types, values);
+	}
+}
+
+/* late = 'dead_letter': rows all of whose windows were late become letters. */
+void
+sx_step_late_letters(SxPipeline *pl, SxStep *step)
+{
+	int			nestlevel;
+
+	if (step->late_rows == 0 || step->plan->late_sql == NULL)
+		return;
+
+	nestlevel = NewGUCNestLevel();
+	apply_settings(step);
+	pl->running_step = step->index;
+	run_connected(pl, &step->late, step->plan->late_sql, 0, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			stream = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+															SPI_tuptable->tupdesc, 1, &isnull));
+		ItemPointer tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[i],
+																	  SPI_tuptable->tupdesc, 2, &isnull));
+
+		for (int s = 0; s < pl->ninputs; s++)
+		{
+			if (pl->inputs[s].source->stream->relid == stream)
+				sx_note_dead(pl, s, sx_tid_to_ordinal(tid), step->index,
+							 SX_ERRCODE_LATE, "the row is late for all its windows");
+		}
+	}
+	SPI_finish();
+	pl->running_step = -1;
+	AtEOXact_GUC(false, nestlevel);
+}

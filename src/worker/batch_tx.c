@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_tx.c
+ *		The transaction that a batch is.
+ *
+ * In a worker it is a top-level transaction.  In step() it is a subtransaction of the
+ * caller's, run as the owner of the pipeline under security restrictions, so that
+ * stepping somebody's pipeline gives them nothing of the caller's rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/resowner.h"
+#include "worker/batch_internal.h"
+
+void
+sx_tx_begin(SxBatchTx *tx, const SxPipeline *pl, bool own)
+{
+	tx->own = own;
+	tx->caller = CurrentMemoryContext;
+	if (own)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		return;
+	}
+	tx->owner = CurrentResourceOwner;
+	GetUserIdAndSecContext(&tx->userid, &tx->sec_context);
+	BeginInternalSubTransaction("streamext_batch");
+	SetUserIdAndSecContext(pl->owner, tx->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+sx_tx_commit(SxBatchTx *tx)
+{
+	if (tx->own)
+		CommitTransactionCommand();
+	else
+	{
+		SetUserIdAndSecContext(tx->userid, tx->sec_context);
+		ReleaseCurrentSubTransaction();
+		CurrentResourceOwner = tx->owner;
+	}
+	MemoryContextSwitchTo(tx->caller);
+}
+
+void
+sx_tx_abort(SxBatchTx *tx)
+{
+	if (tx->own)
+		AbortOutOfAnyTransaction();
+	else
+	{
+		RollbackAndReleaseCurrentSubTransaction();
+		CurrentResourceOwner = tx->owner;
+	}
+	MemoryContextSwitchTo(tx->caller);
+}

@@ -1,0 +1,398 @@
+/*-------------------------------------------------------------------------
+ *
+ * pipeline.c
+ *		Opening a pipeline: its options, sources, positions and steps.
+ *
+ * A worker holds one SxPipeline for its life, step() one for a call.  Everything
+ * lives in pl->context; the sources are closed when that context goes, on whatever
+ * path.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker/batch.h"
+#include "worker/batch_internal.h"
+
+#define DEFAULT_MAX_ROWS	100000
+#define DEFAULT_MAX_BYTES	(16 * 1024 * 1024)
+#define DEFAULT_MAX_ERRORS	1000
+
+SxPipeline *sx_current = NULL;
+
+static void
+close_sources(void *arg)
+{
+	SxPipeline *pl = arg;
+
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		SxSource   *source = pl->inputs[i].source;
+
+		if (source != NULL)
+			source->ops->close(source);
+		pl->inputs[i].source = NULL;
+	}
+	if (sx_current == pl)
+		sx_current = NULL;
+}
+
+/* ---------- steps ---------- */
+
+static void
+add_step(HeapTuple row, TupleDesc desc, void *arg)
+{
+	SxPipeline *pl = arg;
+	SxStep	   *step;
+
+	if (pl->nsteps % 8 == 0)
+		pl->steps = pl->nsteps == 0 ? palloc(sizeof(SxStep) * 8) :
+			repalloc(pl->steps, sizeof(SxStep) * (pl->nsteps + 8));
+	step = &pl->steps[pl->nsteps];
+	memset(step, 0, sizeof(SxStep));
+	step->index = pl->nsteps++;
+	step->relid = sx_row_oid(row, desc, 1);
+	step->timezone = sx_row_text(row, desc, 2);
+	step->datestyle = sx_row_text(row, desc, 3);
+	step->intervalstyle = sx_row_text(row, desc, 4);
+	step->search_path = sx_row_text(row, desc, 5);
+	step->watermark = sx_row_time(row, desc, 6);
+	step->last_emit = sx_row_time(row, desc, 7);
+	step->pending = sx_row_bool(row, desc, 8);
+	step->expired_upto = DT_NOBEGIN;
+}
+
+static void
+load_steps(SxPipeline *pl)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pl->id)};
+
+	sx_catalog_rows("SELECT s.relation, s.settings->>'TimeZone', s.settings->>'DateStyle', "
+					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
+					"p.watermark, p.last_emit, p.pending "
+					"FROM streamext.step s JOIN streamext.step_progress p USING (relation) "
+					"WHERE s.pipeline = $1 ORDER BY s.seq",
+					1, types, values, NULL, add_step, pl);
+	for (int i = 0; i < pl->nsteps; i++)
+		pl->steps[i].plan = sx_plan_load(pl->steps[i].relid);
+}
+
+static bool
+read_by_a_step(const SxPipeline *pl, Oid stream)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		if (list_member_oid(pl->steps[i].plan->streams, stream))
+			return true;
+	}
+	return false;
+}
+
+/* ---------- sources ---------- */
+
+typedef struct PartList
+{
+	SxPart	   *parts;
+	int			n;
+} PartList;
+
+static void
+add_part(HeapTuple row, TupleDesc desc, void *arg)
+{
+	PartList   *list = arg;
+	SxPart	   *part;
+
+	if (list->n % 8 == 0)
+		list->parts = list->n == 0 ? palloc(sizeof(SxPart) * 8) :
+			repalloc(list->parts, sizeof(SxPart) * (list->n + 8));
+	part = &list->parts[list->n++];
+	memset(part, 0, sizeof(SxPart));
+	part->name = sx_row_text(row, desc, 1);
+	part->position = sx_row_text(row, desc, 2);
+	part->max_event_time = sx_row_time(row, desc, 3);
+	part->anchor = sx_row_text(row, desc, 4);
+	part->idle = sx_row_bool(row, desc, 5);
+	part->lag = -1;
+}
+
+static SxSource *
+open_source(SxPipeline *pl, Oid relid)
+{
+	Oid			types[] = {INT4OID, REGCLASSOID};
+	Datum		values[] = {Int32GetDatum(pl->id), ObjectIdGetDatum(relid)};
+	PartList	list = {NULL, 0};
+	SxStream   *stream = sx_stream_load(relid);
+
+	sx_catalog_rows("SELECT partition, position::text, max_event_time, anchor::text, idle "
+					"FROM streamext.partition WHERE pipeline = $1 AND stream = $2 "
+					"ORDER BY length(partition), partition",
+					2, types, values, NULL, add_part, &list);
+	return stream->source->open(stream, pl->id, list.parts, list.n);
+}
+
+typedef struct SourceRow
+{
+	Oid			stream;
+	TimestampTz watermark;
+} SourceRow;
+
+static void
+add_source_row(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+	SourceRow  *source = palloc(sizeof(SourceRow));
+
+	source->stream = sx_row_oid(row, desc, 1);
+	source->watermark = sx_row_time(row, desc, 2);
+	*list = lappend(*list, source);
+}
+
+/* Only streams that some step reads: nothing is made of the others. */
+static void
+open_sources(SxPipeline *pl)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pl->id)};
+	List	   *rows = NIL;
+	ListCell   *lc;
+
+	sx_catalog_rows("SELECT stream, watermark FROM streamext.source WHERE pipeline = $1 ORDER BY seq",
+					1, types, values, NULL, add_source_row, &rows);
+	pl->inputs = palloc0(sizeof(SxInput) * Max(list_length(rows), 1));
+	foreach(lc, rows)
+	{
+		SourceRow  *row = lfirst(lc);
+		SxInput    *input = &pl->inputs[pl->ninputs];
+
+		if (!read_by_a_step(pl, row->stream))
+			continue;
+		input->watermark = row->watermark;
+		input->index = pl->ninputs++;
+		input->source = open_source(pl, row->stream);
+	}
+}
+
+/* ---------- options ---------- */
+
+/* The first source that gives the option decides; they were checked to agree. */
+static const char *
+pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
+{
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		const char *value = sx_stream_option(pl->inputs[i].source->stream, name, NULL);
+
+		if (value != NULL)
+			return value;
+	}
+	return dflt;
+}
+
+static int64
+pipeline_option_int(const SxPipeline *pl, const char *name, int64 dflt)
+{
+	const char *value = pipeline_option(pl, name, NULL);
+
+	return value == NULL ? dflt :
+		DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+}
+
+static void
+load_options(SxPipeline *pl)
+{
+	bool		sync;
+
+	pl->batch_interval = sx_interval_option_usec("batch_interval",
+												 pipeline_option(pl, "batch_interval", "0"));
+	pl->max_rows = pipeline_option_int(pl, "max_batch_rows", DEFAULT_MAX_ROWS);
+	pl->max_bytes = pipeline_option_int(pl, "max_batch_bytes", DEFAULT_MAX_BYTES);
+	pl->max_files = (int) pipeline_option_int(pl, "max_files_per_batch", 0);
+	pl->max_errors = pipeline_option_int(pl, "max_errors", DEFAULT_MAX_ERRORS);
+	pl->on_error = pstrdup(pipeline_option(pl, "on_error", "dead_letter"));
+	if (!parse_bool(pipeline_option(pl, "synchronous_commit", "off"), &sync))
+		sync = true;
+	pl->async_commit = !sync;
+}
+
+/* ---------- the pipeline ---------- */
+
+static void
+load_pipeline_row(HeapTuple row, TupleDesc desc, void *arg)
+{
+	SxPipeline *pl = arg;
+
+	pl->name = sx_row_text(row, desc, 1);
+	pl->owner = sx_row_oid(row, desc, 2);
+	pl->epoch = sx_row_int(row, desc, 3, 0);
+	pl->batch_id = sx_row_int(row, desc, 4, 0);
+	pl->batch_time = sx_row_time(row, desc, 5);
+}
+
+SxPipeline *
+sx_pipeline_open(int id, MemoryContext parent, bool take_over)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "streamext pipeline",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SxPipeline *pl = palloc0(sizeof(SxPipeline));
+	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+
+	pl->id = id;
+	pl->context = context;
+	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
+											  ALLOCSET_DEFAULT_SIZES);
+	pl->running_step = pl->decoding_input = -1;
+	callback->func = close_sources;
+	callback->arg = pl;
+	MemoryContextRegisterResetCallback(context, callback);
+
+	if (take_over)
+		(void) sx_pipeline_new_epoch(id, NULL);
+	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time "
+					"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0 "
+					"WHERE p.id = $1",
+					1, types, values, NULL, load_pipeline_row, pl);
+	if (pl->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline %d does not exist", id)));
+
+	load_steps(pl);
+	open_sources(pl);
+	load_options(pl);
+	MemoryContextSwitchTo(old);
+	return pl;
+}
+
+static void
+free_plan(SPIPlanPtr plan)
+{
+	if (plan != NULL)
+		SPI_freeplan(plan);
+}
+
+void
+sx_pipeline_close(SxPipeline *pl)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		free_plan(pl->steps[i].apply);
+		free_plan(pl->steps[i].emit);
+		free_plan(pl->steps[i].emit_clear);
+		free_plan(pl->steps[i].expire);
+		free_plan(pl->steps[i].late);
+	}
+	MemoryContextDelete(pl->context);
+}
+
+/* ---------- polling ---------- */
+
+/*
+ * Is there something to do that no record causes: a view to publish, or a watermark
+ * that moves because a partition has become idle?
+ */
+static bool
+timer_due(const SxPipeline *pl, TimestampTz now)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		const SxStep *step = &pl->steps[i];
+
+		if (step->pending && now >= step->last_emit + step->plan->emit_interval)
+			return true;
+	}
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		if (sx_input_new_watermark(&pl->inputs[i]) > pl->inputs[i].watermark)
+			return true;
+	}
+	return false;
+}
+
+SxDue
+sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
+{
+	SxPollRequest req = {
+		.now = now,
+		.max_rows = pl->max_rows,
+		.max_bytes = pl->max_bytes,
+		.max_files = pl->max_files,
+		.to_end = to_end
+	};
+	SxDue		due = SX_DUE_NOTHING;
+
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		SxSource   *source = pl->inputs[i].source;
+		MemoryContext old = MemoryContextSwitchTo(source->context);
+		SxPollResult result = source->ops->poll(source, &req);
+
+		MemoryContextSwitchTo(old);
+		if (result == SX_POLL_DATA)
+			due = SX_DUE_BATCH;
+		else if (result == SX_POLL_POSITION && due == SX_DUE_NOTHING)
+			due = SX_DUE_POSITION;
+	}
+	if (due == SX_DUE_NOTHING && pl->batch_id > 0 && timer_due(pl, now))
+		due = SX_DUE_BATCH;
+	pl->due = due;
+	return due;
+}
+
+long
+sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds)
+{
+	long		timeout = -1;
+	int			room = *nfds;
+
+	*nfds = 0;
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		SxSource   *source = pl->inputs[i].source;
+		int			fd = -1;
+		long		ms = source->ops->wait(source, &fd);
+
+		if (fd >= 0 && *nfds < room)
+			fds[(*nfds)++] = fd;
+		if (ms >= 0 && (timeout < 0 || ms < timeout))
+			timeout = ms;
+	}
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		const SxStep *step = &pl->steps[i];
+
+		if (step->pending)
+		{
+			long		ms = Max(0, (long) ((step->last_emit + step->plan->emit_interval -
+											 GetCurrentTimestamp()) / 1000) + 1);
+
+			if (timeout < 0 || ms < timeout)
+				timeout = ms;
+		}
+	}
+	return timeout;
+}
+
+bool
+sx_pipeline_reached_end(SxPipeline *pl)
+{
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		SxSource   *source = pl->inputs[i].source;
+
+		if (source->ops->reached_end != NULL && !source->ops->reached_end(source))
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * pipeline_row.c
+ *		The row of a pipeline as scheduler and worker read and write it.
+ *
+ * failures and retry_at make the back-off, and are committed before the worker
+ * starts: a start counts as a failure until the worker has committed a batch, or
+ * has lived for a while in peace.  So a batch that takes the whole server down is
+ * not run again and again at full speed after each recovery.
+ *
+ *		start		failures + 1, retry_at = now + back-off(failures)
+ *		works		failures = 0, retry_at and error are cleared
+ *		fails		failures stays, retry_at from now on, error is set
+ *		leaves		failures - 1: nothing has been proven
+ *
+ * The back-off is 0.1 seconds, doubled with each failure, up to a minute, with up
+ * to a half added at random, so that pipelines that failed together do not come
+ * back together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "worker/pipeline_row.h"
+
+/* In terms of the count of failures before this one. */
+#define RETRY_AT(failures) \
+	"clock_timestamp() + interval '1 second' * " \
+	"least(60, 0.1 * 2 ^ least(" failures ", 10) * (1 + random() / 2))"
+
+static void
+collect_duty(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+	SxDuty	   *duty = palloc(sizeof(SxDuty));
+
+	duty->id = (int) sx_row_int(row, desc, 1, 0);
+	duty->name = sx_row_text(row, desc, 2);
+	duty->owner = sx_row_oid(row, desc, 3);
+	duty->owner_name = sx_row_text(row, desc, 4);
+	duty->can_login = sx_row_bool(row, desc, 5);
+	duty->retry_at = sx_row_time(row, desc, 6);
+	*list = lappend(*list, duty);
+}
+
+List *
+sx_duties(void)
+{
+	List	   *duties = NIL;
+
+	sx_catalog_rows("SELECT p.id, p.name, p.owner::oid, r.rolname::text, r.rolcanlogin, p.retry_at "
+					"FROM streamext.pipeline p LEFT JOIN pg_roles r ON r.oid = p.owner "
+					"WHERE p.state = 'running' "
+					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) "
+					"ORDER BY p.id",
+					0, NULL, NULL, NULL, collect_duty, &duties);
+	return duties;
+}
+
+static void
+collect_row(HeapTuple row, TupleDesc desc, void *arg)
+{
+	SxPipelineRow **result = arg;
+
+	*result = palloc(sizeof(SxPipelineRow));
+	(*result)->name = sx_row_text(row, desc, 1);
+	(*result)->run_to_end = sx_row_bool(row, desc, 2);
+	(*result)->definition = sx_row_text(row, desc, 3);
+	(*result)->error_sqlstate = sx_row_text(row, desc, 4);
+	(*result)->error_message = sx_row_text(row, desc, 5);
+}
+
+/*
+ * The definition covers the pipeline, its steps, and of its streams the options of
+ * table, server and columns.  Options of user mappings are left out: the scheduler
+ * is told of those by invalidation only, and their text has no place in a row.
+ */
+SxPipelineRow *
+sx_pipeline_row(int id)
+{
+	SxPipelineRow *result = NULL;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+
+	sx_catalog_rows("SELECT p.name, p.run_to_end, "
+					" md5(concat_ws('|', p.name, p.owner::oid, p.run_to_end, "
+					"  (SELECT string_agg(concat_ws(' ', s.relation::oid, s.seq, s.kind, s.query::oid, "
+					"                               s.state::oid, s.strategy, s.options, s.settings), ',' ORDER BY s.seq) "
+					"   FROM streamext.step s WHERE s.pipeline = p.id), "
+					"  (SELECT string_agg(concat_ws(' ', s.stream::oid, s.seq, c.relname, c.relnamespace, c.relowner, "
+					"                               f.ftoptions, v.srvoptions, "
+					"     (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attfdwoptions), ',' "
+					"                        ORDER BY a.attnum) "
+					"      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), ',' ORDER BY s.seq) "
+					"   FROM streamext.source s JOIN pg_class c ON c.oid = s.stream "
+					"   JOIN pg_foreign_table f ON f.ftrelid = c.oid "
+					"   JOIN pg_foreign_server v ON v.oid = f.ftserver "
+					"   WHERE s.pipeline = p.id))), "
+					" p.error_sqlstate, p.error_message "
+					"FROM streamext.pipeline p WHERE p.id = $1 AND p.state = 'running' "
+					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
+					1, types, values, NULL, collect_row, &result);
+	return result;
+}
+
+/*
+ * A row that somebody has locked, as pause() does until its commit, is not waited
+ * for where the update can as well be made later.
+ */
+#define UNLOCKED_ROW \
+	" WHERE id = (SELECT id FROM streamext.pipeline WHERE id = $1 " \
+	"AND state = 'running' FOR NO KEY UPDATE SKIP LOCKED)"
+
+static bool
+update_row(const char *sql, int id)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+
+	return sx_catalog_exec(sql, 1, types, values, NULL) > 0;
+}
+
+static void
+update_row_error(const char *sql, int id, int sqlerrcode, const char *message)
+{
+	Oid			types[] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[] = {
+		Int32GetDatum(id),
+		CStringGetTextDatum(unpack_sql_state(sqlerrcode)),
+		CStringGetTextDatum(message)
+	};
+
+	sx_catalog_exec(sql, 3, types, values, NULL);
+}
+
+/* False: not now; the row is locked, or the pipeline is not to run any more. */
+bool
+sx_row_starting(int id)
+{
+	return update_row("UPDATE streamext.pipeline SET failures = failures + 1, "
+					  "retry_at = " RETRY_AT("failures") UNLOCKED_ROW, id);
+}
+
+void
+sx_row_not_started(int id)
+{
+	(void) update_row("UPDATE streamext.pipeline SET failures = greatest(failures - 1, 0), "
+					  "retry_at = NULL" UNLOCKED_ROW, id);
+}
+
+/* False: the row is locked; try again later. */
+bool
+sx_row_works(int id)
+{
+	return update_row("UPDATE streamext.pipeline SET failures = 0, retry_at = NULL, "
+					  "error_sqlstate = NULL, error_message = NULL, error_at = NULL"
+					  UNLOCKED_ROW, id);
+}
+
+/* counted: the failure is in the row already, by the start. */
+void
+sx_row_failed(int id, bool counted, int sqlerrcode, const char *message)
+{
+	if (!counted)
+		(void) sx_row_starting(id);
+	update_row_error("UPDATE streamext.pipeline SET retry_at = " RETRY_AT("failures - 1") ", "
+					 "error_sqlstate = $2, error_message = $3, "
+					 "error_at = clock_timestamp()" UNLOCKED_ROW,
+					 id, sqlerrcode, message);
+}
+
+void
+sx_row_stopped(int id, int sqlerrcode, const char *message)
+{
+	update_row_error("UPDATE streamext.pipeline SET state = 'stopped', retry_at = NULL, "
+					 "error_sqlstate = $2, error_message = $3, "
+					 "error_at = clock_timestamp() WHERE id = $1 AND state = 'running'",
+					 id, sqlerrcode, message);
+}
+
+/* It cannot be started now, for the reason given; that is no failure of its own. */
+void
+sx_row_waiting(int id, int sqlerrcode, const char *message)
+{
+	update_row_error("UPDATE streamext.pipeline SET error_sqlstate = $2, "
+					 "error_message = $3, error_at = clock_timestamp() "
+					 "WHERE id = $1 AND error_message IS DISTINCT FROM $3",
+					 id, sqlerrcode, message);
+}
+
+void
+sx_row_reached_end(int id)
+{
+	(void) update_row("UPDATE streamext.pipeline SET state = 'paused', run_to_end = false, "
+					  "failures = 0, retry_at = NULL, "
+					  "error_sqlstate = NULL, error_message = NULL, error_at = NULL "
+					  "WHERE id = $1 AND state = 'running' AND run_to_end", id);
+}

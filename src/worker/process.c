@@ -1,0 +1,195 @@
+/*-------------------------------------------------------------------------
+ *
+ * process.c
+ *		Starting background workers, and what all of them do first.
+ *
+ * Who starts a process reserves its slot, registers it with the postmaster and
+ * goes on; it neither waits nor keeps a handle.  The process attaches to its slot
+ * before anything that can fail, so that its exit, however early, frees the slot
+ * and wakes who has to start the next one.
+ *
+ * The session settings of a process do not depend on what somebody set for the
+ * database or the role: they are forced, at the level above those.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+
+#include "worker/process.h"
+
+StaticAssertDecl(sizeof(SxStart) <= BGW_EXTRALEN,
+				 "SxStart must fit into bgw_extra");
+
+static const struct
+{
+	const char *type;
+	const char *function;
+}			programs[] =
+{
+	[SX_PROCESS_SCOUT] = {"streamext scout", "sx_scout_main"},
+	[SX_PROCESS_SCHEDULER] = {"streamext scheduler", "sx_scheduler_main"},
+	[SX_PROCESS_WORKER] = {"streamext worker", "sx_pipeline_main"}
+};
+
+/*
+ * Settings of every process.  Lock waits end after a while, so that a batch gives
+ * way to somebody who wants a table for long; the batch is tried again later.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+}			settings[] =
+{
+	{"role", "none"},
+	{"search_path", "pg_catalog, pg_temp"},
+	{"DateStyle", "ISO"},
+	{"IntervalStyle", "postgres"},
+	{"TimeZone", "UTC"},
+	{"extra_float_digits", "1"},
+	{"bytea_output", "hex"},
+	{"row_security", "on"},
+	{"standard_conforming_strings", "on"},
+	{"transform_null_equals", "off"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"session_replication_role", "origin"},
+	{"jit", "off"},
+	{"max_parallel_workers_per_gather", "0"},
+	{"plan_cache_mode", "force_generic_plan"},
+	{"statement_timeout", "0"},
+	{"lock_timeout", "5s"},
+	{"idle_in_transaction_session_timeout", "0"}
+};
+
+static bool
+register_process(SxProcessKind kind, const SxStart *start, const char *name)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "streamext", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, programs[kind].function, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, programs[kind].type, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+	memcpy(worker.bgw_extra, start, sizeof(SxStart));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+static SxStarted
+reserve(SxProcessKind kind, Oid database, int pipeline, SxStart *start)
+{
+	memset(start, 0, sizeof(SxStart));
+	start->database = database;
+	start->pipeline = pipeline;
+	switch (sx_slot_reserve(kind, database, pipeline,
+							&start->slot, &start->generation))
+	{
+		case SX_RESERVED:
+			return SX_STARTED;
+		case SX_RESERVE_BUSY:
+			return SX_START_BUSY;
+		case SX_RESERVE_FULL:
+			break;
+	}
+	return SX_START_LIMIT;
+}
+
+SxStarted
+sx_process_start(SxProcessKind kind, Oid database)
+{
+	SxStart		start;
+	SxStarted	reserved = reserve(kind, database, 0, &start);
+
+	if (reserved != SX_STARTED)
+		return reserved;
+	if (register_process(kind, &start, programs[kind].type))
+		return SX_STARTED;
+	sx_slot_release(start.slot, start.generation);
+	return SX_START_NO_PROCESS;
+}
+
+SxStarted
+sx_worker_reserve(Oid database, int pipeline, SxStart *start)
+{
+	return reserve(SX_PROCESS_WORKER, database, pipeline, start);
+}
+
+/* The slot is reserved; when this fails it is free again. */
+bool
+sx_worker_start(SxStart *start, Oid owner, const char *name)
+{
+	char		title[BGW_MAXLEN];
+
+	start->owner = owner;
+	snprintf(title, sizeof(title), "streamext: %s", name);
+	if (register_process(SX_PROCESS_WORKER, start, title))
+		return true;
+	sx_slot_release(start->slot, start->generation);
+	return false;
+}
+
+/*
+ * Signal handlers come before signals are unblocked: the default handler of
+ * SIGTERM raises FATAL wherever the process happens to be.
+ */
+void
+sx_process_begin(SxStart *start, const char *application_name)
+{
+	memcpy(start, MyBgworkerEntry->bgw_extra, sizeof(SxStart));
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	if (!sx_slot_attach(start->slot, start->generation))
+		proc_exit(0);
+	BackgroundWorkerUnblockSignals();
+
+	BackgroundWorkerInitializeConnectionByOid(start->database, start->owner,
+											  SX_BGWORKER_FLAGS);
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i].name, settings[i].value,
+						PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("application_name", application_name,
+					PGC_USERSET, PGC_S_OVERRIDE);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+sx_process_reload(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+void
+sx_transaction_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+sx_transaction_end(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	(void) pgstat_report_stat(false);
+}

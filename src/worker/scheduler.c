@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * scheduler.c
+ *		One per database: keeps a worker for every pipeline that should run.
+ *
+ * It reads the catalog when it is woken, by a commit that changed it or by a
+ * worker's exit, and every few seconds.  In between it holds no transaction, no
+ * snapshot and no lock.  It decides from the catalog and from the slots alone, so
+ * a new scheduler goes on where the one before was killed.
+ *
+ * A worker that finds that it is not wanted any more leaves by itself.  The
+ * scheduler only reminds it.
+ *
+ * Both the catalog's tables and this process belong to superusers.  So that they
+ * cannot be mistaken for somebody else's of the same name, which may come into
+ * being when the extension is dropped, the extension is locked while the catalog
+ * is read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/pipeline_row.h"
+#include "worker/process.h"
+
+#define NAP_MS			5000
+#define BUSY_NAP_MS		500
+
+/* What kept pipelines from being started in the last cycle; said once. */
+static SxStarted lacking = SX_STARTED;
+
+typedef enum ExtensionState
+{
+	EXTENSION_LOCKED,			/* it is there until we commit */
+	EXTENSION_BUSY,				/* somebody is about to drop it */
+	EXTENSION_GONE
+} ExtensionState;
+
+/* In a transaction */
+static ExtensionState
+lock_extension(void)
+{
+	Oid			extension = get_extension_oid("streamext", true);
+	LOCKTAG		tag;
+
+	if (!OidIsValid(extension))
+		return EXTENSION_GONE;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return EXTENSION_BUSY;
+	AcceptInvalidationMessages();
+	return get_extension_oid("streamext", true) == extension ?
+		EXTENSION_LOCKED : EXTENSION_GONE;
+}
+
+/* Until woken; leaves when told to.  A cancel has nothing to cancel here. */
+static void
+nap(long ms)
+{
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, SX_WAIT_EVENT("StreamextSchedulerMain"));
+	ResetLatch(MyLatch);
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	sx_process_reload();
+	if (sx_must_stop())
+		proc_exit(0);
+}
+
+/* Begins a transaction with the extension locked; leaves when that is gone. */
+static void
+begin(void)
+{
+	for (;;)
+	{
+		ExtensionState state;
+
+		sx_transaction_begin();
+		state = lock_extension();
+		if (state == EXTENSION_LOCKED)
+			return;
+		sx_transaction_end();
+		if (state == EXTENSION_GONE)
+		{
+			(void) sx_unmark_when_dropped();
+			proc_exit(0);
+		}
+		nap(BUSY_NAP_MS);
+	}
+}
+
+static List *
+read_duties(MemoryContext context)
+{
+	List	   *duties;
+
+	begin();
+	MemoryContextSwitchTo(context);
+	duties = sx_duties();
+	sx_transaction_end();
+	MemoryContextSwitchTo(context);
+	return duties;
+}
+
+static bool
+has_duty(List *duties, int pipeline)
+{
+	ListCell   *lc;
+
+	foreach(lc, duties)
+	{
+		if (((SxDuty *) lfirst(lc))->id == pipeline)
+			return true;
+	}
+	return false;
+}
+
+/* Workers whose pipeline is not to run have missed something: remind them. */
+static void
+remind_workers(List *duties)
+{
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < sx_shared->nslots; i++)
+	{
+		SxSlot	   *slot = &sx_shared->slots[i];
+
+		if (slot->kind != SX_PROCESS_WORKER || slot->proc == NULL ||
+			slot->database != MyDatabaseId || has_duty(duties, slot->pipeline))
+			continue;
+		slot->look = true;
+		SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(sx_shared->lock);
+}
+
+static bool
+owner_can_connect(const SxDuty *duty)
+{
+	return duty->owner_name != NULL && (duty->can_login || !SX_OWNER_NEEDS_LOGIN);
+}
+
+/* Workers connect as the owner, and this server would not let it in. */
+static void
+stop_for_owner(const SxDuty *duty)
+{
+	char	   *reason = duty->owner_name == NULL ?
+		psprintf("the owner of the pipeline, role with OID %u, does not exist", duty->owner) :
+		psprintf("the owner of the pipeline, role \"%s\", is not permitted to log in", duty->owner_name);
+
+	ereport(WARNING,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("pipeline \"%s\" was stopped", duty->name),
+			 errdetail_internal("%s.", reason),
+			 duty->owner_name ?
+			 errhint("Run ALTER ROLE %s LOGIN, then streamext.resume().",
+					 quote_identifier(duty->owner_name)) :
+			 errhint("Give the streams and views of the pipeline to another role, then run streamext.resume().")));
+	begin();
+	sx_row_stopped(duty->id, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, reason);
+	sx_transaction_end();
+}
+
+/* No slot is free: says so once in the log, and in the pipeline's row. */
+static void
+report_lack(const SxDuty *duty, SxStarted what)
+{
+	const char *setting = what == SX_START_LIMIT ?
+		"streamext.max_workers" : "max_worker_processes";
+	char	   *reason = psprintf("waits for a free worker: increase %s", setting);
+
+	if (lacking == SX_STARTED)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("out of workers for pipeline \"%s\"", duty->name),
+				 errhint("Increase %s and restart the server.", setting)));
+	lacking = what;
+	begin();
+	sx_row_waiting(duty->id, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, reason);
+	sx_transaction_end();
+}
+
+/*
+ * Starts the worker, unless it is there.  The row says so before: see
+ * pipeline_row.c.  Must not throw between the reservation and the start; if it
+ * does, the slot comes free by its time-out.
+ */
+static SxStarted
+start_worker(const SxDuty *duty)
+{
+	SxStart		start;
+	SxStarted	result = sx_worker_reserve(MyDatabaseId, duty->id, &start);
+	bool		counted;
+
+	if (result != SX_STARTED)
+		return result;
+
+	begin();
+	counted = sx_row_starting(duty->id);
+	sx_transaction_end();
+	if (!counted)
+	{
+		sx_slot_release(start.slot, start.generation);
+		return SX_START_BUSY;
+	}
+	if (sx_worker_start(&start, duty->owner, duty->name))
+		return SX_STARTED;
+
+	begin();
+	sx_row_not_started(duty->id);
+	sx_transaction_end();
+	return SX_START_NO_PROCESS;
+}
+
+/* Gives the milliseconds until this pipeline has to be looked at again. */
+static long
+tend(const SxDuty *duty, TimestampTz now, SxStarted *lack)
+{
+	SxStarted	result;
+
+	if (sx_slot_exists(SX_PROCESS_WORKER, MyDatabaseId, duty->id))
+		return NAP_MS;
+	if (!owner_can_connect(duty))
+	{
+		stop_for_owner(duty);
+		return NAP_MS;
+	}
+	if (duty->retry_at > now)
+		return TimestampDifferenceMilliseconds(now, duty->retry_at) + 1;
+
+	result = *lack == SX_STARTED ? start_worker(duty) : *lack;
+	if (result == SX_START_LIMIT || result == SX_START_NO_PROCESS)
+	{
+		report_lack(duty, result);
+		*lack = result;
+	}
+	return NAP_MS;
+}
+
+static long
+cycle(MemoryContext context)
+{
+	List	   *duties = read_duties(context);
+	TimestampTz now = GetCurrentTimestamp();
+	SxStarted	lack = SX_STARTED;
+	long		soonest = NAP_MS;
+	ListCell   *lc;
+
+	remind_workers(duties);
+	foreach(lc, duties)
+	{
+		long		wanted = tend(lfirst(lc), now, &lack);
+
+		soonest = Min(soonest, wanted);
+		MemoryContextSwitchTo(context);
+	}
+	lacking = lack;
+	return soonest;
+}
+
+void
+sx_scheduler_main(Datum arg)
+{
+	SxStart		start;
+	MemoryContext context;
+
+	sx_process_begin(&start, "streamext scheduler");
+	context = AllocSetContextCreate(TopMemoryContext, "streamext scheduler",
+									ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		long		wanted;
+
+		MemoryContextSwitchTo(context);
+		wanted = cycle(context);
+		MemoryContextReset(context);
+		(void) pgstat_report_stat(true);
+		nap(wanted);
+	}
+}

@@ -1,0 +1,161 @@
+/*-------------------------------------------------------------------------
+ *
+ * status.c
+ *		What a worker publishes about itself, in its slot.
+ *
+ * The rate is an average in which a row counts less the older it is: e times less
+ * after AVERAGE_SECONDS.  It is brought up to date when rows come, and again by
+ * who reads it, so that it falls to nothing while the worker sleeps.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "worker/process.h"
+
+#define AVERAGE_SECONDS 5.0
+
+static double
+aged_rate(const SxSlot *slot, TimestampTz now)
+{
+	double		seconds = (double) (now - slot->rate_at) / USECS_PER_SEC;
+
+	return slot->status.rows_per_second * exp(-Max(seconds, 0) / AVERAGE_SECONDS);
+}
+
+/* A batch of so many rows has been committed. */
+void
+sx_status_rows(int64 rows)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	sx_my_slot->status.rows_per_second =
+		aged_rate(sx_my_slot, now) + rows / AVERAGE_SECONDS;
+	sx_my_slot->rate_at = now;
+	sx_my_slot->status.batches++;
+	LWLockRelease(sx_shared->lock);
+}
+
+/* What is wrong now, "" when nothing is. */
+void
+sx_status_text(const char *text)
+{
+	char	   *published = sx_my_slot->status.status;
+	int			len = pg_mbcliplen(text, strlen(text),
+								   sizeof(sx_my_slot->status.status) - 1);
+
+	/* Only this process writes it, so it may read it without the lock. */
+	if (strlen(published) == len && strncmp(published, text, len) == 0)
+		return;
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	memcpy(published, text, len);
+	published[len] = '\0';
+	LWLockRelease(sx_shared->lock);
+}
+
+/* ----------------------------------------------------------------------
+ * Asked by sessions of the same database
+ * ----------------------------------------------------------------------
+ */
+
+/* The slot of the pipeline's worker, NULL when none runs.  The lock is held. */
+static SxSlot *
+find_worker(int pipeline)
+{
+	for (int i = 0; i < sx_shared->nslots; i++)
+	{
+		SxSlot	   *slot = &sx_shared->slots[i];
+
+		if (slot->kind == SX_PROCESS_WORKER && slot->proc != NULL &&
+			slot->database == MyDatabaseId && slot->pipeline == pipeline)
+			return slot;
+	}
+	return NULL;
+}
+
+bool
+sx_worker_status(int pipeline, SxWorkerStatus *status)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	const SxSlot *slot;
+
+	if (sx_shared == NULL)
+		return false;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	slot = find_worker(pipeline);
+	if (slot != NULL)
+	{
+		*status = slot->status;
+		status->rows_per_second = aged_rate(slot, now);
+	}
+	LWLockRelease(sx_shared->lock);
+	return slot != NULL;
+}
+
+bool
+sx_worker_running(int pipeline, int *pid)
+{
+	SxWorkerStatus status;
+
+	if (!sx_worker_status(pipeline, &status))
+		return false;
+	if (pid)
+		*pid = status.pid;
+	return true;
+}
+
+/* Asks when the worker is not the one that was asked before. */
+bool
+sx_worker_end_reached(int pipeline, SxEndRequest *request)
+{
+	SxSlot	   *slot;
+	bool		reached = false;
+
+	if (sx_shared == NULL)
+		return false;
+
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	slot = find_worker(pipeline);
+	if (slot != NULL && slot->status.pid != request->pid)
+	{
+		request->pid = slot->status.pid;
+		request->number = ++slot->ends_wanted;
+		SetLatch(&slot->proc->procLatch);
+	}
+	else if (slot != NULL)
+		reached = slot->ends_reached >= request->number;
+	LWLockRelease(sx_shared->lock);
+	return reached;
+}
+
+/* ----------------------------------------------------------------------
+ * The worker's side of that
+ * ----------------------------------------------------------------------
+ */
+uint64
+sx_status_end_wanted(void)
+{
+	uint64		number;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	number = sx_my_slot->ends_wanted > sx_my_slot->ends_reached ?
+		sx_my_slot->ends_wanted : 0;
+	LWLockRelease(sx_shared->lock);
+	return number;
+}
+
+void
+sx_status_end_reached(uint64 number)
+{
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	sx_my_slot->ends_reached = number;
+	LWLockRelease(sx_shared->lock);
+}

@@ -1,0 +1,495 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		The process that runs one pipeline, connected as the pipeline's owner.
+ *
+ *		look at the pipeline's row, if told to: leave when anything has changed
+ *		poll the sources
+ *		  something to do: one batch, in a transaction of its own
+ *		  nothing: wait for a source, a timer or a wake-up
+ *
+ * While it polls and waits there is no transaction, snapshot or lock.
+ *
+ * It never follows a change in place: it leaves, and the scheduler starts another
+ * one, which reads everything anew.  An error ends the process as well.  What the
+ * error was goes into the pipeline's row, in a transaction of its own; the
+ * scheduler decides by that row alone.
+ *
+ * A look costs a query.  It happens at once when the catalog of pipelines was
+ * changed (sx_must_look), and at most once in LOOK_MS after other hints that
+ * something may have changed: invalidations, and each wake-up, as a queue's insert
+ * and a change of the pipeline wake alike.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "worker/batch.h"
+#include "worker/errors_class.h"
+#include "worker/pipeline_row.h"
+#include "worker/process.h"
+
+#define LOOK_MS			1000
+#define PROVEN_MS		10000	/* a life in peace that proves it works */
+#define END_NAP_MS		20
+#define MAX_FDS			8
+
+static int	pipeline_id;
+static SxPipeline *pl = NULL;
+static SxPipelineRow *row = NULL;	/* as this worker began with it */
+static MemoryContext loop_context;
+
+static bool proven = false;		/* the start no longer counts as a failure */
+static bool reported_idle = false;
+static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
+static TimestampTz looked_at;
+static TimestampTz started_at;
+static TimestampTz due_at = 0;	/* batch_interval: no batch before */
+
+/* ----------------------------------------------------------------------
+ * The pipeline's row
+ * ----------------------------------------------------------------------
+ */
+
+/* False: the extension is gone, and with it the catalog. */
+static bool
+begin(void)
+{
+	sx_transaction_begin();
+	if (sx_extension_exists())
+		return true;
+	sx_transaction_end();
+	return false;
+}
+
+/* In good order: the start is not counted as a failure. */
+static void
+leave(void)
+{
+	if (pl != NULL)
+		sx_pipeline_close(pl);
+	if (!proven && begin())
+	{
+		sx_row_not_started(pipeline_id);
+		sx_transaction_end();
+	}
+	proc_exit(0);
+}
+
+/* The row in the given context; NULL: not to run. */
+static SxPipelineRow *
+read_row(MemoryContext context)
+{
+	SxPipelineRow *result;
+
+	if (!begin())
+		return NULL;
+	MemoryContextSwitchTo(context);
+	result = sx_pipeline_row(pipeline_id);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+	return result;
+}
+
+static void
+look(TimestampTz now)
+{
+	SxPipelineRow *current;
+
+	maybe_changed = false;
+	looked_at = now;
+	current = read_row(loop_context);
+	if (current == NULL || strcmp(current->definition, row->definition) != 0)
+		leave();
+}
+
+/* Milliseconds until a look is due, -1: none is. */
+static long
+look_wait(TimestampTz now)
+{
+	if (!maybe_changed)
+		return -1;
+	return Max(0, LOOK_MS - TimestampDifferenceMilliseconds(looked_at, now));
+}
+
+static void
+look_if_told(TimestampTz now)
+{
+	if (MyLatch->is_set)
+	{
+		ResetLatch(MyLatch);
+		maybe_changed = true;
+	}
+	AcceptInvalidationMessages();
+	if (sx_must_look() || look_wait(now) == 0)
+		look(now);
+}
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	maybe_changed = true;
+}
+
+static void
+object_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	maybe_changed = true;
+}
+
+/* A batch was done, or nothing has gone wrong for a while. */
+static void
+works(void)
+{
+	if (proven)
+		return;
+	if (begin())
+	{
+		proven = sx_row_works(pipeline_id);
+		sx_transaction_end();
+	}
+	MemoryContextSwitchTo(loop_context);
+}
+
+/* run(): all that the sources held at its call has been processed. */
+static void
+leave_at_end(void)
+{
+	if (begin())
+	{
+		sx_row_reached_end(pipeline_id);
+		sx_transaction_end();
+	}
+	proven = true;
+	leave();
+}
+
+/*
+ * run() and wait() want to know when all is processed that the sources held when
+ * they asked.  The sources note what they hold at the first call, so a question that
+ * comes in the middle waits for the next round.  True while a round is open.
+ */
+static bool
+check_end(void)
+{
+	static bool asking = false;
+	static uint64 number;
+
+	if (!asking)
+	{
+		number = sx_status_end_wanted();
+		asking = number > 0 || row->run_to_end;
+	}
+	if (!asking || !sx_pipeline_reached_end(pl))
+		return asking;
+	asking = false;
+	if (number > 0)
+		sx_status_end_reached(number);
+	if (row->run_to_end)
+		leave_at_end();
+	return false;
+}
+
+/* ----------------------------------------------------------------------
+ * Batches
+ * ----------------------------------------------------------------------
+ */
+static void
+report_running(void)
+{
+	char		activity[NAMEDATALEN * 2 + 64];
+
+	snprintf(activity, sizeof(activity), "streamext batch " INT64_FORMAT " of %s",
+			 pl->batch_id + 1, pl->name);
+	pgstat_report_activity(STATE_RUNNING, activity);
+	reported_idle = false;
+}
+
+static void
+report_idle(void)
+{
+	if (!reported_idle)
+		pgstat_report_activity(STATE_IDLE, NULL);
+	reported_idle = true;
+}
+
+/* First multiple of the batch interval after now; 0: batches are not timed. */
+static TimestampTz
+next_due(TimestampTz now)
+{
+	if (pl->batch_interval <= 0)
+		return 0;
+	return now - now % pl->batch_interval + pl->batch_interval;
+}
+
+static void
+run_batch(TimestampTz now, SxDue due)
+{
+	SxBatchResult result;
+
+	report_running();
+	if (sx_batch_run(pl, now, true, &result) == SX_BATCH_FENCED)
+		leave();
+	MemoryContextSwitchTo(loop_context);
+	due_at = next_due(now);
+	if (due == SX_DUE_BATCH)
+	{
+		sx_status_rows(result.rows);
+		works();
+	}
+	(void) check_end();
+}
+
+/* ----------------------------------------------------------------------
+ * Waiting
+ * ----------------------------------------------------------------------
+ */
+static long
+sooner(long a, long b)
+{
+	if (a < 0)
+		return b;
+	return b < 0 ? a : Min(a, b);
+}
+
+/* Until the latch is set, one of fds is readable, or the time has passed. */
+static void
+wait_for_events(const int *fds, int nfds, long timeout)
+{
+	WaitEventSet *set = sx_create_wait_event_set(MAX_FDS + 2);
+	WaitEvent	event;
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < nfds; i++)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, fds[i], NULL, NULL);
+	(void) WaitEventSetWait(set, timeout, &event, 1,
+							SX_WAIT_EVENT("StreamextSource"));
+	FreeWaitEventSet(set);
+}
+
+/* What is wrong with a source at the moment. */
+static void
+publish_status(void)
+{
+	const char *text = NULL;
+
+	for (int i = 0; i < pl->ninputs && text == NULL; i++)
+		text = pl->inputs[i].source->status;
+	sx_status_text(text ? text : "");
+}
+
+/*
+ * Nothing to do: timers besides those of the sources, then sleep.  Not for long when
+ * somebody waits for the end, which sources may have to ask somewhere else.
+ */
+static void
+wait_for_sources(TimestampTz now, bool end_is_awaited)
+{
+	int			fds[MAX_FDS];
+	int			nfds = MAX_FDS;
+	long		timeout = sx_pipeline_wait(pl, fds, &nfds);
+	long		unsent = pgstat_report_stat(false);
+	long		peace = PROVEN_MS - TimestampDifferenceMilliseconds(started_at, now);
+
+	report_idle();
+	if (!proven && peace <= 0)
+	{
+		works();
+		peace = PROVEN_MS;
+	}
+	timeout = sooner(timeout, look_wait(now));
+	if (unsent > 0)
+		timeout = sooner(timeout, unsent);
+	if (!proven)
+		timeout = sooner(timeout, peace);
+	if (end_is_awaited)
+		timeout = sooner(timeout, END_NAP_MS);
+	wait_for_events(fds, nfds, timeout);
+	due_at = next_due(GetCurrentTimestamp());
+}
+
+/* batch_interval has not passed: data that arrives is no reason to wake. */
+static void
+wait_until_due(TimestampTz now)
+{
+	long		timeout = TimestampDifferenceMilliseconds(now, due_at);
+	long		unsent = pgstat_report_stat(false);
+
+	report_idle();
+	timeout = sooner(timeout, look_wait(now));
+	if (unsent > 0)
+		timeout = sooner(timeout, unsent);
+	wait_for_events(NULL, 0, timeout);
+}
+
+/* ----------------------------------------------------------------------
+ * The loop
+ * ----------------------------------------------------------------------
+ */
+static void
+turn(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SxDue		due;
+
+	if (due_at > now)
+	{
+		wait_until_due(now);
+		return;
+	}
+
+	due = sx_pipeline_poll(pl, now, false);
+	publish_status();
+	if (due != SX_DUE_NOTHING)
+	{
+		run_batch(now, due);
+		return;
+	}
+	wait_for_sources(now, check_end());
+}
+
+static void
+open_pipeline(void)
+{
+	row = read_row(TopMemoryContext);
+	if (row == NULL)
+		leave();
+	if (!begin())
+		leave();
+	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, true);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+
+	/* What may be lost in a crash is read again, unless the pipeline says no. */
+	if (pl->async_commit)
+		SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	else if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+static void
+run_pipeline(void)
+{
+	started_at = looked_at = GetCurrentTimestamp();
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
+
+	open_pipeline();
+	for (;;)
+	{
+		MemoryContextReset(loop_context);
+
+		/* Between batches a cancel has nothing to cancel. */
+		QueryCancelPending = false;
+		CHECK_FOR_INTERRUPTS();
+		sx_process_reload();
+		if (sx_must_stop())
+			leave();
+		look_if_told(GetCurrentTimestamp());
+		turn();
+	}
+}
+
+/* ----------------------------------------------------------------------
+ * Errors
+ * ----------------------------------------------------------------------
+ */
+
+/* The same failure as the one that the row tells of is not logged again. */
+static bool
+is_news(const ErrorData *edata)
+{
+	return row == NULL || proven ||
+		row->error_message == NULL || row->error_sqlstate == NULL ||
+		strcmp(row->error_sqlstate, unpack_sql_state(edata->sqlerrcode)) != 0 ||
+		strcmp(row->error_message, edata->message) != 0;
+}
+
+static void
+record_failure(const ErrorData *edata)
+{
+	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RETRY)
+		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
+	else
+		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
+}
+
+/* As the server would, had nobody caught it. */
+static void
+log_error(ErrorData *edata)
+{
+	PG_TRY();
+	{
+		ReThrowError(edata);
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Called in the error's handler.  An error when the extension has just been dropped
+ * is of no interest.  An error in here ends the process with status 1.
+ */
+static void
+fail(void)
+{
+	ErrorData  *edata;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(TopMemoryContext);
+	edata = CopyErrorData();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+
+	QueryCancelPending = false;
+	if (!begin())
+		return;
+	if (is_news(edata))
+		log_error(edata);
+	record_failure(edata);
+	sx_transaction_end();
+}
+
+void
+sx_pipeline_main(Datum arg)
+{
+	SxStart		start;
+
+	sx_process_begin(&start, MyBgworkerEntry->bgw_name);
+	pipeline_id = start.pipeline;
+	loop_context = AllocSetContextCreate(TopMemoryContext, "streamext worker",
+										 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(loop_context);
+
+	PG_TRY();
+	{
+		run_pipeline();
+	}
+	PG_CATCH();
+	{
+		fail();
+	}
+	PG_END_TRY();
+	proc_exit(0);
+}

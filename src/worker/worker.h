@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *		Launcher, scheduler and pipeline workers, and how they are woken.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_WORKER_H
+#define SX_WORKER_H
+
+#include "datatype/timestamp.h"
+
+/* From _PG_init, at preload only: shared memory hooks and the launcher. */
+extern void sx_worker_init(void);
+
+/*
+ * Wakes processes when this transaction commits (nothing happens on abort).
+ * May be called often; each is remembered once a transaction.
+ *		scheduler	the catalog of pipelines has changed
+ *		pipeline	this pipeline has new data (queue), or was changed
+ */
+extern void sx_wake_scheduler_at_commit(void);
+extern void sx_wake_pipeline_at_commit(int pipeline);
+
+/*
+ * Is a worker running this pipeline of this database?  Reads shared memory; false
+ * when the library is not preloaded.  pid may be NULL.
+ */
+extern bool sx_worker_running(int pipeline, int *pid);
+
+/* What a worker publishes about itself, for streamext.pipelines. */
+typedef struct SxWorkerStatus
+{
+	int			pid;
+	TimestampTz started;
+	double		rows_per_second;	/* over the last seconds */
+	int64		batches;		/* of this worker */
+	char		status[128];	/* "" or what is wrong: "broker unreachable …" */
+} SxWorkerStatus;
+
+extern bool sx_worker_status(int pipeline, SxWorkerStatus *status);
+
+/*
+ * Has the worker of this pipeline committed everything that its sources held when it
+ * was first asked?  The request is zeroed at first; it remembers whom was asked what.
+ */
+typedef struct SxEndRequest
+{
+	int			pid;			/* of the worker that was asked; 0: none yet */
+	uint64		number;
+} SxEndRequest;
+
+extern bool sx_worker_end_reached(int pipeline, SxEndRequest *request);
+
+/* Entry points of the background workers. */
+extern PGDLLEXPORT void sx_launcher_main(Datum arg);
+extern PGDLLEXPORT void sx_scheduler_main(Datum arg);
+extern PGDLLEXPORT void sx_pipeline_main(Datum arg);
+
+#endif							/* SX_WORKER_H */
