@@ -1,0 +1,150 @@
+/*-------------------------------------------------------------------------
+ *
+ * bare_consumer.c
+ *		Counts the records of a topic as fast as librdkafka hands them out: the
+ *		baseline that streamext's throughput is measured against.
+ *
+ * usage: bare_consumer BROKERS TOPIC [NAME=VALUE …]
+ *
+ * Reads every partition from its beginning to its end in batches of 2,000
+ * messages, looks at each payload's length only, and prints records, bytes,
+ * seconds, records per second and CPU seconds per million records.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <inttypes.h>
+#include <librdkafka/rdkafka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define BATCH 2000
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
+}
+
+static double
+cpu(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double) (u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+		(double) (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void
+fail(const char *text)
+{
+	fprintf(stderr, "bare_consumer: %s\n", text);
+	exit(1);
+}
+
+static void
+set(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		error[512];
+
+	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) != RD_KAFKA_CONF_OK)
+		fail(error);
+}
+
+static rd_kafka_t *
+connect_consumer(int argc, char **argv)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		error[512];
+	rd_kafka_t *rk;
+
+	/* as the helper program sets them */
+	set(conf, "bootstrap.servers", argv[1]);
+	set(conf, "enable.partition.eof", "true");
+	set(conf, "check.crcs", "false");
+	set(conf, "fetch.message.max.bytes", "1048576");
+	set(conf, "fetch.wait.max.ms", "10");
+	set(conf, "queued.min.messages", "1000000");
+	for (int i = 3; i < argc; i++)
+	{
+		char	   *value = strchr(argv[i], '=');
+
+		if (value == NULL)
+			fail("usage: bare_consumer BROKERS TOPIC [NAME=VALUE …]");
+		*value++ = '\0';
+		set(conf, argv[i], value);
+	}
+	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof(error));
+	if (rk == NULL)
+		fail(error);
+	return rk;
+}
+
+/* Starts every partition at its beginning; how many there are. */
+static int
+start_all(rd_kafka_t *rk, rd_kafka_topic_t *rkt, rd_kafka_queue_t *queue)
+{
+	const struct rd_kafka_metadata *md;
+	int			n;
+
+	if (rd_kafka_metadata(rk, 0, rkt, &md, 10000) != 0 || md->topics[0].partition_cnt == 0)
+		fail("the topic has no partitions, or the broker is away");
+	n = md->topics[0].partition_cnt;
+	rd_kafka_metadata_destroy(md);
+	for (int p = 0; p < n; p++)
+		if (rd_kafka_consume_start_queue(rkt, p, RD_KAFKA_OFFSET_BEGINNING, queue) != 0)
+			fail(rd_kafka_err2str(rd_kafka_last_error()));
+	return n;
+}
+
+int
+main(int argc, char **argv)
+{
+	static rd_kafka_message_t *msgs[BATCH];
+	rd_kafka_t *rk;
+	rd_kafka_topic_t *rkt;
+	rd_kafka_queue_t *queue;
+	int			open;
+	int64_t		records = 0;
+	int64_t		bytes = 0;
+	double		began;
+	double		seconds;
+
+	if (argc < 3)
+		fail("usage: bare_consumer BROKERS TOPIC [NAME=VALUE …]");
+	rk = connect_consumer(argc, argv);
+	rkt = rd_kafka_topic_new(rk, argv[2], NULL);
+	queue = rd_kafka_queue_new(rk);
+	began = now();
+	open = start_all(rk, rkt, queue);
+
+	while (open > 0)
+	{
+		ssize_t		n = rd_kafka_consume_batch_queue(queue, 100, msgs, BATCH);
+
+		for (ssize_t i = 0; i < n; i++)
+		{
+			if (msgs[i]->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+				open--;
+			else if (msgs[i]->err)
+				fail(rd_kafka_message_errstr(msgs[i]));
+			else
+			{
+				records++;
+				bytes += (int64_t) msgs[i]->len;
+			}
+			rd_kafka_message_destroy(msgs[i]);
+		}
+	}
+	seconds = now() - began;
+	printf("%" PRId64 " records, %" PRId64 " bytes, %.3f s, %.0f records/s, %.3f CPU s per million\n",
+		   records, bytes, seconds, (double) records / seconds,
+		   records > 0 ? cpu() * 1e6 / (double) records : 0.0);
+	return 0;
+}

@@ -1,0 +1,159 @@
+# SxKafka.pm: the main job over a real Kafka, for the tests named *kafka*.
+#
+# Makes a topic with events of the Yahoo Streaming Benchmark, the job that counts
+# them, and the oracle: the same SELECT over a table loaded with the same events.
+
+package SxKafka;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use IPC::Run qw(run start);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $tests = abs_path(dirname(__FILE__) . '/..');
+my $tools = $PostgreSQL::Test::Utils::tmp_check;
+
+sub new
+{
+	my ($class, %args) = @_;
+	my $self = {
+		port => $ENV{KAFKA_PORT},
+		seed => $ENV{SX_SEED} // 1,
+		step => 100,
+		disorder => 2000,
+		partitions => 4,
+		%args
+	};
+	$self->{topic} //= 'events_' . $$ . '_' . int(rand(1e6));
+	bless $self, $class;
+	$self->build;
+	note "topic $self->{topic}, seed $self->{seed}";
+	return $self;
+}
+
+# The generator of events, built where this test may write.
+sub build
+{
+	my ($self) = @_;
+	$self->{produce} = "$tools/ysb_produce";
+	return if -x $self->{produce};
+	run([ 'cc', '-O2', '-o', $self->{produce}, "$tests/../bench/ysb_produce.c", '-lrdkafka', '-lpthread' ])
+	  or BAIL_OUT('cannot build ysb_produce');
+}
+
+sub make_topic
+{
+	my ($self, @config) = @_;
+	run([ "$tests/kafka/topic", $self->{port}, 'create', $self->{topic}, $self->{partitions}, @config ])
+	  or BAIL_OUT('cannot create the topic');
+}
+
+sub event_arguments
+{
+	my ($self, $count) = @_;
+	return ('--count', $count, '--seed', $self->{seed}, '--step', $self->{step},
+		'--disorder', $self->{disorder});
+}
+
+sub produce
+{
+	my ($self, $count, @more) = @_;
+	run([ $self->{produce}, '--topic', $self->{topic}, '--brokers', "127.0.0.1:$self->{port}",
+		  $self->event_arguments($count), @more ], '>', \my $out)
+	  or BAIL_OUT('cannot produce');
+}
+
+sub start_producing
+{
+	my ($self, $count, $rate) = @_;
+	return start([ $self->{produce}, '--topic', $self->{topic}, '--brokers', "127.0.0.1:$self->{port}",
+		  $self->event_arguments($count), '--rate', $rate ], '>', \my $out);
+}
+
+# A server with the library preloaded, and the table of ads.
+sub make_node
+{
+	my ($self, $name, %config) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my %settings = (
+		shared_preload_libraries => "'streamext'",
+		max_worker_processes => 32,
+		shared_buffers => "'256MB'",
+		max_wal_size => "'2GB'",
+		restart_after_crash => 'on',
+		log_min_messages => 'warning',
+		%config);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', join('', map { "$_ = $settings{$_}\n" } sort keys %settings));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION streamext; CREATE TABLE ads (ad_id text PRIMARY KEY, campaign_id text)');
+	my ($ads, $err);
+	run([ $self->{produce}, '--ads' ], '>', \$ads) or BAIL_OUT('no ads');
+	$node->safe_psql('postgres', "COPY ads FROM STDIN (FORMAT csv);\n$ads\\.\n");
+	return $node;
+}
+
+my $query = q{SELECT a.campaign_id, tumble(e.event_time, '10 seconds') AS w, count(*) AS n
+	FROM %s e JOIN ads a ON a.ad_id = e.ad_id WHERE e.event_type = 'view' GROUP BY 1, 2};
+
+# options: of the stream; view: WITH of the view
+sub make_job
+{
+	my ($self, $node, %args) = @_;
+	my $options = join '', map { ", $_ = '$args{options}{$_}'" } sort keys %{ $args{options} // {} };
+	my $with = $args{view} ? "WITH ($args{view})" : '';
+
+	$node->safe_psql('postgres', qq{
+		CREATE STREAM events (user_id text, page_id text, ad_id text, ad_type text, event_type text,
+			event_time timestamptz, ip_address text)
+		WITH (connector = 'kafka', brokers = '127.0.0.1:$self->{port}', topic = '$self->{topic}', format = 'json',
+			timestamp_format = 'ms', event_time = 'event_time', watermark = '5 seconds' $options);
+		CREATE MATERIALIZED VIEW counts $with AS } . sprintf($query, 'events'));
+}
+
+# Everything that was produced is committed: positions add up to the count.
+sub wait_for
+{
+	my ($self, $node, $count) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT coalesce(sum(position::text::bigint), 0) >= $count FROM streamext.partitions");
+}
+
+# Rows by which the view differs from the batch query over the same events.
+sub differences
+{
+	my ($self, $node, $count) = @_;
+	my $file = "$tools/events_$self->{topic}.json";
+
+	run([ $self->{produce}, '--file', $file, $self->event_arguments($count) ], '>', \my $out)
+	  or BAIL_OUT('cannot write the events');
+	$node->safe_psql('postgres', qq{
+		CREATE UNLOGGED TABLE raw (line text);
+		COPY raw FROM '$file' (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02');
+		CREATE UNLOGGED TABLE batch AS SELECT j->>'ad_id' AS ad_id, j->>'event_type' AS event_type,
+			to_timestamp((j->>'event_time')::numeric / 1000) AS event_time
+		FROM raw, LATERAL (SELECT line::json AS j) x;
+		CREATE TABLE expected AS } . sprintf($query, 'batch'));
+	unlink $file;
+	my $differ = $node->safe_psql('postgres', q{
+		SELECT count(*) FROM ((TABLE expected EXCEPT ALL TABLE counts) UNION ALL (TABLE counts EXCEPT ALL TABLE expected)) d});
+	note $node->safe_psql('postgres', q{
+		SELECT format('expected %s rows, sum %s; view %s rows, sum %s', (SELECT count(*) FROM expected),
+			(SELECT sum(n) FROM expected), (SELECT count(*) FROM counts), (SELECT sum(n) FROM counts))});
+	return $differ;
+}
+
+# Batch ids without gap: as many as the highest.
+sub gaps
+{
+	my ($self, $node) = @_;
+	return $node->safe_psql('postgres', q{
+		SELECT coalesce(max(batch_id), 0) - count(*) FROM streamext.batches});
+}
+
+1;
