@@ -272,9 +272,6 @@ COMMENT ON FUNCTION streamext.is_late(timestamp) IS 'is the window closed for th
 CREATE FUNCTION streamext.view_watermark(state regclass) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_view_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.view_watermark(regclass) IS 'watermark of the continuous view that keeps this state table; NULL while there is none';
-CREATE FUNCTION streamext.arrival(ctid tid) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'sx_arrival' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION streamext.arrival(tid) IS 'position of a stream''s row within its batch, from its ctid';
 
 CREATE FUNCTION streamext.partial_trans(internal, regprocedure, VARIADIC "any") RETURNS internal
     AS 'MODULE_PATHNAME', 'sx_partial_trans' LANGUAGE C PARALLEL RESTRICTED;

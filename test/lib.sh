@@ -172,10 +172,12 @@ build_and_install() {
 sanitizer_environment() {
 	local first=$SX_SCRATCH/asan_first.so
 	[ -n "${SANITIZE:-}" ] || return 0
+	mkdir -p "$SX_SCRATCH/sanitizer"
+	own_by_server "$SX_SCRATCH/sanitizer"
 	[ -e "$first" ] || gcc -shared -fPIC -Wl,-z,initfirst -o "$first" "$SX_TOP/test/asan_first.c"
 	printf '%s\n' "LD_PRELOAD=$(gcc -print-file-name=libasan.so):$first" \
-		"ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$SX_SCRATCH/sanitizer" \
-		"UBSAN_OPTIONS=print_stacktrace=1:log_path=$SX_SCRATCH/sanitizer"
+		"ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$SX_SCRATCH/sanitizer/report" \
+		"UBSAN_OPTIONS=print_stacktrace=1:log_path=$SX_SCRATCH/sanitizer/report"
 }
 
 # cluster_start [SETTING …]: a new cluster with the library preloaded, waiting

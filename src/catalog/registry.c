@@ -265,6 +265,8 @@ sx_register_source(Oid relid)
 				 errmsg("connector \"%s\" of stream %s only writes",
 						sx_stream_option(stream, "connector", "?"), stream->label),
 				 errhint("Give the sink its query: CREATE STREAM … WITH (connector = …) AS SELECT ….")));
+	if (stream->source->check != NULL)
+		stream->source->check(stream);
 
 	insert_stream(relid, "source");
 	if (name != NULL)

@@ -32,6 +32,7 @@
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "catalog/catalog.h"
@@ -147,12 +148,18 @@ static void
 run_connected(const char *sql, int nargs, const Oid *types,
 			  const Datum *values, const char *nulls)
 {
+	bool		pushed = !ActiveSnapshotSet();
 	int			rc;
 
+	/* SPI takes a snapshot for the statement, but wants one to be there. */
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	rc = SPI_execute_plan(kept_plan(sql, nargs, types), (Datum *) values, nulls,
 						  false, 0);
+	if (pushed)
+		PopActiveSnapshot();
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 }

@@ -49,6 +49,8 @@ static void
 note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
 	Helper	   *h = opaque;
+	char		text[512];
+	char	   *detail;
 
 	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 	{
@@ -57,7 +59,30 @@ note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 		helper_query_soon();
 		return;
 	}
-	helper_send_status(h, atomic_load(&h->connected), err, reason);
+	/* how long it took and how often it was said before is of no interest */
+	snprintf(text, sizeof(text), "%s", reason);
+	detail = strstr(text, " (after ");
+	if (detail != NULL)
+		*detail = '\0';
+	helper_send_status(h, atomic_load(&h->connected), err, text);
+}
+
+/*
+ * The server has a list of what is allowed.  These run programs or load code, so
+ * they are refused here as well, whatever that list may come to hold.
+ */
+static bool
+is_forbidden(const char *name)
+{
+	static const char *const prefixes[] = {
+		"plugin.", "ssl.engine", "ssl.providers", "interceptors", "test.mock",
+		"sasl.kerberos.kinit.cmd"
+	};
+
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+			return true;
+	return false;
 }
 
 static void
@@ -66,7 +91,8 @@ set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
 	char		error[512];
 	char		text[1024];
 
-	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) == RD_KAFKA_CONF_OK)
+	if (!is_forbidden(name) &&
+		rd_kafka_conf_set(conf, name, value, error, sizeof(error)) == RD_KAFKA_CONF_OK)
 		return;
 	/* the message of librdkafka repeats the value, which may be a secret */
 	snprintf(text, sizeof(text), "property \"%s\" is not valid in librdkafka %s",

@@ -282,12 +282,6 @@ relation_streams(RangeTblEntry *rte, SxRefusal *refusal)
 					  "Put its query into a derived stream (CREATE STREAM … AS SELECT), and let both read that.");
 			return REFUSED;
 		}
-		if (rte->tablesample != NULL)
-		{
-			sx_refuse(refusal, "TABLESAMPLE of a stream is not supported",
-					  "Sample by a column, for example WHERE hashint8(id) % 10 = 0.");
-			return REFUSED;
-		}
 		return 1;
 	}
 	return sx_is_view(rte->relid) ? view_streams(rte->relid, refusal) : 0;

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * arrival.c
- *		Carrying the ordinal of a stream's row through a row-wise query.
+ *		Carrying the record of a stream's row through a row-wise query.
  *
  * The scan of a stream gives each row the ordinal of its record as ctid
  * (fdw/ordinal.h).  Two things need to know, of a row of the result, which record it
  * comes from: dead letters of late rows, and upserts, where the last record of a key
- * wins.  Here two output columns, stream and ordinal, are added to a copy of the
+ * wins.  Here two output columns, stream and record, are added to a copy of the
  * query and to all queries below it down to the stream; views on the way are put in
  * as subqueries, for which they must have the step's owner.
  *
@@ -34,7 +34,7 @@
 typedef struct Arrival
 {
 	Expr	   *stream;
-	Expr	   *ordinal;
+	Expr	   *record;			/* its ctid */
 } Arrival;
 
 static bool expose(Query *query, Oid owner);
@@ -114,8 +114,8 @@ add_targets(Query *query, const Arrival *arrival)
 	}
 	targets = lappend(targets, makeTargetEntry(arrival->stream, n + 1,
 											   SX_ARRIVAL_STREAM, false));
-	targets = lappend(targets, makeTargetEntry(arrival->ordinal, n + 2,
-											   SX_ARRIVAL_ORDINAL, false));
+	targets = lappend(targets, makeTargetEntry(arrival->record, n + 2,
+											   SX_ARRIVAL_RECORD, false));
 	foreach(lc, junk)
 	{
 		lfirst_node(TargetEntry, lc)->resno = list_length(targets) + 1;
@@ -132,25 +132,21 @@ arrival_vars(RangeTblEntry *rte, Index index)
 	Arrival		arrival;
 
 	arrival.stream = (Expr *) makeVar(index, n - 1, REGCLASSOID, -1, InvalidOid, 0);
-	arrival.ordinal = (Expr *) makeVar(index, n, INT8OID, -1, InvalidOid, 0);
+	arrival.record = (Expr *) makeVar(index, n, TIDOID, -1, InvalidOid, 0);
 	rte->eref->colnames = lappend(rte->eref->colnames, makeString(SX_ARRIVAL_STREAM));
-	rte->eref->colnames = lappend(rte->eref->colnames, makeString(SX_ARRIVAL_ORDINAL));
+	rte->eref->colnames = lappend(rte->eref->colnames, makeString(SX_ARRIVAL_RECORD));
 	return arrival;
 }
 
 static Arrival
 arrival_of_stream(Oid stream, Index index)
 {
-	static const Oid argtypes[] = {TIDOID};
 	Arrival		arrival;
-	Var		   *ctid = makeVar(index, SelfItemPointerAttributeNumber, TIDOID, -1,
-							   InvalidOid, 0);
 
 	arrival.stream = (Expr *) makeConst(REGCLASSOID, -1, InvalidOid, sizeof(Oid),
 										ObjectIdGetDatum(stream), false, true);
-	arrival.ordinal = (Expr *) makeFuncExpr(sx_own_function("arrival", 1, argtypes),
-											INT8OID, list_make1(ctid), InvalidOid,
-											InvalidOid, COERCE_EXPLICIT_CALL);
+	arrival.record = (Expr *) makeVar(index, SelfItemPointerAttributeNumber, TIDOID, -1,
+									  InvalidOid, 0);
 	return arrival;
 }
 
@@ -225,7 +221,7 @@ expose_branches(Node *node, Query *query, Oid owner, Arrival *first)
 	if (!expose_branches(setop->larg, query, owner, first) ||
 		!expose_branches(setop->rarg, query, owner, &ignored))
 		return false;
-	setop->colTypes = lappend_oid(lappend_oid(setop->colTypes, REGCLASSOID), INT8OID);
+	setop->colTypes = lappend_oid(lappend_oid(setop->colTypes, REGCLASSOID), TIDOID);
 	setop->colTypmods = lappend_int(lappend_int(setop->colTypmods, -1), -1);
 	setop->colCollations = lappend_oid(lappend_oid(setop->colCollations, InvalidOid),
 									   InvalidOid);

@@ -279,7 +279,7 @@ visible_query(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames 
 {
 	char	   *sql = frame_sql(plan, layout, names);
 	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
-	int			nestlevel = sx_pin_search_path();
+	int			nestlevel = sx_pin_settings();
 	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, NULL);
 
 	AtEOXact_GUC(true, nestlevel);

@@ -10,6 +10,8 @@
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -18,8 +20,6 @@
 #include "catalog/catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
-#include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "plan/plan_internal.h"
 
 PG_FUNCTION_INFO_V1(sx_explain);
@@ -63,22 +63,20 @@ strategy_name(SxStrategy strategy)
 static void
 explain_window(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
 {
-	if (!layout->windowed)
-	{
+	if (layout->windowed)
+		appendStringInfo(text, "Window: column %s, %s\n",
+						 quote_identifier(layout->window_column->name),
+						 layout->window.calendar ? layout->window.calendar :
+						 sx_length_text(layout->window.length));
+	else
 		appendStringInfoString(text, "Window: none over the event time, so every row is accepted\n");
-		return;
-	}
-	appendStringInfo(text, "Window: column %s, %s\n",
-					 quote_identifier(layout->window_column->name),
-					 layout->window.calendar ? layout->window.calendar :
-					 sx_length_text(layout->window.length));
 	if (plan->emit == SX_EMIT_INTERVAL)
 		appendStringInfo(text, "Emit: every %s\n", sx_length_text(plan->emit_interval));
 	else
 		appendStringInfo(text, "Emit: %s\n", sx_emit_name(plan->emit));
-	appendStringInfo(text, "Late rows: %s\n", sx_late_name(plan->late));
-	appendStringInfo(text, "Retention: %s\n",
-					 plan->retention < 0 ? "for ever" : sx_length_text(plan->retention));
+	if (layout->windowed)
+		appendStringInfo(text, "Late rows: %s\nRetention: %s\n", sx_late_name(plan->late),
+						 plan->retention < 0 ? "for ever" : sx_length_text(plan->retention));
 }
 
 static void

@@ -77,9 +77,9 @@ typedef struct SxStepPlan
 	char	   *start_sql;		/* the row that a view without GROUP BY has from the
 								 * start: run once, and again after its state was
 								 * emptied */
-	char	   *late_sql;		/* SX_LATE_DEAD_LETTER: gives (stream regclass,
-								 * ordinal bigint) of the rows all of whose windows
-								 * are late; no arguments */
+	char	   *late_sql;		/* SX_LATE_DEAD_LETTER: gives (stream regclass, record
+								 * tid) of the rows all of whose windows are late; no
+								 * arguments */
 } SxStepPlan;
 
 /* In the current context.  Needs a transaction and a snapshot. */

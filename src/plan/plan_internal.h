@@ -194,7 +194,7 @@ typedef struct SxStepNames
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
-extern int	sx_pin_search_path(void);
+extern int	sx_pin_settings(void);
 extern char *sx_deparse(Query *query);
 extern char *sx_columns_sql(const List *columns, const char *prefix);
 extern char *sx_key_order_sql(const SxLayout *layout, const char *prefix);
@@ -204,11 +204,11 @@ extern char *sx_qualified_name(Oid relid);
 /* ---------- arrival.c ---------- */
 
 /*
- * A copy of a row-wise query with two more columns: the stream and the ordinal of
- * the row that each output row comes from.  NULL when that cannot be told.
+ * A copy of a row-wise query with two more columns: the stream and the record
+ * (its ordinal as ctid) that each output row comes from.  NULL when that cannot be told.
  */
 #define SX_ARRIVAL_STREAM	"sx_stream"
-#define SX_ARRIVAL_ORDINAL	"sx_ordinal"
+#define SX_ARRIVAL_RECORD	"sx_record"
 
 extern Query *sx_query_with_arrival(Query *query, Oid owner);
 

@@ -268,8 +268,8 @@ last_rows_sql(Query *query, List *columns, const SxStepNames *names)
 					"FROM (SELECT d.*, row_number() OVER () AS sx_row FROM (\n%s\n) d (%s, %s, %s)) r\n"
 					"ORDER BY %s, %s DESC, %s DESC, sx_row DESC",
 					keys, sx_deparse(arrival), list_sql(columns, false, ""),
-					SX_ARRIVAL_STREAM, SX_ARRIVAL_ORDINAL, keys,
-					SX_ARRIVAL_STREAM, SX_ARRIVAL_ORDINAL);
+					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, keys,
+					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD);
 }
 
 static char *

@@ -60,22 +60,33 @@ sx_qualified_name(Oid relid)
 									  get_rel_name(relid));
 }
 
-/* Until AtEOXact_GUC() with the result, names outside pg_catalog are qualified. */
+/*
+ * Until AtEOXact_GUC() with the result, what is deparsed or parsed means the same in
+ * every session: names outside pg_catalog are qualified, constants are unambiguous
+ * and complete.
+ */
 int
-sx_pin_search_path(void)
+sx_pin_settings(void)
 {
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog"},
+		{"DateStyle", "ISO, MDY"},
+		{"IntervalStyle", "postgres"},
+		{"extra_float_digits", "3"}
+	};
 	int			nestlevel = NewGUCNestLevel();
 
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return nestlevel;
 }
 
-/* The query as text in which nothing depends on a search_path. */
+/* The query as text in which nothing depends on the session. */
 char *
 sx_deparse(Query *query)
 {
-	int			nestlevel = sx_pin_search_path();
+	int			nestlevel = sx_pin_settings();
 	char	   *sql;
 
 	sql = pg_get_querydef(query, true);
@@ -383,7 +394,7 @@ start_row_sql(const SxLayout *layout, const char *state)
 /* ---------- late rows ---------- */
 
 /*
- * The rows all of whose windows are late, by stream and ordinal: what becomes dead
+ * The rows all of whose windows are late, by stream and record: what becomes dead
  * letters.  is_late() counts nothing; apply_sql has counted the pairs.
  */
 static char *
@@ -407,9 +418,9 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 	arrival = sx_query_with_arrival(rows, owner);
 	if (arrival == NULL)
 		return NULL;
-	return psprintf("SELECT d.%s AS stream, d.%s AS ordinal\nFROM (\n%s\n) d\n"
+	return psprintf("SELECT d.%s AS stream, d.%s AS record\nFROM (\n%s\n) d\n"
 					"GROUP BY 1, 2\nHAVING bool_and(streamext.is_late(%s))\nORDER BY 1, 2",
-					SX_ARRIVAL_STREAM, SX_ARRIVAL_ORDINAL, sx_deparse(arrival),
+					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, sx_deparse(arrival),
 					sx_window_end_sql(&layout->window, psprintf("d.%s", window)));
 }
 

@@ -58,12 +58,6 @@ sx_file_list_create(SxStream *stream)
 
 	list->stream = stream;
 	list->path = sx_stream_option(stream, "path", NULL);
-	if (list->path == NULL || !is_absolute_path(list->path))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("stream %s needs the option \"path\" with an absolute path",
-						stream->label),
-				 errhint("Give a directory of the server, as in path = '/data/in', or a pattern, as in path = '/data/in/*.json'.")));
 	list->directory = strpbrk(list->path, "*?[") == NULL;
 	list->context = CurrentMemoryContext;
 	list->scan_context = AllocSetContextCreate(CurrentMemoryContext,

@@ -40,7 +40,7 @@ typedef struct SxFileList
 	int			capacity;		/* of waiting */
 } SxFileList;
 
-/* In the current memory context.  ERROR when the option "path" is no good. */
+/* In the current memory context. */
 extern SxFileList *sx_file_list_create(SxStream *stream);
 
 /* Notes that a file was taken, with the size and mtime of then. */

@@ -110,6 +110,12 @@ typedef struct SxSourceOps
 	void		(*peek) (SxSource *source);
 
 	/*
+	 * Refuses columns, options or an owner that the connector cannot work with: called
+	 * when the stream is created.  May be NULL.
+	 */
+	void		(*check) (SxStream *stream);
+
+	/*
 	 * What a dead letter keeps as the value of record i, for sources whose records
 	 * have no bytes (those with get_row).  NULL for all others.
 	 */

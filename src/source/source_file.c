@@ -86,8 +86,16 @@ typedef struct FileSource
 /* --------------------------------------------------------------------- open */
 
 static void
-check_privilege(const SxStream *stream)
+file_check(SxStream *stream)
 {
+	const char *path = sx_stream_option(stream, "path", NULL);
+
+	if (path == NULL || !is_absolute_path(path))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream %s needs the option \"path\" with an absolute path",
+						stream->label),
+				 errhint("Give a directory of the server, as in path = '/data/in', or a pattern, as in path = '/data/in/*.json'.")));
 	if (!has_privs_of_role(stream->owner, ROLE_PG_READ_SERVER_FILES))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -131,7 +139,7 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	Datum		values[] = {Int32GetDatum(pipeline), ObjectIdGetDatum(stream->relid)};
 	Oid			types[] = {INT4OID, REGCLASSOID};
 
-	check_privilege(stream);
+	file_check(stream);
 	fs = (FileSource *) sx_source_create(sizeof(FileSource), &sx_source_file, stream,
 										 pipeline, parts, nparts);
 	fs->list = sx_file_list_create(stream);
@@ -468,5 +476,6 @@ const SxSourceOps sx_source_file = {
 	.wait = file_wait,
 	.reached_end = file_reached_end,
 	.peek = file_peek,
+	.check = file_check,
 	.record_topic = file_record_topic
 };

@@ -266,8 +266,8 @@ drained_to_target(const KafkaSource *k)
 	{
 		const KafkaPart *part = &k->parts[i];
 
-		if (part->state == KAFKA_PART_ASSIGNED &&
-			(part->target < 0 || part->next < part->target) && part->error == NULL)
+		if (part->state != KAFKA_PART_FOREIGN && part->error == NULL &&
+			(part->target < 0 || part->next < part->target))
 			return false;
 	}
 	return true;
@@ -283,25 +283,22 @@ pump_to_end(KafkaSource *k)
 	TimestampTz give_up = GetCurrentTimestamp() + TO_END_US;
 
 	k->ends = KAFKA_ENDS_NONE;
-	while (k->queued < k->max_rows && k->queued_bytes < k->max_bytes &&
-		   GetCurrentTimestamp() < give_up)
+	k->ends_first = true;
+	for (;;)
 	{
-		bool		assigned = sx_kafka_all_assigned(k);
-
-		if (assigned && k->ends == KAFKA_ENDS_NONE)
-			sx_kafka_ask_ends(k);
-		if (assigned && k->ends == KAFKA_ENDS_KNOWN && drained_to_target(k))
-			break;
-		if (!assigned && position_due(k, 0))
+		pump(k);
+		if (k->queued >= k->max_rows || k->queued_bytes >= k->max_bytes ||
+			(k->ends == KAFKA_ENDS_KNOWN && drained_to_target(k)) ||
+			position_due(k, 0) || GetCurrentTimestamp() > give_up)
 			break;
 		if (sx_kafka_client_running(k->client))
 			sx_kafka_client_wait(k->client, 100);
 		else
 			pg_usleep(10000L);
 		CHECK_FOR_INTERRUPTS();
-		pump(k);
 	}
 	k->ends = KAFKA_ENDS_NONE;
+	k->ends_first = false;
 }
 
 static SxPollResult
@@ -315,9 +312,10 @@ kafka_poll(SxSource *source, const SxPollRequest *req)
 	if (k->loaded)
 		return SX_POLL_DATA;
 
-	pump(k);
 	if (req->to_end)
 		pump_to_end(k);
+	else
+		pump(k);
 	sx_kafka_check_parts(k);
 	now = GetCurrentTimestamp();
 	show_parts(k, now);
@@ -426,7 +424,7 @@ kafka_reached_end(SxSource *source)
 	KafkaSource *k = (KafkaSource *) source;
 
 	sx_kafka_messages(k);
-	if (k->ends == KAFKA_ENDS_NONE && sx_kafka_all_assigned(k))
+	if (k->ends == KAFKA_ENDS_NONE && sx_kafka_positions_known(k))
 		sx_kafka_ask_ends(k);
 	if (k->ends != KAFKA_ENDS_KNOWN || k->queued > 0 || k->loaded ||
 		!drained_to_target(k))

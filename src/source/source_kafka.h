@@ -111,6 +111,7 @@ typedef struct KafkaSource
 	int			records_room;
 	TimestampTz saved_at;		/* last commit of a position */
 	KafkaEnds	ends;
+	bool		ends_first;		/* assign nothing before the ends are known */
 
 	/* peek: records are copied into chunks */
 	bool		peeking;
@@ -127,7 +128,7 @@ extern void sx_kafka_requests(KafkaSource *k);
 extern void sx_kafka_ask_ends(KafkaSource *k);
 extern void sx_kafka_trouble(KafkaSource *k, const char *prefix, const char *text,
 							 int len);
-extern bool sx_kafka_all_assigned(const KafkaSource *k);
+extern bool sx_kafka_positions_known(const KafkaSource *k);
 
 /* source_kafka_batch.c: records */
 extern void sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes);

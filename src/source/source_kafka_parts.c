@@ -101,6 +101,12 @@ start_of_partition(KafkaSource *k, const char *name, int64 *offset)
 
 /* ---------- the list of parts ---------- */
 
+static bool
+has_position(const KafkaPart *part)
+{
+	return part->state == KAFKA_PART_READY || part->state == KAFKA_PART_ASSIGNED;
+}
+
 /* Makes order[] anew: parts by topic and number, whatever comes of the catalog last. */
 static void
 sort_parts(KafkaSource *k)
@@ -372,7 +378,8 @@ handle_answer(KafkaSource *k, KafkaPart *part, int64 offset, const char *text, i
 	{
 		part->state = offset >= 0 ? KAFKA_PART_FOUND : KAFKA_PART_NEW;
 		part->next = offset;
-		part->committed = -1;
+		if (part->start == SX_OFFSET_LATEST)
+			part->high = offset;
 	}
 	else if (offset >= 0)
 	{
@@ -410,7 +417,7 @@ handle_resolved(KafkaSource *k, SxFrameReader *frame)
 	/* the answer to another request: ours is still on its way */
 	for (int i = 0; i < k->base.nparts && targets; i++)
 	{
-		if (k->parts[i].state == KAFKA_PART_ASSIGNED && k->parts[i].target < 0)
+		if (has_position(&k->parts[i]) && k->parts[i].target < 0)
 			return;
 	}
 	k->ends = targets ? KAFKA_ENDS_KNOWN : KAFKA_ENDS_NONE;
@@ -523,18 +530,9 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 	pfree(payload.data);
 }
 
-/* Asks for what is missing. */
-void
-sx_kafka_requests(KafkaSource *k)
-{
-	if (GetCurrentTimestamp() >= k->resolve_at)
-		send_parts(k, SX_MSG_RESOLVE, KAFKA_PART_NEW, KAFKA_PART_RESOLVING);
-	send_parts(k, SX_MSG_ASSIGN, KAFKA_PART_READY, KAFKA_PART_ASSIGNED);
-}
-
-/* Are all partitions of all topics being read? */
+/* Is it known of all partitions of all topics where they are to be read from? */
 bool
-sx_kafka_all_assigned(const KafkaSource *k)
+sx_kafka_positions_known(const KafkaSource *k)
 {
 	for (int i = 0; i < k->ntopics; i++)
 	{
@@ -543,8 +541,7 @@ sx_kafka_all_assigned(const KafkaSource *k)
 	}
 	for (int i = 0; i < k->base.nparts; i++)
 	{
-		if (k->parts[i].state != KAFKA_PART_ASSIGNED &&
-			k->parts[i].state != KAFKA_PART_FOREIGN)
+		if (!has_position(&k->parts[i]) && k->parts[i].state != KAFKA_PART_FOREIGN)
 			return false;
 	}
 	return true;
@@ -557,12 +554,28 @@ sx_kafka_ask_ends(KafkaSource *k)
 	if (!sx_kafka_client_running(k->client) ||
 		GetCurrentTimestamp() < k->resolve_at)
 		return;
-	k->ends = KAFKA_ENDS_KNOWN;	/* of no partition at all */
+	k->ends = KAFKA_ENDS_KNOWN; /* of no partition at all */
 	for (int i = 0; i < k->base.nparts; i++)
 	{
 		k->parts[i].target = -1;
-		if (k->parts[i].state == KAFKA_PART_ASSIGNED)
+		if (has_position(&k->parts[i]))
 			k->ends = KAFKA_ENDS_ASKED;
 	}
+	send_parts(k, SX_MSG_RESOLVE, KAFKA_PART_READY, KAFKA_PART_READY);
 	send_parts(k, SX_MSG_RESOLVE, KAFKA_PART_ASSIGNED, KAFKA_PART_ASSIGNED);
+}
+
+/*
+ * Asks for what is missing.  A broker answers in order, and an empty fetch takes
+ * its time, so who is in a hurry to know the ends asks before reading.
+ */
+void
+sx_kafka_requests(KafkaSource *k)
+{
+	if (GetCurrentTimestamp() >= k->resolve_at)
+		send_parts(k, SX_MSG_RESOLVE, KAFKA_PART_NEW, KAFKA_PART_RESOLVING);
+	if (k->ends_first && k->ends == KAFKA_ENDS_NONE && sx_kafka_positions_known(k))
+		sx_kafka_ask_ends(k);
+	if (!k->ends_first || k->ends == KAFKA_ENDS_KNOWN)
+		send_parts(k, SX_MSG_ASSIGN, KAFKA_PART_READY, KAFKA_PART_ASSIGNED);
 }

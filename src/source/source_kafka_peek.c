@@ -73,7 +73,7 @@ topic_has_problem(const KafkaSource *k)
 	return false;
 }
 
-/* Until the bounds of the scan are known and reading has begun. */
+/* Until the bounds of the scan are known. */
 static void
 find_bounds(KafkaSource *k)
 {
@@ -85,8 +85,6 @@ find_bounds(KafkaSource *k)
 			give_up(k);
 		accept_positions(k);
 		sx_kafka_requests(k);
-		if (k->ends == KAFKA_ENDS_NONE && sx_kafka_all_assigned(k))
-			sx_kafka_ask_ends(k);
 		wait_for_helper(k, 100);
 	}
 }
@@ -96,27 +94,23 @@ all_read(const KafkaSource *k)
 {
 	for (int i = 0; i < k->base.nparts; i++)
 	{
-		if (k->parts[i].state == KAFKA_PART_ASSIGNED &&
-			k->parts[i].next < k->parts[i].target)
+		if (k->parts[i].next < k->parts[i].target)
 			return false;
 	}
 	return true;
 }
 
-/*
- * Records are not drained before the ends are known: they would have to be thrown
- * away again where they lie beyond.
- */
 void
 sx_kafka_peek(SxSource *source)
 {
 	KafkaSource *k = (KafkaSource *) source;
 
-	k->peeking = true;
+	k->peeking = k->ends_first = true;
 	k->start = "earliest";
 	k->max_rows = k->max_bytes = PG_INT64_MAX;
 	sx_kafka_start_helper(k);
 	find_bounds(k);
+	sx_kafka_requests(k);
 	for (;;)
 	{
 		sx_kafka_drain(k, PG_INT64_MAX, PG_INT64_MAX);

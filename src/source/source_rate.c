@@ -221,6 +221,15 @@ rate_get_row(SxSource *source, int i, Datum *values, bool *isnull)
 	}
 }
 
+static void
+rate_check(SxStream *stream)
+{
+	RateSource	scratch = {.base.stream = stream};
+
+	check_columns(&scratch);
+	read_options(&scratch);
+}
+
 static SxSource *
 rate_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -407,5 +416,6 @@ const SxSourceOps sx_source_rate = {
 	.wait = rate_wait,
 	.reached_end = rate_reached_end,
 	.peek = rate_peek,
+	.check = rate_check,
 	.dead_value = rate_dead_value
 };

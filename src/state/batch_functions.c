@@ -20,7 +20,6 @@
 #include "utils/varlena.h"
 
 #include "catalog/catalog.h"
-#include "fdw/ordinal.h"
 #include "plan/plan.h"
 #include "worker/batch.h"
 
@@ -28,7 +27,6 @@ PG_FUNCTION_INFO_V1(sx_batch_id);
 PG_FUNCTION_INFO_V1(sx_batch_time);
 PG_FUNCTION_INFO_V1(sx_watermark);
 PG_FUNCTION_INFO_V1(sx_view_watermark);
-PG_FUNCTION_INFO_V1(sx_arrival);
 
 /* The counter moves when the batch commits, so the one in progress is the next. */
 Datum
@@ -111,11 +109,4 @@ sx_view_watermark(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(watermark);
-}
-
-/* arrival(ctid): position of a stream's row within the batch of its source */
-Datum
-sx_arrival(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_INT64(sx_tid_to_ordinal((ItemPointer) PG_GETARG_POINTER(0)));
 }

@@ -38,16 +38,6 @@
 #include "worker/batch_internal.h"
 #include "worker/errors_class.h"
 
-static int64
-elapsed_us(instr_time since)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, since);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
-
 /* Forgets the batch before: nothing is known yet about the records of this one. */
 static void
 forget_batch(SxPipeline *pl)
@@ -175,24 +165,29 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 		TimestampTz started, double last_commit_ms)
 {
 	instr_time	start;
+	bool		mine;
 
 	INSTR_TIME_SET_CURRENT(start);
 	pl->must_restart = false;
 	forget_late_letters(pl);
-	if (!sx_save_begin(pl, positions_only))
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mine = sx_save_begin(pl, positions_only);
+	PopActiveSnapshot();
+	if (!mine)
 		return false;
 
+	/* Taken behind the fence, so that it sees what the last holder committed. */
 	pl->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(pl->snapshot);
 	sx_current = pl;
 	sx_load_inputs(pl);
 	count_rows(pl, result);
-	result->load_us = elapsed_us(start);
+	result->load_us = sx_elapsed_us(start);
 
 	INSTR_TIME_SET_CURRENT(start);
 	if (!positions_only)
 		run_steps(pl);
-	result->steps_us = elapsed_us(start);
+	result->steps_us = sx_elapsed_us(start);
 	sx_current = NULL;
 
 	if (!pl->must_restart)
@@ -297,7 +292,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 			{
 				INSTR_TIME_SET_CURRENT(commit);
 				sx_tx_commit(&tx);
-				result->commit_us = elapsed_us(commit);
+				result->commit_us = sx_elapsed_us(commit);
 			}
 		}
 		PG_CATCH();
@@ -323,6 +318,8 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 	}
 
 	MemoryContextSwitchTo(caller);
+	result->poll_us = pl->poll_us;
+	pl->poll_us = 0;
 	pl->last_commit_ms = result->commit_us / 1000.0;
 	adopt(pl, positions_only);
 	result->batch_id = pl->batch_id;

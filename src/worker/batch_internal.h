@@ -8,7 +8,18 @@
 #ifndef SX_BATCH_INTERNAL_H
 #define SX_BATCH_INTERNAL_H
 
+#include "portability/instr_time.h"
 #include "worker/batch.h"
+
+static inline int64
+sx_elapsed_us(instr_time since)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, since);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
 
 /* batch_tx.c: the transaction that a batch is */
 typedef struct SxBatchTx

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -331,7 +332,9 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 		.to_end = to_end
 	};
 	SxDue		due = SX_DUE_NOTHING;
+	instr_time	start;
 
+	INSTR_TIME_SET_CURRENT(start);
 	for (int i = 0; i < pl->ninputs; i++)
 	{
 		SxSource   *source = pl->inputs[i].source;
@@ -347,6 +350,7 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	if (due == SX_DUE_NOTHING && pl->batch_id > 0 && timer_due(pl, now))
 		due = SX_DUE_BATCH;
 	pl->due = due;
+	pl->poll_us += sx_elapsed_us(start);
 	return due;
 }
 

@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $tests = abs_path(dirname(__FILE__) . '/..');
-my $tools = $PostgreSQL::Test::Utils::tmp_check;
+my $tools;						# known once the test runs
 
 sub new
 {
@@ -30,6 +30,7 @@ sub new
 	};
 	$self->{topic} //= 'events_' . $$ . '_' . int(rand(1e6));
 	bless $self, $class;
+	$tools = $PostgreSQL::Test::Utils::tmp_check;
 	$self->build;
 	note "topic $self->{topic}, seed $self->{seed}";
 	return $self;
