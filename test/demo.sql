@@ -5,7 +5,7 @@ INSERT INTO ads SELECT i, 'campaign ' || i % 4 FROM generate_series(0, 99) i;
 
 -- a source: numbers and times, 5,000 a second
 CREATE STREAM ticks (value bigint, "timestamp" timestamptz)
-    WITH (connector = 'rate', rows_per_second = 5000,
+    WITH (connector = 'rate', rows_per_second = 5000, batch_interval = '50 milliseconds',
           event_time = 'timestamp', watermark = '1 second');
 
 -- a derived stream: what an ad server would send

@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
+#include "fdw/stream.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -204,11 +205,25 @@ sx_step(PG_FUNCTION_ARGS)
 /* ---------- reset ---------- */
 
 static void
-empty_state(HeapTuple row, TupleDesc desc, void *arg)
+collect_oid(HeapTuple row, TupleDesc desc, void *arg)
 {
 	List	  **list = arg;
 
-	*list = lappend(*list, sx_row_text(row, desc, 1));
+	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
+}
+
+/* Empties a view, down to the row that it had when it was created. */
+static void
+empty_view(Oid view)
+{
+	SxStepPlan *plan = sx_plan_load(view);
+
+	sx_catalog_exec(psprintf("DELETE FROM %s", sx_relation_label(plan->state)),
+					0, NULL, NULL, NULL);
+	if (plan->emit_clear_sql != NULL)
+		sx_catalog_exec(plan->emit_clear_sql, 0, NULL, NULL, NULL);
+	if (plan->start_sql != NULL)
+		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -221,17 +236,15 @@ sx_reset(PG_FUNCTION_ARGS)
 	int			pipeline = pipeline_argument(fcinfo);
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(pipeline)};
-	List	   *tables = NIL;
+	List	   *views = NIL;
 	ListCell   *lc;
 
 	require_paused(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
-	sx_catalog_rows("SELECT format('DELETE FROM %s', t) FROM streamext.step s, "
-					"LATERAL streamext.state_tables(s.relation) t "
-					"WHERE s.pipeline = $1 AND s.kind = 'view'",
-					1, types, values, NULL, empty_state, &tables);
-	foreach(lc, tables)
-		sx_catalog_exec(lfirst(lc), 0, NULL, NULL, NULL);
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
+					1, types, values, NULL, collect_oid, &views);
+	foreach(lc, views)
+		empty_view(lfirst_oid(lc));
 	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
 					1, types, values, NULL);
 	sx_catalog_exec("DELETE FROM streamext.file_taken WHERE pipeline = $1",

@@ -66,6 +66,7 @@ sub start_again
 	for my $try (1 .. 50)
 	{
 		return 1 if $node->start(fail_ok => 1);
+		$node->{_pid} = undef;		# a stale pid file is not a running server
 		select(undef, undef, undef, 0.2);
 	}
 	return 0;
