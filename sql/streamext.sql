@@ -52,7 +52,7 @@ CREATE TABLE streamext.pipeline (
 );
 COMMENT ON TABLE streamext.pipeline IS 'units of work: source streams and what hangs off them, advancing together';
 COMMENT ON COLUMN streamext.pipeline.state IS 'running: a worker keeps it going; paused: by a user; stopped: by an error, see error_message';
-COMMENT ON COLUMN streamext.pipeline.run_to_end IS 'pause when everything that the sources held at the call of run() is processed';
+COMMENT ON COLUMN streamext.pipeline.run_to_end IS 'run() was called: pause when everything that the sources held is processed; stays set, with state paused, when that is done';
 COMMENT ON COLUMN streamext.pipeline.failures IS 'errors in a row, and a start that has not proven itself yet; sets the back-off';
 COMMENT ON COLUMN streamext.pipeline.retry_at IS 'not started again before this time';
 ALTER SEQUENCE streamext.pipeline_id_seq OWNED BY streamext.pipeline.id;
@@ -341,7 +341,7 @@ COMMENT ON FUNCTION streamext.step(text, timestamptz) IS 'runs one batch of a pa
 
 CREATE FUNCTION streamext.wait(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     AS 'MODULE_PATHNAME', 'sx_wait' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything that the sources held at the call is processed; false when the time is over';
+COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything that the sources held at the call is processed, or run() has come to its end; false when the time is over';
 
 CREATE FUNCTION streamext.reset(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;

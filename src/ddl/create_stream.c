@@ -14,7 +14,6 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "tcop/cmdtag.h"
 
 #include "ddl/ddl_internal.h"
 #include "fdw/stream.h"
@@ -204,8 +203,6 @@ sx_create_stream(SxUtilityCall *call, CreateStmt *stmt)
 
 	sx_utility_next(call, (Node *) create);
 	register_if_new(stmt->relation);
-	if (call->qc != NULL)
-		SetQueryCompletion(call->qc, CMDTAG_CREATE_FOREIGN_TABLE, 0);
 }
 
 /* Without the word STREAM: on whatever server, ours or somebody else's. */

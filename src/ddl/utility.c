@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "tcop/cmdtag.h"
 
 #include "ddl/ddl_internal.h"
 
@@ -37,6 +38,10 @@ sx_utility_next(SxUtilityCall *call, Node *stmt)
 	}
 	next(pstmt, call->query, read_only_tree, call->context, call->params,
 		 call->query_env, call->dest, call->qc);
+
+	/* the client is told what the statement became */
+	if (stmt != NULL && call->qc != NULL)
+		SetQueryCompletion(call->qc, CreateCommandTag(stmt), 0);
 }
 
 /* For ereport: the place in the statement's text. */

@@ -47,24 +47,27 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
-/* ERROR when the pipeline does not run. */
-static void
-check_running(const char *name, int pipeline)
+/* True: run() has come to its end.  ERROR when the pipeline does not run. */
+static bool
+ran_to_end(const char *name, int pipeline)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	bool		isnull;
-	Datum		state = sx_catalog_value("SELECT state || coalesce(': ' || error_message, '') "
+	Datum		state = sx_catalog_value("SELECT CASE WHEN state = 'paused' AND run_to_end THEN 'ended' "
+										 "ELSE state || coalesce(': ' || error_message, '') END "
 										 "FROM streamext.pipeline WHERE id = $1",
 										 1, types, values, NULL, &isnull);
 	const char *what = isnull ? "dropped" : text_to_cstring(DatumGetTextPP(state));
 
-	if (strncmp(what, "running", 7) == 0)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the pipeline of \"%s\" is %s", name, what),
-			 errhint("Let it run: SELECT streamext.resume('…'), or streamext.step() to run a batch here.")));
+	if (strcmp(what, "ended") == 0)
+		return true;
+	if (strncmp(what, "running", 7) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the pipeline of \"%s\" is %s", name, what),
+				 errhint("Let it run: SELECT streamext.resume('…'), or streamext.step() to run a batch here.")));
+	return false;
 }
 
 /*
@@ -87,9 +90,8 @@ sx_wait(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (sx_worker_end_reached(pipeline, &request))
+		if (sx_worker_end_reached(pipeline, &request) || ran_to_end(name, pipeline))
 			PG_RETURN_BOOL(true);
-		check_running(name, pipeline);
 		if (GetCurrentTimestamp() >= until)
 			PG_RETURN_BOOL(false);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -316,7 +316,6 @@ batch_is_full(const QueueSource *qs)
 		(qs->req.max_bytes > 0 && qs->base.nbytes >= qs->req.max_bytes);
 }
 
-/* Is the row in this slot one of the batch's? */
 typedef bool (*WantRow) (const QueueSource *qs, uint64 xid, int64 seq, void *arg);
 
 static bool
@@ -326,10 +325,7 @@ in_target(const QueueSource *qs, uint64 xid, int64 seq, void *arg)
 		sx_xid_snapshot_sees(qs->behind.target, xid);
 }
 
-/*
- * Adds the wanted rows with numbers above seq, in order.  Returns false when the batch
- * was full and there is at least one more.
- */
+/* Adds the wanted rows above seq, in order; false: full, and there is one more. */
 static bool
 read_rows(QueueSource *qs, Relation log, Snapshot snapshot, int64 seq,
 		  WantRow want, void *arg)
@@ -421,7 +417,7 @@ queue_load(SxSource *source, Snapshot snapshot)
 
 	MemoryContext old;
 
-	/* Where poll saw nothing there may be rows by now, but no batch to take them. */
+	/* Where poll saw nothing there may be rows by now, but no batch for them. */
 	if (!qs->loaded && !qs->has_rows)
 		return;
 
@@ -468,10 +464,10 @@ queue_committed(SxSource *source)
 
 /* ------------------------------------------------------------- the other ops */
 
+/* Relations are open only within a call; the rest is memory. */
 static void
 queue_close(SxSource *source)
 {
-	/* Relations are open only within a call; the rest is memory. */
 }
 
 static long

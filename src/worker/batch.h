@@ -65,6 +65,7 @@ typedef struct SxInput
 	SxSource   *source;
 	int			index;
 	TimestampTz watermark;		/* of the stream, end of the last batch */
+	bool		end_reached;	/* since the pipeline was asked for its end */
 	int			tracked;		/* records whose event time is accounted for */
 	int			nparts;			/* partitions that part_max knows */
 	TimestampTz *part_max;		/* by partition: highest event time of this attempt */
@@ -174,7 +175,10 @@ typedef enum SxBatchOutcome
 extern SxBatchOutcome sx_batch_run(SxPipeline *pl, TimestampTz now,
 								   bool own_transaction, SxBatchResult *result);
 
-/* Has every source reached what it held at the call of wait() or run()? */
+/*
+ * Has every source reached what it held when this was first called?  After a "yes"
+ * the next call is a first one again.
+ */
 extern bool sx_pipeline_reached_end(SxPipeline *pl);
 
 #endif							/* SX_BATCH_H */

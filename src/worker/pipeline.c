@@ -391,12 +391,19 @@ sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds)
 bool
 sx_pipeline_reached_end(SxPipeline *pl)
 {
+	bool		all = true;
+
 	for (int i = 0; i < pl->ninputs; i++)
 	{
-		SxSource   *source = pl->inputs[i].source;
+		SxInput    *input = &pl->inputs[i];
+		SxSource   *source = input->source;
 
-		if (source->ops->reached_end != NULL && !source->ops->reached_end(source))
-			return false;
+		if (!input->end_reached)
+			input->end_reached = source->ops->reached_end == NULL ||
+				source->ops->reached_end(source);
+		all = all && input->end_reached;
 	}
-	return true;
+	for (int i = 0; all && i < pl->ninputs; i++)
+		pl->inputs[i].end_reached = false;
+	return all;
 }

@@ -195,7 +195,7 @@ sx_row_waiting(int id, int sqlerrcode, const char *message)
 void
 sx_row_reached_end(int id)
 {
-	(void) update_row("UPDATE streamext.pipeline SET state = 'paused', run_to_end = false, "
+	(void) update_row("UPDATE streamext.pipeline SET state = 'paused', "
 					  "failures = 0, retry_at = NULL, "
 					  "error_sqlstate = NULL, error_message = NULL, error_at = NULL "
 					  "WHERE id = $1 AND state = 'running' AND run_to_end", id);

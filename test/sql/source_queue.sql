@@ -1,5 +1,5 @@
 -- The connector 'queue': rows of any session, once each.  What needs several sessions
--- is in specs/source_queue.spec and t/020_queue.pl.
+-- is in specs/source_queue_order.spec and t/020_queue.pl.
 SET timezone = 'UTC';
 SET client_min_messages = warning;
 CREATE STREAM jobs (id int NOT NULL, what text, tags text[], no bigint OPTIONS (metadata 'offset'))

@@ -53,10 +53,13 @@ sub make_topic
 	  or BAIL_OUT('cannot create the topic');
 }
 
+# Chunk n of events goes on in event time where chunk n - 1 of that size ended.
 sub event_arguments
 {
-	my ($self, $count) = @_;
-	return ('--count', $count, '--seed', $self->{seed}, '--step', $self->{step},
+	my ($self, $count, $chunk) = @_;
+	$chunk //= 0;
+	return ('--count', $count, '--seed', $self->{seed} + $chunk, '--step', $self->{step},
+		'--start', 1700000000000 + int($chunk * $count * $self->{step} / 1000),
 		'--disorder', $self->{disorder});
 }
 
@@ -70,9 +73,9 @@ sub produce
 
 sub start_producing
 {
-	my ($self, $count, $rate) = @_;
+	my ($self, $count, $rate, $chunk) = @_;
 	return start([ $self->{produce}, '--topic', $self->{topic}, '--brokers', "127.0.0.1:$self->{port}",
-		  $self->event_arguments($count), '--rate', $rate ], '>', \my $out);
+		  $self->event_arguments($count, $chunk), '--rate', $rate ], '>', \my $out);
 }
 
 # A server with the library preloaded, and the table of ads.
@@ -128,14 +131,17 @@ sub wait_for
 # Rows by which the view differs from the batch query over the same events.
 sub differences
 {
-	my ($self, $node, $count) = @_;
+	my ($self, $node, $count, $chunks) = @_;
 	my $file = "$tools/events_$self->{topic}.json";
 
-	run([ $self->{produce}, '--file', $file, $self->event_arguments($count) ], '>', \my $out)
-	  or BAIL_OUT('cannot write the events');
+	$node->safe_psql('postgres', 'CREATE UNLOGGED TABLE raw (line text)');
+	for my $chunk (0 .. ($chunks // 1) - 1)
+	{
+		run([ $self->{produce}, '--file', $file, $self->event_arguments($count, $chunk) ], '>', \my $out)
+		  or BAIL_OUT('cannot write the events');
+		$node->safe_psql('postgres', qq{COPY raw FROM '$file' (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')});
+	}
 	$node->safe_psql('postgres', qq{
-		CREATE UNLOGGED TABLE raw (line text);
-		COPY raw FROM '$file' (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02');
 		CREATE UNLOGGED TABLE batch AS SELECT j->>'ad_id' AS ad_id, j->>'event_type' AS event_type,
 			to_timestamp((j->>'event_time')::numeric / 1000) AS event_time
 		FROM raw, LATERAL (SELECT line::json AS j) x;
