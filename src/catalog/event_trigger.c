@@ -11,7 +11,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "fdw/stream.h"

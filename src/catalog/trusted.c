@@ -35,7 +35,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 
 typedef struct PlanEntry
 {

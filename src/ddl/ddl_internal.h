@@ -8,7 +8,7 @@
 #ifndef SX_DDL_INTERNAL_H
 #define SX_DDL_INTERNAL_H
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "tcop/utility.h"
 

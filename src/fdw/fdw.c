@@ -11,7 +11,7 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "commands/explain.h"
 #include "fdw/scan.h"
 #include "fdw/stream.h"

@@ -23,7 +23,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fdw/ordinal.h"

@@ -13,7 +13,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "ddl/ddl.h"

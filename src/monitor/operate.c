@@ -13,7 +13,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "fdw/stream.h"
 #include "fmgr.h"

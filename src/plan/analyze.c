@@ -35,7 +35,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "fdw/stream.h"
 #include "plan/plan_internal.h"
 

@@ -44,7 +44,7 @@
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
 

@@ -17,7 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
 #include "plan/plan_internal.h"

@@ -21,7 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
 

@@ -37,7 +37,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
 

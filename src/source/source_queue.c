@@ -55,7 +55,7 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"

@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "plan/plan.h"
 #include "worker/batch.h"
 

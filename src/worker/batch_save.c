@@ -11,7 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "fdw/track.h"
 #include "streamext.h"

@@ -21,7 +21,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "compat.h"

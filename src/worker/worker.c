@@ -25,7 +25,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/sx_catalog.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * catalog.h
+ * sx_catalog.h
  *		Rows of the tables streamext.*: see sql/streamext.sql for the tables.
  *
  * The tables belong to the owner of the extension and nobody else may write to
