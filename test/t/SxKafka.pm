@@ -155,12 +155,12 @@ sub differences
 	return $differ;
 }
 
-# Batch ids without gap: as many as the highest.
+# Batch ids without gap, as far back as the history goes.
 sub gaps
 {
 	my ($self, $node) = @_;
 	return $node->safe_psql('postgres', q{
-		SELECT coalesce(max(batch_id), 0) - count(*) FROM streamext.batches});
+		SELECT coalesce(max(batch_id) - min(batch_id) + 1, 0) - count(*) FROM streamext.batches});
 }
 
 1;
