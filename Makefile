@@ -42,8 +42,7 @@ SHLIB_LINK = -lsimdjson -lstdc++
 HELPER_LIBS = -lrdkafka -lpthread
 
 ifdef SANITIZE
-SANITIZE_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
-	-fno-omit-frame-pointer -O1
+SANITIZE_FLAGS = -fsanitize=address,undefined -fno-omit-frame-pointer -O1
 PG_CFLAGS += $(SANITIZE_FLAGS)
 PG_CXXFLAGS += $(SANITIZE_FLAGS)
 SHLIB_LINK += -fsanitize=address,undefined

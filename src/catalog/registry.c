@@ -113,7 +113,7 @@ sx_pipeline_check_owner(int pipeline)
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pipeline %d does not exist", pipeline)));
+				 errmsg("the pipeline does not exist any more")));
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -173,7 +173,7 @@ sx_pipeline_new_epoch(int pipeline, int64 *epoch)
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pipeline %d does not exist", pipeline)));
+				 errmsg("the pipeline does not exist any more")));
 	if (epoch != NULL)
 		*epoch = DatumGetInt64(sx_catalog_value("SELECT epoch FROM streamext.progress "
 												"WHERE pipeline = $1 AND slot = 0",
@@ -231,6 +231,14 @@ collect_oid(HeapTuple row, TupleDesc desc, void *arg)
 	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
 }
 
+static void
+collect_int(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend_int(*list, (int) sx_row_int(row, desc, 1, 0));
+}
+
 List *
 sx_pipeline_sources(int pipeline)
 {
@@ -280,6 +288,24 @@ sx_register_source(Oid relid)
 		sx_queue_create_log(relid);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	pipeline_changed(pipeline);
+}
+
+/* A source stream was altered: every pipeline that reads it goes on with that. */
+void
+sx_source_changed(SxStream *stream)
+{
+	Datum		values[] = {ObjectIdGetDatum(stream->relid)};
+	List	   *pipelines = NIL;
+	ListCell   *lc;
+
+	sx_catalog_rows("SELECT pipeline FROM streamext.source WHERE stream = $1 ORDER BY pipeline",
+					ARGS(REGCLASSOID), values, NULL, collect_int, &pipelines);
+	foreach(lc, pipelines)
+	{
+		check_pipeline_options(lfirst_int(lc), stream);
+		(void) sx_pipeline_new_epoch(lfirst_int(lc), NULL);
+		pipeline_changed(lfirst_int(lc));
+	}
 }
 
 void
@@ -385,8 +411,10 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 	if (batch > 0 && backfill)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the pipeline of %s has already run %lld batches, which it would miss",
-						sx_relation_label(relid), (long long) batch),
+				 errmsg_plural("the pipeline of %s has already run %lld batch, which it would miss",
+							   "the pipeline of %s has already run %lld batches, which it would miss",
+							   (unsigned long) batch,
+							   sx_relation_label(relid), (long long) batch),
 				 errdetail("Reading the past beside a running pipeline is not supported yet."),
 				 errhint("Write WITH (backfill = off) to begin with the next batch, or WITH (pipeline = '…') with a new name to read the streams from their start.")));
 
@@ -485,6 +513,6 @@ sx_pipeline_by_name(const char *name, bool missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no pipeline, stream or view \"%s\"", name),
-				 errhint("SELECT name FROM streamext.pipelines shows the pipelines.")));
+				 errhint("SELECT pipeline FROM streamext.pipelines shows the pipelines.")));
 	return pipeline;
 }

@@ -85,6 +85,10 @@ extern SxRelKind sx_relation_kind(Oid relid);
 extern void sx_register_source(Oid relid);
 extern void sx_register_derived(Oid relid);
 
+/* A source stream was altered: checks it against the others of its pipelines. */
+struct SxStream;
+extern void sx_source_changed(struct SxStream *stream);
+
 /*
  * streams: Oids of the source streams read.  backfill: false when the query said
  * backfill = off.  pipeline_name: option, or NULL.  settings: jsonb text.

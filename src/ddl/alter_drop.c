@@ -112,30 +112,6 @@ is_possible(AlterTableType subtype, SxRelKind kind)
 	}
 }
 
-/* The worker of a source goes on with what the catalogs say now. */
-void
-sx_source_altered(const RangeVar *name)
-{
-	Oid			relid = RangeVarGetRelid(name, NoLock, true);
-	char	   *label;
-	int			pipeline;
-
-	if (!OidIsValid(relid) || !sx_extension_exists() ||
-		sx_relation_kind(relid) != SX_REL_SOURCE)
-		return;
-
-	CommandCounterIncrement();
-	label = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									   get_rel_name(relid));
-	pipeline = sx_pipeline_by_name(label, true);
-	if (pipeline > 0)
-	{
-		(void) sx_pipeline_new_epoch(pipeline, NULL);
-		sx_wake_pipeline_at_commit(pipeline);
-		sx_wake_scheduler_at_commit();
-	}
-}
-
 static void
 alter_table(SxUtilityCall *call, AlterTableStmt *stmt)
 {
@@ -157,8 +133,8 @@ alter_table(SxUtilityCall *call, AlterTableStmt *stmt)
 
 	alter = copyObject(stmt);
 	alter->objtype = object_type(kind);
-	sx_utility_next(call, (Node *) alter);
-	sx_source_altered(stmt->relation);
+	if (!sx_alter_source(call, stmt, (Node *) alter))
+		sx_utility_next(call, (Node *) alter);
 }
 
 static void
@@ -175,7 +151,9 @@ rename_stream(SxUtilityCall *call, RenameStmt *stmt)
 		alter->relationType = object_type(kind);
 	else
 		refuse_alter(stmt->relation->relname, kind);
-	sx_utility_next(call, (Node *) alter);
+	if (stmt->renameType != OBJECT_COLUMN ||
+		!sx_rename_source_column(call, stmt, (Node *) alter))
+		sx_utility_next(call, (Node *) alter);
 }
 
 static void

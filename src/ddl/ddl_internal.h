@@ -55,7 +55,15 @@ extern bool sx_explain_create(SxUtilityCall *call, ExplainStmt *stmt,
 /* alter_drop.c */
 extern void sx_alter_stream(SxUtilityCall *call, Node *stmt);
 extern void sx_drop_stream(SxUtilityCall *call, DropStmt *stmt);
-extern void sx_source_altered(const RangeVar *name);
+
+/*
+ * alter_source.c: runs instead (NULL: the statement of the call) and what it brings
+ * with it; false, having done nothing, when the statement is about no source stream.
+ */
+extern bool sx_alter_source(SxUtilityCall *call, const AlterTableStmt *stmt,
+							Node *instead);
+extern bool sx_rename_source_column(SxUtilityCall *call, const RenameStmt *stmt,
+									Node *instead);
 
 /*
  * continuous_view.c: does it when the statement is about a continuous view, else

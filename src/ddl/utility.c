@@ -84,6 +84,13 @@ stream_command(SxUtilityCall *call, Node *stmt)
 	}
 }
 
+/* ALTER TABLE is good for foreign tables too. */
+static bool
+is_table(ObjectType type)
+{
+	return type == OBJECT_TABLE || type == OBJECT_FOREIGN_TABLE;
+}
+
 /* Statements that may be about streams without saying so; true: done. */
 static bool
 other_command(SxUtilityCall *call, Node *stmt)
@@ -98,13 +105,16 @@ other_command(SxUtilityCall *call, Node *stmt)
 			sx_create_foreign_table(call, (CreateForeignTableStmt *) stmt);
 			return true;
 		case T_AlterTableStmt:
-			if (((AlterTableStmt *) stmt)->objtype == OBJECT_FOREIGN_TABLE)
-			{
-				sx_utility_next(call, NULL);
-				sx_source_altered(((AlterTableStmt *) stmt)->relation);
-				return true;
-			}
-			return sx_continuous_view_command(call, stmt);
+			return (is_table(((AlterTableStmt *) stmt)->objtype) &&
+					sx_extension_exists() &&
+					sx_alter_source(call, (AlterTableStmt *) stmt, NULL)) ||
+				sx_continuous_view_command(call, stmt);
+		case T_RenameStmt:
+			return (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN &&
+					is_table(((RenameStmt *) stmt)->relationType) &&
+					sx_extension_exists() &&
+					sx_rename_source_column(call, (RenameStmt *) stmt, NULL)) ||
+				sx_continuous_view_command(call, stmt);
 		default:
 			return sx_continuous_view_command(call, stmt);
 	}

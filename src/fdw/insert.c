@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fdw/scan.h"
@@ -20,7 +22,10 @@
 #include "source/queue.h"
 #include "source/source.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #define QUEUE_BATCH		1000	/* rows that the executor collects for us */
 
@@ -86,20 +91,60 @@ sx_begin_insert(ModifyTableState *mtstate, ResultRelInfo *rinfo, List *fdw_priva
 		sx_begin_copy(mtstate, rinfo);
 }
 
-/* NOT NULL is checked by nobody else for a foreign table. */
-static void
-check_not_null(const InsertState *state, TupleTableSlot *slot)
+/* Infinity or NaN? */
+static bool
+is_special(Oid base_type, Datum value)
 {
-	for (int i = 0; i < state->stream->natts; i++)
+	switch (base_type)
 	{
-		const SxColumn *column = &state->stream->columns[i];
+		case FLOAT4OID:
+			return !isfinite(DatumGetFloat4(value));
+		case FLOAT8OID:
+			return !isfinite(DatumGetFloat8(value));
+		case NUMERICOID:
+			return numeric_is_nan(DatumGetNumeric(value)) ||
+				numeric_is_inf(DatumGetNumeric(value));
+		case DATEOID:
+			return DATE_NOT_FINITE(DatumGetDateADT(value));
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return TIMESTAMP_NOT_FINITE(DatumGetTimestamp(value));
+		default:
+			return false;
+	}
+}
 
-		if (column->notnull && !column->dropped &&
-			column->metadata == SX_META_NONE && slot->tts_isnull[i])
+/*
+ * NOT NULL is checked by nobody else for a foreign table.  What a source that decodes
+ * would refuse is refused here too, where somebody can still do something about it.
+ */
+static void
+check_row(const InsertState *state, TupleTableSlot *slot)
+{
+	const SxStream *stream = state->stream;
+
+	for (int i = 0; i < stream->natts; i++)
+	{
+		const SxColumn *column = &stream->columns[i];
+
+		if (column->dropped || column->metadata != SX_META_NONE)
+			continue;
+		if (slot->tts_isnull[i])
+		{
+			if (column->notnull)
+				ereport(ERROR,
+						(errcode(ERRCODE_NOT_NULL_VIOLATION),
+						 errmsg("null value in column \"%s\" of stream %s violates not-null constraint",
+								column->name, stream->label)));
+		}
+		else if (!stream->allow_special &&
+				 is_special(column->base_type, slot->tts_values[i]))
 			ereport(ERROR,
-					(errcode(ERRCODE_NOT_NULL_VIOLATION),
-					 errmsg("null value in column \"%s\" of stream %s violates not-null constraint",
-							column->name, state->stream->label)));
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("column \"%s\" of stream %s takes no infinity and no NaN",
+							column->name, stream->label),
+					 errhint("ALTER STREAM %s OPTIONS (ADD allow_special 'on') allows them.",
+							 stream->label)));
 	}
 }
 
@@ -128,7 +173,7 @@ sx_insert_many(EState *estate, ResultRelInfo *rinfo, TupleTableSlot **slots,
 	for (int i = 0; i < *nslots; i++)
 	{
 		slot_getallattrs(slots[i]);
-		check_not_null(state, slots[i]);
+		check_row(state, slots[i]);
 		if (state->queue == NULL)
 			produce(state, slots[i]);
 	}

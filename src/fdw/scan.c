@@ -267,10 +267,9 @@ bad_record(SxScan *scan, int i, SxDecodeResult result, const SxDecodeError *err)
 	{
 		ereport(WARNING,
 				(errcode(err->sqlerrcode),
-				 errmsg("record at partition \"%s\" offset %lld of %s left out: %s",
-						scan->source->parts[scan->source->records[i]->part].name,
-						(long long) scan->source->records[i]->offset,
-						scan->stream->label, err->message)));
+				 errmsg("record at %s of %s left out: %s",
+						sx_record_place(scan->source, i), scan->stream->label,
+						err->message)));
 		return;
 	}
 

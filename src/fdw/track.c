@@ -158,12 +158,14 @@ sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 	if (sx_input_is_bad(input, i, step))
 		return false;
 	if (strcmp(pl->on_error, "stop") == 0)
+	{
+		pl->record_named = true;
 		ereport(ERROR,
 				(errcode(sqlerrcode),
-				 errmsg("record at partition \"%s\" offset %lld of stream %s failed: %s",
-						input->source->parts[input->source->records[i]->part].name,
-						(long long) input->source->records[i]->offset,
+				 errmsg("record at %s of stream %s failed: %s",
+						sx_record_place(input->source, i),
 						input->source->stream->label, message)));
+	}
 
 	sx_note_dead(pl, input->index, i, step, sqlerrcode, message);
 	old = MemoryContextSwitchTo(pl->batch_context);

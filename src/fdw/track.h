@@ -21,7 +21,7 @@ extern void sx_track_rest(SxPipeline *pl, SxInput *input);
 /*
  * A record failed: for one step (its index), or for all (-1).  Later scans leave it
  * out; it becomes a dead letter when the batch commits.  Returns false when that
- * was known.
+ * was known.  on_error = 'stop': ERROR that names the record.
  */
 extern bool sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 								int sqlerrcode, const char *message);

@@ -167,7 +167,8 @@ helper_receive(SxMessageType *type, SxFrameReader *frame, bool wait)
 			return false;
 	}
 
-	memmove(in_data, in_data + in_used, in_len - in_used);
+	if (in_used > 0)
+		memmove(in_data, in_data + in_used, in_len - in_used);
 	in_len -= in_used;
 	in_used = 0;
 

@@ -52,6 +52,10 @@ pipeline_argument(FunctionCallInfo fcinfo)
 {
 	int			pipeline;
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the name of the pipeline must not be null")));
 	require_primary();
 	pipeline = sx_pipeline_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), false);
 	sx_pipeline_check_owner(pipeline);

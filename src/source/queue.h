@@ -19,6 +19,13 @@
 /* Creates the log of a queue stream that has just been created. */
 extern void sx_queue_create_log(Oid relid);
 
+/*
+ * Gives the log the columns that the stream has now; what was renamed has to be told
+ * before, or it is taken for a column that went and another that came.
+ */
+extern void sx_queue_sync_log(const SxStream *stream);
+extern void sx_queue_rename_column(const SxStream *stream, const char *from, const char *to);
+
 /* The log of a queue stream; ERROR when it has none. */
 extern Oid	sx_queue_log(const SxStream *stream);
 

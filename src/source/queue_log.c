@@ -81,6 +81,26 @@ choose_name(const SxStream *stream, Oid schema)
 	return ChooseRelationName(stream->schema, stream->name, "log", schema, false);
 }
 
+static bool
+is_logged(const SxColumn *column)
+{
+	return !column->dropped && column->metadata == SX_META_NONE;
+}
+
+/* Type and collation of a column, as in CREATE TABLE. */
+static char *
+column_type(const SxStream *stream, const SxColumn *column)
+{
+	Oid			collation = TupleDescAttr(stream->tupdesc, column->attno - 1)->attcollation;
+	char	   *type = format_type_extended(column->type, column->typmod,
+											FORMAT_TYPE_TYPEMOD_GIVEN |
+											FORMAT_TYPE_FORCE_QUALIFY);
+
+	if (!OidIsValid(collation) || collation == get_typcollation(column->type))
+		return type;
+	return psprintf("%s COLLATE %s", type, generate_collation_name(collation));
+}
+
 /* Constraints are the stream's matter: insert.c checks its NOT NULLs. */
 static void
 append_columns(StringInfo sql, const SxStream *stream)
@@ -88,16 +108,10 @@ append_columns(StringInfo sql, const SxStream *stream)
 	for (int i = 0; i < stream->natts; i++)
 	{
 		const SxColumn *column = &stream->columns[i];
-		Oid			collation = TupleDescAttr(stream->tupdesc, i)->attcollation;
 
-		if (column->dropped || column->metadata != SX_META_NONE)
-			continue;
-		appendStringInfo(sql, ", %s %s", quote_identifier(column->name),
-						 format_type_extended(column->type, column->typmod,
-											  FORMAT_TYPE_TYPEMOD_GIVEN |
-											  FORMAT_TYPE_FORCE_QUALIFY));
-		if (OidIsValid(collation) && collation != get_typcollation(column->type))
-			appendStringInfo(sql, " COLLATE %s", generate_collation_name(collation));
+		if (is_logged(column))
+			appendStringInfo(sql, ", %s %s", quote_identifier(column->name),
+							 column_type(stream, column));
 	}
 }
 
@@ -212,6 +226,91 @@ column_of_log(TupleDesc log, const char *name)
 			return att->attnum;
 	}
 	return InvalidAttrNumber;
+}
+
+/* ------------------------------------------------------------------- altering */
+
+static void
+alter_log(const SxStream *stream, const char *actions)
+{
+	Oid			log = sx_queue_log(stream);
+	SxTrusted	save;
+
+	sx_trusted_begin(&save);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	execute(psprintf("ALTER TABLE %s %s",
+					 quote_qualified_identifier(SX_STATE_SCHEMA, get_rel_name(log)),
+					 actions));
+	SPI_finish();
+	sx_trusted_end(&save);
+	CommandCounterIncrement();
+}
+
+void
+sx_queue_rename_column(const SxStream *stream, const char *from, const char *to)
+{
+	for (int i = 0; i < stream->natts; i++)
+	{
+		const SxColumn *column = &stream->columns[i];
+
+		if (is_logged(column) && strcmp(column->name, from) == 0)
+			alter_log(stream, psprintf("RENAME COLUMN %s TO %s", quote_identifier(from),
+									   pstrdup(quote_identifier(to))));
+	}
+}
+
+/* "ADD COLUMN …" or "ALTER COLUMN … TYPE …", if the log needs it. */
+static void
+append_change(StringInfo actions, const SxStream *stream, const SxColumn *column,
+			  TupleDesc log)
+{
+	AttrNumber	attno = column_of_log(log, column->name);
+	const char *name = quote_identifier(column->name);
+
+	if (attno == InvalidAttrNumber)
+		appendStringInfo(actions, ", ADD COLUMN %s %s", name, column_type(stream, column));
+	else if (TupleDescAttr(log, attno - 1)->atttypid != column->type ||
+			 TupleDescAttr(log, attno - 1)->atttypmod != column->typmod)
+		appendStringInfo(actions, ", ALTER COLUMN %s TYPE %s", name,
+						 column_type(stream, column));
+}
+
+static bool
+has_logged_column(const SxStream *stream, const char *name)
+{
+	for (int i = 0; i < stream->natts; i++)
+	{
+		if (is_logged(&stream->columns[i]) && strcmp(stream->columns[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+sx_queue_sync_log(const SxStream *stream)
+{
+	Relation	log = table_open(sx_queue_log(stream), AccessShareLock);
+	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(log));
+	StringInfoData actions;
+
+	table_close(log, NoLock);
+	initStringInfo(&actions);
+	for (int i = SX_QUEUE_WRITTEN_AT; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && !has_logged_column(stream, NameStr(att->attname)))
+			appendStringInfo(&actions, ", DROP COLUMN %s",
+							 quote_identifier(NameStr(att->attname)));
+	}
+	for (int i = 0; i < stream->natts; i++)
+	{
+		if (is_logged(&stream->columns[i]))
+			append_change(&actions, stream, &stream->columns[i], desc);
+	}
+	if (actions.len > 0)
+		alter_log(stream, actions.data + strlen(", "));
 }
 
 AttrNumber *

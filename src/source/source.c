@@ -72,6 +72,19 @@ sx_record_topic(SxSource *source, int i)
 	return source->parts[source->records[i]->part].topic;
 }
 
+char *
+sx_record_place(SxSource *source, int i)
+{
+	const SxRecord *rec = source->records[i];
+	const char *name = source->parts[rec->part].name;
+
+	/* the only partition of a directory has no name, but its files have */
+	if (name[0] == '\0' && sx_record_topic(source, i) != NULL)
+		return psprintf("file \"%s\" offset %lld", sx_record_topic(source, i),
+						(long long) rec->offset);
+	return psprintf("partition \"%s\" offset %lld", name, (long long) rec->offset);
+}
+
 void
 sx_part_committed(SxPart *part)
 {

@@ -167,6 +167,9 @@ extern void sx_part_committed(SxPart *part);
 /* What metadata 'topic' shows for a record of the batch, or NULL. */
 extern const char *sx_record_topic(SxSource *source, int i);
 
+/* Where record i is, for messages: "partition …, offset …". */
+extern char *sx_record_place(SxSource *source, int i);
+
 /* A field of a position: a string, or a number's digits; NULL: not there. */
 extern char *sx_position_field(const char *position, const char *field);
 extern int64 sx_position_int(const char *position, const char *field, int64 dflt);

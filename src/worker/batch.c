@@ -129,34 +129,56 @@ run_steps(SxPipeline *pl)
 		sx_step_late_letters(pl, &pl->steps[i]);
 }
 
+/* Does this record of pl->dead fail for the step?  Late ones have not failed. */
+static bool
+failed_for(const SxPipeline *pl, const SxDeadRecord *dead, int step)
+{
+	if (dead->sqlerrcode == SX_ERRCODE_LATE)
+		return false;
+	return dead->step == step ||
+		(dead->step < 0 && sx_step_reads(&pl->steps[step], &pl->inputs[dead->source]));
+}
+
 /*
  * A step that fails for more records than the circuit breaker allows is not served by
  * dead letters: whoever writes to the topic has changed what he writes.
  */
 static void
-check_max_errors(const SxPipeline *pl)
+check_max_errors_of(const SxPipeline *pl, int step)
 {
 	int64		rows = 0;
 	int64		failed = 0;
+	const char *first = NULL;
 	ListCell   *lc;
 
 	foreach(lc, pl->dead)
 	{
-		if (((SxDeadRecord *) lfirst(lc))->sqlerrcode != SX_ERRCODE_LATE)
-			failed++;
+		SxDeadRecord *dead = lfirst(lc);
+
+		if (!failed_for(pl, dead, step))
+			continue;
+		if (failed++ == 0)
+			first = dead->message;
 	}
 	for (int i = 0; i < pl->ninputs; i++)
-		rows += pl->inputs[i].source->nrecords;
-	if (failed > pl->max_errors * Max(pl->nsteps, 1) || (rows >= 100 && failed >= rows))
 	{
-		SxDeadRecord *dead = linitial(pl->dead);
-
+		if (sx_step_reads(&pl->steps[step], &pl->inputs[i]))
+			rows += pl->inputs[i].source->nrecords;
+	}
+	if (failed > pl->max_errors || (rows >= 100 && failed >= rows))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("%lld of %lld records of one batch failed, first with: %s",
-						(long long) failed, (long long) rows, dead->message),
+				 errmsg("too many records of one batch failed in %s", pl->steps[step].plan->name),
+				 errdetail("%lld of %lld records failed so far, the first with: %s",
+						   (long long) failed, (long long) rows, first),
 				 errhint("Mend the stream's columns or the query, or raise its option max_errors, then streamext.resume().")));
-	}
+}
+
+static void
+check_max_errors(const SxPipeline *pl)
+{
+	for (int i = 0; i < pl->nsteps && pl->dead != NIL; i++)
+		check_max_errors_of(pl, i);
 }
 
 /* The batch up to its commit; false: fenced. */
@@ -168,7 +190,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 	bool		mine;
 
 	INSTR_TIME_SET_CURRENT(start);
-	pl->must_restart = false;
+	pl->must_restart = pl->record_named = false;
 	forget_late_letters(pl);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	mine = sx_save_begin(pl, positions_only);
@@ -253,16 +275,17 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 
 	pl->running_step = pl->decoding_input = -1;
 	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD && step >= 0 &&
-		strcmp(pl->on_error, "stop") != 0)
+		!pl->record_named)
 	{
 		if (input >= 0)
 			learnt = sx_batch_bad_record(pl, &pl->inputs[input], pl->decoding_record,
 										 step, edata->sqlerrcode, edata->message);
 		if (!learnt || list_length(pl->dead) > 10)
-			learnt = sx_find_bad_records(pl, step, own, edata) > 0 || learnt;
+			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt;
 	}
 	if (!learnt)
 		ReThrowError(edata);
+	check_max_errors(pl);
 }
 
 SxBatchOutcome

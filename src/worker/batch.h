@@ -123,6 +123,7 @@ typedef struct SxPipeline
 	int			decoding_input; /* whose record is being decoded, -1: none */
 	int			decoding_record;
 	bool		must_restart;	/* a bad record was seen too late: run it again */
+	bool		record_named;	/* on_error = stop: the error tells its record */
 	List	   *dead;			/* of SxDeadRecord */
 } SxPipeline;
 

@@ -8,8 +8,13 @@
  * are bad, halving costs more than trying each record, so after a few findings the
  * rest of a range is tried one by one.
  *
- * The records of all sources that the step reads make one row of ordinals.  A range
- * of it that fails although both halves pass is nobody's fault but the step's.
+ * The records of all sources make one row of ordinals.  A range of it that fails
+ * although both halves pass is nobody's fault but the step's, with one exception: of
+ * two records that no constraint lets in together, as two of one unique key, the later
+ * one is to blame, just as if they had come in two batches.
+ *
+ * Each finding counts for the circuit breaker, and beyond it there is nothing more to
+ * find.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +36,7 @@ typedef struct Search
 	SxPipeline *pl;
 	SxStep	   *step;
 	int			found;
-	ErrorData  *error;			/* of the last probe that failed, else NULL */
+	ErrorData  *error;			/* of the last probe that failed */
 } Search;
 
 /* Makes only the ordinals [from, to) of all inputs visible. */
@@ -80,7 +85,8 @@ probe(Search *search, int from, int to)
 	CurrentResourceOwner = owner;
 	pl->running_step = pl->decoding_input = -1;
 
-	if (!passed && sx_error_class(search->error->sqlerrcode) != SX_ERR_RECORD)
+	if (!passed && (pl->record_named ||
+					sx_error_class(search->error->sqlerrcode) != SX_ERR_RECORD))
 		ReThrowError(search->error);
 	return passed;
 }
@@ -98,23 +104,74 @@ blame(Search *search, int ordinal)
 		search->found++;
 }
 
-/* [from, to) is known to fail. */
+static bool
+enough(const Search *search)
+{
+	return search->found > search->pl->max_errors;
+}
+
+static void
+try_each(Search *search, int from, int to)
+{
+	for (int i = from; i < to && !enough(search); i++)
+	{
+		if (!probe(search, i, i + 1))
+			blame(search, i);
+	}
+}
+
+static bool
+violates_constraint(const Search *search)
+{
+	return ERRCODE_TO_CATEGORY(search->error->sqlerrcode) ==
+		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
+}
+
+/*
+ * [from, to) may still violate a constraint, though no record does so alone: blames
+ * each that does not go with those before it.
+ */
+static void
+find_conflicts(Search *search, int from, int to)
+{
+	int			found = -1;
+
+	while (!enough(search) && search->found > found &&
+		   !probe(search, from, to) && violates_constraint(search))
+	{
+		int			good = from + 1;	/* [from, good) passes */
+		int			bad = to;	/* [from, bad) fails */
+
+		while (bad - good > 1)
+		{
+			int			middle = good + (bad - good) / 2;
+
+			if (probe(search, from, middle))
+				good = middle;
+			else
+				bad = middle;
+		}
+		found = search->found;
+		blame(search, bad - 1);
+	}
+}
+
+/* [from, to) is known to fail, with search->error. */
 static void
 bisect(Search *search, int from, int to)
 {
-	int			found = search->found;
 	int			middle = from + (to - from) / 2;
+	bool		conflict = violates_constraint(search);
 
+	if (enough(search))
+		return;
 	if (to - from == 1)
-		blame(search, from);
-	else if (search->found >= FEW_FAILURES)
 	{
-		for (int i = from; i < to; i++)
-		{
-			if (!probe(search, i, i + 1))
-				blame(search, i);
-		}
+		blame(search, from);
+		return;
 	}
+	if (search->found >= FEW_FAILURES)
+		try_each(search, from, to);
 	else
 	{
 		if (!probe(search, from, middle))
@@ -122,10 +179,8 @@ bisect(Search *search, int from, int to)
 		if (!probe(search, middle, to))
 			bisect(search, middle, to);
 	}
-	if (search->found == found)
-		ereport(DEBUG1,
-				(errmsg_internal("no single record of [%d, %d) makes step %s fail",
-								 from, to, search->step->plan->name)));
+	if (conflict)
+		find_conflicts(search, from, to);
 }
 
 static void
@@ -149,9 +204,10 @@ search_batch(Search *search)
 }
 
 int
-sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction, ErrorData *edata)
+sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction)
 {
 	Search		search = {.pl = pl,.step = &pl->steps[step]};
+	ErrorData  *volatile edata = NULL;
 	SxBatchTx	tx;
 
 	sx_tx_begin(&tx, pl, own_transaction);
@@ -161,11 +217,17 @@ sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction, ErrorData *e
 	}
 	PG_CATCH();
 	{
+		MemoryContextSwitchTo(pl->batch_context);
+		edata = CopyErrorData();
+		FlushErrorState();
 		sx_current = NULL;
 		pl->snapshot = NULL;
-		PG_RE_THROW();
 	}
 	PG_END_TRY();
+
+	/* Whoever catches the error must find no subtransaction of ours open. */
 	sx_tx_abort(&tx);
+	if (edata != NULL)
+		ReThrowError(edata);
 	return search.found;
 }

@@ -39,6 +39,7 @@ extern void sx_tx_abort(SxBatchTx *tx);
 extern void sx_load_inputs(SxPipeline *pl);
 
 /* batch_steps.c */
+extern bool sx_step_reads(const SxStep *step, const SxInput *input);
 extern void sx_step_apply(SxPipeline *pl, SxStep *step);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
@@ -53,14 +54,14 @@ extern void sx_save_positions(SxPipeline *pl);
 extern void sx_save_batch(SxPipeline *pl, const SxBatchResult *result,
 						  TimestampTz started, double last_commit_ms);
 
-/* dead_letter.c: number of letters written */
+/* dead_letter.c: number of letters written; else a failed record is only counted */
 extern int64 sx_save_dead_letters(SxPipeline *pl);
+extern bool sx_becomes_letter(const SxPipeline *pl, const SxDeadRecord *dead);
 
 /*
  * batch_bisect.c: finds the records that make a step fail.  Returns how many were
  * newly found; 0: it is no record's fault.
  */
-extern int	sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction,
-								ErrorData *edata);
+extern int	sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction);
 
 #endif							/* SX_BATCH_INTERNAL_H */

@@ -193,21 +193,25 @@ sx_save_positions(SxPipeline *pl)
 
 /* ---------- counters and history ---------- */
 
-/* Records that failed in this step: letters, or skipped ones. */
-static int64
-failures_of(const SxPipeline *pl, int step)
+/* Counts the records that are out for this step: as letters, or skipped. */
+static void
+count_failures(const SxPipeline *pl, const SxStep *step, int64 *letters, int64 *skipped)
 {
-	int64		n = 0;
 	ListCell   *lc;
 
+	*letters = *skipped = 0;
 	foreach(lc, pl->dead)
 	{
 		const SxDeadRecord *dead = lfirst(lc);
 
-		if (dead->step == step || dead->step < 0)
-			n++;
+		if (dead->step != step->index &&
+			(dead->step >= 0 || !sx_step_reads(step, &pl->inputs[dead->source])))
+			continue;
+		if (sx_becomes_letter(pl, dead))
+			(*letters)++;
+		else
+			(*skipped)++;
 	}
-	return n;
 }
 
 static void
@@ -215,16 +219,16 @@ save_steps(SxPipeline *pl)
 {
 	enum
 	{
-		RELATION, WATERMARK, ROWS, LATE, NULLTIME, FAILED, EMIT, PENDING, NCOLUMNS
+		RELATION, WATERMARK, ROWS, LATE, NULLTIME, LETTERS, SKIPPED, EMIT, PENDING, NCOLUMNS
 	};
 	static const Oid element[NCOLUMNS] = {
-		OIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID
+		OIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID
 	};
 	Oid			types[] = {
 		OIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-		INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, BOOLOID
+		INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID
 	};
-	Datum		values[NCOLUMNS + 1];
+	Datum		values[NCOLUMNS];
 	Column		columns[NCOLUMNS];
 
 	for (int c = 0; c < NCOLUMNS; c++)
@@ -232,10 +236,12 @@ save_steps(SxPipeline *pl)
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		SxStep	   *step = &pl->steps[i];
-		int64		failed = failures_of(pl, i);
+		int64		letters;
+		int64		skipped;
 
+		count_failures(pl, step, &letters, &skipped);
 		if (step->rows == 0 && step->late_rows == 0 && step->null_time_rows == 0 &&
-			failed == 0 && step->new_watermark == step->watermark &&
+			letters + skipped == 0 && step->new_watermark == step->watermark &&
 			step->new_last_emit == step->last_emit && step->new_pending == step->pending)
 			continue;
 		column_add(&columns[RELATION], ObjectIdGetDatum(step->relid), false);
@@ -243,7 +249,8 @@ save_steps(SxPipeline *pl)
 		column_add(&columns[ROWS], Int64GetDatum(step->rows), false);
 		column_add(&columns[LATE], Int64GetDatum(step->late_rows), false);
 		column_add(&columns[NULLTIME], Int64GetDatum(step->null_time_rows), false);
-		column_add(&columns[FAILED], Int64GetDatum(failed), false);
+		column_add(&columns[LETTERS], Int64GetDatum(letters), false);
+		column_add(&columns[SKIPPED], Int64GetDatum(skipped), false);
 		column_add_time(&columns[EMIT], step->new_last_emit);
 		column_add(&columns[PENDING], BoolGetDatum(step->new_pending), false);
 	}
@@ -252,16 +259,14 @@ save_steps(SxPipeline *pl)
 
 	for (int c = 0; c < NCOLUMNS; c++)
 		values[c] = column_array(&columns[c], element[c]);
-	values[NCOLUMNS] = BoolGetDatum(strcmp(pl->on_error, "skip") == 0);
 	sx_catalog_exec("UPDATE streamext.step_progress p "
 					"SET watermark = u.w, rows = p.rows + u.r, late_rows = p.late_rows + u.l, "
 					"null_time_rows = p.null_time_rows + u.n, "
-					"dead_letters = p.dead_letters + CASE WHEN $9 THEN 0 ELSE u.f END, "
-					"skipped_rows = p.skipped_rows + CASE WHEN $9 THEN u.f ELSE 0 END, "
+					"dead_letters = p.dead_letters + u.d, skipped_rows = p.skipped_rows + u.k, "
 					"last_emit = u.e, pending = u.p "
-					"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u(s, w, r, l, n, f, e, p) "
+					"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) u(s, w, r, l, n, d, k, e, p) "
 					"WHERE p.relation = u.s::regclass",
-					NCOLUMNS + 1, types, values, NULL);
+					NCOLUMNS, types, values, NULL);
 }
 
 static void

@@ -22,6 +22,12 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
+bool
+sx_step_reads(const SxStep *step, const SxInput *input)
+{
+	return list_member_oid(step->plan->streams, input->source->stream->relid);
+}
+
 static void
 set_if_different(const char *name, const char *value)
 {
@@ -63,6 +69,17 @@ run_connected(SxPipeline *pl, SPIPlanPtr *plan, const char *sql,
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 }
 
+/* Rows that the statement wrote; that of a null sink writes none and returns their number. */
+static int64
+rows_processed(void)
+{
+	bool		isnull;
+
+	if (SPI_tuptable == NULL)
+		return (int64) SPI_processed;
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
 static int64
 run_statement(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 			  int nargs, Oid *types, Datum *values)
@@ -72,7 +89,7 @@ run_statement(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 
 	apply_settings(step);
 	run_connected(pl, plan, sql, nargs, types, values);
-	processed = (int64) SPI_processed;
+	processed = rows_processed();
 	SPI_finish();
 	AtEOXact_GUC(false, nestlevel);
 	return processed;

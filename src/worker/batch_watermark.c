@@ -51,7 +51,7 @@ sx_step_new_watermark(const SxPipeline *pl, const SxStep *step)
 	{
 		const SxInput *input = &pl->inputs[i];
 
-		if (list_member_oid(step->plan->streams, input->source->stream->relid))
+		if (sx_step_reads(step, input))
 			lowest = Min(lowest, sx_input_new_watermark(input));
 	}
 	return lowest == DT_NOEND ? step->watermark : Max(lowest, step->watermark);

@@ -73,16 +73,23 @@ save_letter(const SxPipeline *pl, const SxDeadRecord *dead)
 					lengthof(types), types, values, nulls);
 }
 
+/* Letters for late rows are what the view asked for, whatever on_error says. */
+bool
+sx_becomes_letter(const SxPipeline *pl, const SxDeadRecord *dead)
+{
+	return dead->sqlerrcode == SX_ERRCODE_LATE || strcmp(pl->on_error, "skip") != 0;
+}
+
 int64
 sx_save_dead_letters(SxPipeline *pl)
 {
 	int64		saved = 0;
 	ListCell   *lc;
 
-	if (strcmp(pl->on_error, "skip") == 0)
-		return 0;
 	foreach(lc, pl->dead)
 	{
+		if (!sx_becomes_letter(pl, lfirst(lc)))
+			continue;
 		save_letter(pl, lfirst(lc));
 		saved++;
 	}

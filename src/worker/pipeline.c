@@ -267,7 +267,7 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	if (pl->name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pipeline %d does not exist", id)));
+				 errmsg("the pipeline does not exist any more")));
 
 	load_steps(pl);
 	open_sources(pl);

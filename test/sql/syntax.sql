@@ -159,6 +159,11 @@ DEALLOCATE p;
 ALTER STREAM s1 OPTIONS (ADD event_time 'timestamp', ADD watermark '5 seconds');
 ALTER STREAM s1 OPTIONS (SET watermark '10 seconds');
 ALTER STREAM s1 OPTIONS (DROP watermark, DROP event_time);
+-- the columns of a rate stream are given; a queue takes any
+ALTER STREAM s1 ADD COLUMN extra int;
+ALTER STREAM s1 RENAME COLUMN value TO v;
+DROP STREAM s1;
+CREATE STREAM s1 (value bigint) WITH (connector = 'queue', paused);
 ALTER STREAM s1 ADD COLUMN extra int, ADD other int OPTIONS (path '$.x') NOT NULL;
 ALTER STREAM s1 ALTER extra SET NOT NULL, ALTER extra TYPE bigint, DROP other;
 ALTER STREAM s1 DROP COLUMN extra;
