@@ -24,14 +24,6 @@ PG_FUNCTION_INFO_V1(sx_on_ddl_end);
 PG_FUNCTION_INFO_V1(sx_on_drop);
 
 static void
-collect_oid(HeapTuple row, TupleDesc desc, void *arg)
-{
-	List	  **list = arg;
-
-	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
-}
-
-static void
 require_event(FunctionCallInfo fcinfo)
 {
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -50,7 +42,7 @@ sx_on_ddl_end(PG_FUNCTION_ARGS)
 	require_event(fcinfo);
 	sx_catalog_rows("SELECT objid FROM pg_event_trigger_ddl_commands() "
 					"WHERE classid = 'pg_class'::regclass AND object_type = 'foreign table'",
-					0, NULL, NULL, NULL, collect_oid, &tables);
+					0, NULL, NULL, NULL, sx_collect_oid, &tables);
 	foreach(lc, tables)
 	{
 		Oid			relid = lfirst_oid(lc);

@@ -224,14 +224,6 @@ check_pipeline_options(int pipeline, SxStream *added)
 }
 
 static void
-collect_oid(HeapTuple row, TupleDesc desc, void *arg)
-{
-	List	  **list = arg;
-
-	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
-}
-
-static void
 collect_int(HeapTuple row, TupleDesc desc, void *arg)
 {
 	List	  **list = arg;
@@ -246,7 +238,7 @@ sx_pipeline_sources(int pipeline)
 	List	   *result = NIL;
 
 	sx_catalog_rows("SELECT stream FROM streamext.source WHERE pipeline = $1 ORDER BY seq",
-					ARGS(INT4OID), values, NULL, collect_oid, &result);
+					ARGS(INT4OID), values, NULL, sx_collect_oid, &result);
 	return result;
 }
 

@@ -59,6 +59,9 @@ extern Oid	sx_row_oid(HeapTuple row, TupleDesc desc, int column);
 extern TimestampTz sx_row_time(HeapTuple row, TupleDesc desc, int column);
 extern bool sx_row_bool(HeapTuple row, TupleDesc desc, int column);
 
+/* An SxRowFunc: appends the first column, an Oid, to the List that arg points to. */
+extern void sx_collect_oid(HeapTuple row, TupleDesc desc, void *arg);
+
 /* Is the extension created in this database (and not being dropped)? */
 extern bool sx_extension_exists(void);
 

@@ -274,6 +274,14 @@ sx_row_bool(HeapTuple row, TupleDesc desc, int column)
 	return !isnull && DatumGetBool(value);
 }
 
+void
+sx_collect_oid(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
+}
+
 bool
 sx_extension_exists(void)
 {

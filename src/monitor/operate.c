@@ -208,14 +208,6 @@ sx_step(PG_FUNCTION_ARGS)
 
 /* ---------- reset ---------- */
 
-static void
-collect_oid(HeapTuple row, TupleDesc desc, void *arg)
-{
-	List	  **list = arg;
-
-	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
-}
-
 /* Empties a view, down to the row that it had when it was created. */
 static void
 empty_view(Oid view)
@@ -246,7 +238,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	require_paused(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
-					1, types, values, NULL, collect_oid, &views);
+					1, types, values, NULL, sx_collect_oid, &views);
 	foreach(lc, views)
 		empty_view(lfirst_oid(lc));
 	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
