@@ -159,7 +159,7 @@ build_and_install() {
 	local log=$SX_SCRATCH/build.log
 	if ! make -C "$SX_TOP" --no-print-directory all bench install \
 		PG_CONFIG="$PG_CONFIG" DESTDIR="$SX_SCRATCH/image" >"$log" 2>&1; then
-		grep -nE 'error|warning|\*\*\*|undefined' "$log" | head -n 20 >&2
+		grep -nE '(error|warning): |\*\*\*|undefined (reference|symbol)' "$log" | head -n 20 >&2
 		tail -n 5 "$log" >&2
 		return 1
 	fi
@@ -177,7 +177,7 @@ sanitizer_environment() {
 	[ -e "$first" ] || gcc -shared -fPIC -Wl,-z,initfirst -o "$first" "$SX_TOP/test/asan_first.c"
 	printf '%s\n' "LD_PRELOAD=$(gcc -print-file-name=libasan.so):$first" \
 		"ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$SX_SCRATCH/sanitizer/report" \
-		"UBSAN_OPTIONS=print_stacktrace=1:log_path=$SX_SCRATCH/sanitizer/report"
+		"UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1"
 }
 
 # cluster_start [SETTING …]: a new cluster with the library preloaded, waiting

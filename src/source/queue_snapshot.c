@@ -26,6 +26,7 @@
 #include "lib/stringinfo.h"
 #include "source/queue_snapshot.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 static SxXidSnapshot *
 make_snapshot(uint64 xmin, uint64 xmax, int max_xip)

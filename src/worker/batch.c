@@ -4,6 +4,7 @@
  *		One batch, in one transaction.
  *
  *		BEGIN
+ *		  locks on the streams, views and tables
  *		  progress: batch_id n → n + 1, if batch_id and epoch are still ours
  *		  the sources fix their records (load)
  *		  every step, in order of creation
@@ -12,7 +13,7 @@
  *		COMMIT
  *		the sources let go of the records (committed)
  *
- * The first statement is the fence.  It locks the progress row until the end of the
+ * The update of progress is the fence.  It locks the progress row until the end of the
  * batch; another holder's batch waits there, finds another batch_id or epoch, and
  * lets go (SX_BATCH_FENCED).
  *
@@ -31,6 +32,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -255,6 +257,29 @@ adopt(SxPipeline *pl, bool positions_only)
 	}
 }
 
+/*
+ * Opens the batch's transaction with all its locks.  One of our own is given up and
+ * begun anew while somebody holds one of the relations: it waits for that one alone.
+ */
+static void
+begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own)
+{
+	for (;;)
+	{
+		Oid			busy;
+
+		sx_tx_begin(tx, pl, own);
+		busy = sx_steps_lock(pl, !own);
+		if (!OidIsValid(busy))
+			return;
+		sx_tx_abort(tx);
+		sx_tx_begin(tx, pl, own);
+		LockRelationOid(busy, RowExclusiveLock);
+		sx_tx_abort(tx);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /* After an error: out of the batch, so that nothing takes this process for one. */
 static void
 leave_batch(SxPipeline *pl)
@@ -307,7 +332,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 		volatile int step = -1;
 		instr_time	commit;
 
-		sx_tx_begin(&tx, pl, own);
+		begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
 			mine = attempt(pl, positions_only, result, started, pl->last_commit_ms);

@@ -40,6 +40,12 @@ extern void sx_load_inputs(SxPipeline *pl);
 
 /* batch_steps.c */
 extern bool sx_step_reads(const SxStep *step, const SxInput *input);
+
+/*
+ * Locks the relations of all steps.  Without wait: returns the first that somebody
+ * else holds, InvalidOid when all are locked.
+ */
+extern Oid	sx_steps_lock(const SxPipeline *pl, bool wait);
 extern void sx_step_apply(SxPipeline *pl, SxStep *step);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);

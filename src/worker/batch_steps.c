@@ -16,8 +16,10 @@
 #include "catalog/pg_type.h"
 #include "fdw/ordinal.h"
 #include "fdw/track.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
@@ -67,6 +69,72 @@ run_connected(SxPipeline *pl, SPIPlanPtr *plan, const char *sql,
 							  false, true, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+}
+
+static bool
+lock_relation(Oid relid, LOCKMODE mode, bool wait, Oid *busy)
+{
+	if (!OidIsValid(relid))
+		return true;
+	if (wait)
+		LockRelationOid(relid, mode);
+	else if (!ConditionalLockRelationOid(relid, mode))
+	{
+		*busy = relid;
+		return false;
+	}
+	return true;
+}
+
+/* Locks what a prepared statement reads. */
+static bool
+lock_plan(SPIPlanPtr plan, bool wait, Oid *busy)
+{
+	ListCell   *lc;
+
+	if (plan == NULL)
+		return true;
+	foreach(lc, SPI_plan_get_plan_sources(plan))
+	{
+		ListCell   *oid;
+
+		foreach(oid, ((CachedPlanSource *) lfirst(lc))->relationOids)
+		{
+			if (!lock_relation(lfirst_oid(oid), AccessShareLock, wait, busy))
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * DDL locks its relations first, and then the progress row, when the event trigger
+ * tells the pipeline of the change.  A batch that locked them the other way round, or
+ * waited for one relation while it holds another, would be one half of a deadlock.
+ * A relation that is gone by now does no harm: the epoch has changed with it.
+ */
+Oid
+sx_steps_lock(const SxPipeline *pl, bool wait)
+{
+	Oid			busy = InvalidOid;
+
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		if (!lock_relation(pl->inputs[i].source->stream->relid, AccessShareLock,
+						   wait, &busy))
+			return busy;
+	}
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		const SxStep *step = &pl->steps[i];
+
+		if (!lock_relation(step->relid, AccessShareLock, wait, &busy) ||
+			!lock_relation(step->plan->query, AccessShareLock, wait, &busy) ||
+			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
+			!lock_plan(step->apply, wait, &busy))
+			return busy;
+	}
+	return InvalidOid;
 }
 
 /* Rows that the statement wrote; that of a null sink writes none and returns their number. */

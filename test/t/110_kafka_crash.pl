@@ -34,7 +34,8 @@ $job->make_job($node, options => { max_batch_rows => 2000 });
 # true once the server answers
 sub alive
 {
-	my ($rc, $out, $err) = $node->psql('postgres', 'SELECT 1', on_error_stop => 0, timeout => 20);
+	# psql may end before it has read its input, which IPC::Run raises.
+	my ($rc) = eval { $node->psql('postgres', 'SELECT 1', on_error_stop => 0, timeout => 20) };
 	return defined $rc && $rc == 0;
 }
 
@@ -51,7 +52,7 @@ sub poll_until_alive
 # A moment: some batches more, then a random wait within the next one.
 sub batches
 {
-	my ($rc, $out) = $node->psql('postgres', 'SELECT batch_id FROM streamext.pipelines', timeout => 20);
+	my ($rc, $out) = eval { $node->psql('postgres', 'SELECT batch_id FROM streamext.pipelines', timeout => 20) };
 	return $out || 0;
 }
 
