@@ -46,7 +46,7 @@ sx_source_create(Size size, const SxSourceOps *ops, SxStream *stream, int pipeli
 	SxPart	   *part = palloc0(sizeof(SxPart));
 
 	part->name = pstrdup("");
-	part->lag = -1;
+	part->lag = part->saved_lag = -1;
 	part->max_event_time = DT_NOBEGIN;
 	if (nparts > 0)
 	{

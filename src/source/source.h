@@ -52,6 +52,8 @@ typedef struct SxPart
 	char	   *end;			/* jsonb text: newest position known, or NULL */
 	int64		lag;			/* records behind, -1: unknown */
 	int64		rows;			/* records of this batch */
+	int64		saved_lag;		/* lag and idle as the catalog has them */
+	bool		saved_idle;
 	TimestampTz max_event_time; /* highest so far, this batch included;
 								 * DT_NOBEGIN: none yet */
 	bool		idle;			/* read to its end for idle_timeout: does not hold

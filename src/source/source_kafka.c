@@ -194,23 +194,29 @@ show_status(KafkaSource *k, TimestampTz now)
 	k->base.status = k->status[0] != '\0' ? k->status : NULL;
 }
 
+/*
+ * Is there something to commit, but not at once?  An end mark beyond the last record,
+ * which aborted transactions and control records make, or a lag that is not what the
+ * catalog shows: it can wait a little for records to come with it.
+ */
+static bool
+small_change(const KafkaSource *k, int i)
+{
+	const KafkaPart *part = &k->parts[i];
+	const SxPart *visible = &k->base.parts[i];
+
+	return part->state == KAFKA_PART_ASSIGNED &&
+		(part->next > part->committed || visible->lag != visible->saved_lag);
+}
+
 /* Is there a position to commit, though perhaps no record? */
 static bool
 position_due(const KafkaSource *k, TimestampTz now)
 {
 	for (int i = 0; i < k->base.nparts; i++)
 	{
-		const KafkaPart *part = &k->parts[i];
-
-		if (part->state == KAFKA_PART_FOUND)
-			return true;
-
-		/*
-		 * An end mark beyond the last record: aborted transactions and control
-		 * records.  It can wait a little for records to come with it.
-		 */
-		if (part->state == KAFKA_PART_ASSIGNED && part->next > part->committed &&
-			now >= k->saved_at + SAVE_INTERVAL_US)
+		if (k->parts[i].state == KAFKA_PART_FOUND ||
+			(small_change(k, i) && now >= k->saved_at + SAVE_INTERVAL_US))
 			return true;
 	}
 	return false;
@@ -406,7 +412,7 @@ kafka_wait(SxSource *source, int *fd)
 			wait_until(&ms, k->resolve_at, now);
 		if (part->state == KAFKA_PART_READY)
 			wait_until(&ms, now, now);
-		if (part->state == KAFKA_PART_ASSIGNED && part->next > part->committed)
+		if (small_change(k, i))
 			wait_until(&ms, k->saved_at + SAVE_INTERVAL_US, now);
 		if (!source->parts[i].idle && idle_at(k, part) != 0)
 			wait_until(&ms, idle_at(k, part), now);

@@ -148,7 +148,7 @@ add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 	visible->name = MemoryContextStrdup(k->base.context, name);
 	visible->number = partition;
 	visible->topic = topic < k->ntopics ? k->topics[topic].name : NULL;
-	visible->lag = -1;
+	visible->lag = visible->saved_lag = -1;
 	visible->max_event_time = DT_NOBEGIN;
 
 	part = &k->parts[i];

@@ -240,7 +240,13 @@ adopt(SxPipeline *pl, bool positions_only)
 
 		input->watermark = sx_input_new_watermark(input);
 		for (int p = 0; p < input->nparts; p++)
-			source->parts[p].max_event_time = input->part_max[p];
+		{
+			SxPart	   *part = &source->parts[p];
+
+			part->max_event_time = input->part_max[p];
+			part->saved_lag = part->lag;
+			part->saved_idle = part->idle;
+		}
 		source->ops->committed(source);
 	}
 	if (positions_only)

@@ -104,7 +104,8 @@ part_changed(const SxInput *input, int p)
 {
 	const SxPart *part = &input->source->parts[p];
 
-	return part->new_position != NULL || part->idle ||
+	return part->new_position != NULL || part->lag != part->saved_lag ||
+		part->idle != part->saved_idle ||
 		input->part_max[p] != part->max_event_time;
 }
 

@@ -122,7 +122,8 @@ add_part(HeapTuple row, TupleDesc desc, void *arg)
 	part->max_event_time = sx_row_time(row, desc, 3);
 	part->anchor = sx_row_text(row, desc, 4);
 	part->idle = sx_row_bool(row, desc, 5);
-	part->lag = -1;
+	part->saved_idle = part->idle;
+	part->lag = part->saved_lag = -1;
 }
 
 static SxSource *
