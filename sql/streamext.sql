@@ -294,7 +294,6 @@ CREATE FUNCTION streamext.explain(name text) RETURNS text
     AS 'MODULE_PATHNAME', 'sx_explain' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION streamext.explain(text) IS 'how a continuous view, sink or stream is kept current: strategy, reason and SQL';
 
---@ more below: windows, batch functions, operating functions, views
 
 -- ---------------------------------------------------------------------
 -- Sources

@@ -83,9 +83,7 @@ static const SxOptionDef options[] =
 	{"isolation_level", SRC | SERVER, KAFKA, SX_VALUE_ENUM, "read_committed|read_uncommitted"},
 	{"on_data_loss", SRC, KAFKA, SX_VALUE_ENUM, "stop|continue"},
 	{"max_message_bytes", SRC | SERVER, KAFKA, SX_VALUE_INT, NULL, 1024, 64 * 1024 * 1024},
-	{"allow_plaintext", SERVER, 0, SX_VALUE_BOOL},
 	{"path", SRC, FILES, SX_VALUE_TEXT},
-	{"paths", SRC, FILES, SX_VALUE_TEXT},
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
@@ -118,7 +116,6 @@ static const SxOptionDef options[] =
 	{"parallelism", SRC, 0, SX_VALUE_PARALLELISM},
 	{"on_error", SRC, 0, SX_VALUE_ENUM, "dead_letter|skip|stop"},
 	{"max_errors", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
-	{"max_errors_per_hour", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
 	{"synchronous_commit", SRC, 0, SX_VALUE_BOOL},
 
 	/* sinks and views */
@@ -146,6 +143,8 @@ static const SxOptionDef options[] =
 	{"clean", SRC, 0, SX_VALUE_LATER},
 	{"archive_path", SRC, 0, SX_VALUE_LATER},
 	{"durable", SRC, 0, SX_VALUE_LATER},
+	{"max_errors_per_hour", SRC, 0, SX_VALUE_LATER},
+	{"allow_plaintext", SERVER, 0, SX_VALUE_LATER},
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
 	{"window", DERIVED, 0, SX_VALUE_LATER},
 	{"slide", DERIVED, 0, SX_VALUE_LATER},
@@ -373,8 +372,7 @@ require_options(List *given, SxOptionTarget target, int bit)
 		require_option(given, "topic", "Name the topic, or several separated by commas.");
 	if (bit == FILES)
 	{
-		if (sx_option(given, "paths") == NULL)
-			require_option(given, "path", "Name a directory, a file or a pattern.");
+		require_option(given, "path", "Name a directory, a file or a pattern.");
 		if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -47,6 +47,7 @@
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
 #define MAX_FDS			8
+#define MIN_BATCH_US	5000	/* under sustained load */
 
 static int	pipeline_id;
 static SxPipeline *pl = NULL;
@@ -58,7 +59,8 @@ static bool reported_idle = false;
 static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
 static TimestampTz looked_at;
 static TimestampTz started_at;
-static TimestampTz due_at = 0;	/* batch_interval: no batch before */
+static TimestampTz due_at = 0;	/* no batch before */
+static TimestampTz last_batch_at = 0;
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -227,12 +229,22 @@ report_idle(void)
 	reported_idle = true;
 }
 
-/* First multiple of the batch interval after now; 0: batches are not timed. */
+/*
+ * First multiple of the batch interval after now; 0: at once.  Without an interval,
+ * one batch hard on the other is sustained load: batches of MIN_BATCH_US then spare
+ * the progress row, whose dead versions cost more the more there are of them.  What
+ * comes after a pause is never held up.
+ */
 static TimestampTz
 next_due(TimestampTz now)
 {
 	if (pl->batch_interval <= 0)
-		return 0;
+	{
+		bool		sustained = now - last_batch_at < 2 * MIN_BATCH_US;
+
+		last_batch_at = now;
+		return sustained ? now + MIN_BATCH_US : 0;
+	}
 	return now - now % pl->batch_interval + pl->batch_interval;
 }
 
@@ -320,7 +332,8 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 	if (end_is_awaited)
 		timeout = sooner(timeout, END_NAP_MS);
 	wait_for_events(fds, nfds, timeout);
-	due_at = next_due(GetCurrentTimestamp());
+	if (pl->batch_interval > 0)
+		due_at = next_due(GetCurrentTimestamp());
 }
 
 /* batch_interval has not passed: data that arrives is no reason to wake. */
