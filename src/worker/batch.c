@@ -315,7 +315,7 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt;
 	}
 	if (!learnt)
-		ReThrowError(edata);
+		sx_tx_rethrow(edata);
 	check_max_errors(pl);
 }
 

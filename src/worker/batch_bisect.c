@@ -87,7 +87,7 @@ probe(Search *search, int from, int to)
 
 	if (!passed && (pl->record_named ||
 					sx_error_class(search->error->sqlerrcode) != SX_ERR_RECORD))
-		ReThrowError(search->error);
+		sx_tx_rethrow(search->error);
 	return passed;
 }
 
@@ -228,6 +228,6 @@ sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction)
 	/* Whoever catches the error must find no subtransaction of ours open. */
 	sx_tx_abort(&tx);
 	if (edata != NULL)
-		ReThrowError(edata);
+		sx_tx_rethrow(edata);
 	return search.found;
 }

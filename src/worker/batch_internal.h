@@ -34,6 +34,7 @@ typedef struct SxBatchTx
 extern void sx_tx_begin(SxBatchTx *tx, const SxPipeline *pl, bool own);
 extern void sx_tx_commit(SxBatchTx *tx);
 extern void sx_tx_abort(SxBatchTx *tx);
+extern void sx_tx_rethrow(ErrorData *edata) pg_attribute_noreturn();
 
 /* batch.c: (re)loads all sources under pl->snapshot and makes them visible */
 extern void sx_load_inputs(SxPipeline *pl);

@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "worker/batch_internal.h"
 
@@ -61,4 +62,26 @@ sx_tx_abort(SxBatchTx *tx)
 		CurrentResourceOwner = tx->owner;
 	}
 	MemoryContextSwitchTo(tx->caller);
+}
+
+static const char *
+keep_string(const char *str)
+{
+	return str == NULL ? NULL : MemoryContextStrdup(ErrorContext, str);
+}
+
+/*
+ * Throws an error that was copied within the batch.  ReThrowError() takes some of its
+ * strings for constants and does not copy them, but CopyErrorData() has: they would go
+ * with the batch's memory before the error is reported.
+ */
+void
+sx_tx_rethrow(ErrorData *edata)
+{
+	edata->filename = keep_string(edata->filename);
+	edata->funcname = keep_string(edata->funcname);
+	edata->domain = keep_string(edata->domain);
+	edata->context_domain = keep_string(edata->context_domain);
+	edata->message_id = keep_string(edata->message_id);
+	ReThrowError(edata);
 }
