@@ -344,7 +344,7 @@ COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything th
 
 CREATE FUNCTION streamext.reset(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of its sources and empties its views; sinks keep what they have';
+COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views; a queue forgets what was processed, sinks keep what they have';
 
 CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
         OUT rows_per_second double precision, OUT batches bigint, OUT status text)
@@ -418,7 +418,7 @@ CREATE VIEW streamext.pipelines AS
     WHERE streamext.may_see(p.owner);
 COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
 COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached';
-COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources hold and no batch has taken yet; NULL when not known';
+COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources held and no batch had taken when the last batch ran; NULL when not known';
 COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that holds the watermark back most';
 
 CREATE VIEW streamext.partitions AS

@@ -408,7 +408,7 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 							   (unsigned long) batch,
 							   sx_relation_label(relid), (long long) batch),
 				 errdetail("Reading the past beside a running pipeline is not supported yet."),
-				 errhint("Write WITH (backfill = off) to begin with the next batch, or WITH (pipeline = '…') with a new name to read the streams from their start.")));
+				 errhint("Write WITH (backfill = off) to begin with the next batch, or WITH (pipeline = '…') with a new name to read from the start what the streams still hold.")));
 
 	sx_catalog_exec("INSERT INTO streamext.step "
 					"(relation, pipeline, kind, query, state, strategy, options, settings, first_batch) "

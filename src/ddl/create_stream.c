@@ -35,7 +35,7 @@ check_constraint(SxUtilityCall *call, Constraint *constraint)
 	static const char *const check_hint =
 	"Filter the records: CREATE STREAM ... AS SELECT ... WHERE ...; NOT NULL is possible.";
 	static const char *const unique_hint =
-	"Records of a stream may repeat; SELECT DISTINCT in a continuous view or a sink with the option \"key\" makes them unique.";
+	"Records of a stream may repeat; GROUP BY in a continuous view or a sink with the option \"key\" makes them unique.";
 	static const char *const default_hint =
 	"Compute the value in a query: CREATE STREAM ... AS SELECT ..., coalesce(...) ....";
 

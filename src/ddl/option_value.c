@@ -120,6 +120,12 @@ check_start(const char *value)
 		return;
 	if (value[0] == '{')
 		DirectFunctionCall1(jsonb_in, CStringGetDatum(value));
+	else if (strspn(value, "abcdefghijklmnopqrstuvwxyz") == strlen(value) &&
+			 !sx_option_is_choice("now|today|yesterday|tomorrow", value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"start\" cannot be \"%s\"", value),
+				 errhint("Use earliest, latest, a timestamp, or offsets by partition as in '{\"0\": 42}'.")));
 	else
 		check_input(timestamptz_in, value, -1);
 }

@@ -20,6 +20,7 @@
 #include "fdw/stream.h"
 #include "foreign/foreign.h"
 #include "format/format.h"
+#include "format/path.h"
 #include "nodes/value.h"
 #include "source/source.h"
 #include "utils/builtins.h"
@@ -113,7 +114,11 @@ load_columns(SxStream *stream)
 		if (metadata != NULL)
 			column->metadata = column_metadata(stream, column, metadata);
 		if (sx_option(options, "path") != NULL)
+		{
 			column->path = pstrdup(sx_option(options, "path"));
+			if (stream->format == &sx_format_json)
+				(void) sx_path_parse(column->path);
+		}
 	}
 }
 

@@ -222,6 +222,24 @@ empty_view(Oid view)
 		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
 }
 
+/* What a queue has handed over it need not have any more. */
+static void
+warn_of_queues(int pipeline)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_pipeline_sources(pipeline))
+	{
+		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
+
+		if (stream->source == &sx_source_queue)
+			ereport(WARNING,
+					(errmsg("rows of queue %s that were processed may be gone from its log",
+							stream->label),
+					 errdetail("They are not read again.")));
+	}
+}
+
 /*
  * Back to the start: positions, watermarks and state are forgotten, so the views are
  * built anew from what the sources still hold.  Batch ids go on.
@@ -236,6 +254,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	require_paused(pipeline);
+	warn_of_queues(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
 					1, types, values, NULL, sx_collect_oid, &views);

@@ -15,6 +15,7 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "worker/batch.h"
 #include "worker/worker.h"
 
 #include "compat.h"
@@ -47,21 +48,49 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
+/*
+ * A pipeline that run() has paused: is there anything new since?  The sources are asked
+ * here, as nobody else reads them.
+ */
+static bool
+nothing_new(int pipeline)
+{
+	SxPipeline *pl = sx_pipeline_open(pipeline, CurrentMemoryContext, false);
+	SxDue		due = SX_DUE_NOTHING;
+
+	PG_TRY();
+	{
+		due = sx_pipeline_poll(pl, GetCurrentTimestamp(), true);
+	}
+	PG_FINALLY();
+	{
+		sx_pipeline_close(pl);
+	}
+	PG_END_TRY();
+	return due != SX_DUE_BATCH;
+}
+
 /* True: run() has come to its end.  ERROR when the pipeline does not run. */
 static bool
-ran_to_end(const char *name, int pipeline)
+ran_to_end(const char *name, int pipeline, bool asked)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	bool		isnull;
-	Datum		state = sx_catalog_value("SELECT CASE WHEN state = 'paused' AND run_to_end THEN 'ended' "
+	Datum		state = sx_catalog_value("SELECT CASE WHEN NOT EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) "
+										 "THEN 'idle: no view or sink reads its streams' "
+										 "WHEN state = 'paused' AND run_to_end THEN 'ended' "
 										 "ELSE state || coalesce(': ' || error_message, '') END "
-										 "FROM streamext.pipeline WHERE id = $1",
+										 "FROM streamext.pipeline p WHERE id = $1",
 										 1, types, values, NULL, &isnull);
 	const char *what = isnull ? "dropped" : text_to_cstring(DatumGetTextPP(state));
 
 	if (strcmp(what, "ended") == 0)
-		return true;
+	{
+		if (asked || nothing_new(pipeline))
+			return true;
+		what = "paused";
+	}
 	if (strncmp(what, "running", 7) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -90,7 +119,8 @@ sx_wait(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (sx_worker_end_reached(pipeline, &request) || ran_to_end(name, pipeline))
+		if (sx_worker_end_reached(pipeline, &request) || 
+			ran_to_end(name, pipeline, request.pid != 0))
 			PG_RETURN_BOOL(true);
 		if (GetCurrentTimestamp() >= until)
 			PG_RETURN_BOOL(false);

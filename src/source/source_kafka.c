@@ -224,6 +224,16 @@ position_due(const KafkaSource *k, TimestampTz now)
 
 /* ---------- operations ---------- */
 
+static void
+kafka_check(SxStream *stream)
+{
+	if (sx_stream_option(stream, "brokers", NULL) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream %s needs the option \"brokers\"", stream->label),
+				 errhint("Give it here or on the server, as in brokers = 'localhost:9092'.")));
+}
+
 static SxSource *
 kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -441,6 +451,7 @@ kafka_reached_end(SxSource *source)
 
 const SxSourceOps sx_source_kafka = {
 	.connector = "kafka",
+	.check = kafka_check,
 	.open = kafka_open,
 	.poll = kafka_poll,
 	.load = kafka_load,

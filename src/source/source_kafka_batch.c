@@ -318,7 +318,10 @@ set_positions(KafkaSource *k)
 			continue;
 		part->cut_next = position_behind(part);
 		if (part->high >= 0)
-			visible->lag = Max(part->high - part->cut_next, 0);
+		{
+			part->high = Max(part->high, part->cut_next);
+			visible->lag = part->high - part->cut_next;
+		}
 		if (part->cut_next == part->committed)
 			continue;
 		snprintf(text, sizeof(text), INT64_FORMAT, part->cut_next);

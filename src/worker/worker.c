@@ -376,17 +376,31 @@ turn(void)
 	wait_for_sources(now, check_end());
 }
 
+/*
+ * Takes over in a transaction of its own: DDL locks its relations first and then the
+ * progress row, so opening them while we hold that row would be one half of a
+ * deadlock.  Whoever takes over or changes the pipeline in between starts another
+ * epoch, and the worker that the scheduler starts next reads what is so then.
+ */
 static void
 open_pipeline(void)
 {
+	int64		epoch;
+
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
 	if (!begin())
 		leave();
-	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, true);
+	(void) sx_pipeline_new_epoch(pipeline_id, &epoch);
+	sx_transaction_end();
+	if (!begin())
+		leave();
+	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
+	if (pl->epoch != epoch)
+		leave();
 
 	/* What may be lost in a crash is read again, unless the pipeline says no. */
 	if (pl->async_commit)

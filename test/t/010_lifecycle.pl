@@ -155,6 +155,22 @@ becomes($node, 'app', q(SELECT failures || ' ' || state FROM streamext.pipelines
 $node->safe_psql('app', 'DROP STREAM jobs CASCADE');
 becomes($node, 'app', $workers, '2', 'DROP STREAM … CASCADE stops its worker');
 
+# ---------------------------------------------------------------- run() and wait()
+$node->safe_psql('app', q(
+	CREATE STREAM ends (v int) WITH (connector = 'queue', paused);
+	CREATE MATERIALIZED VIEW ended AS SELECT sum(v) AS s FROM ends;
+	INSERT INTO ends VALUES (1), (2);));
+$node->safe_psql('app', q(SELECT streamext.run('ends')));
+is($node->safe_psql('app', q(SELECT streamext.wait('ends'))), 't', 'wait() sees the end of run()');
+is($node->safe_psql('app', q(SELECT s FROM ended)), '3', '... when all is counted');
+$node->safe_psql('app', q(INSERT INTO ends VALUES (4)));
+my ($rc, $out, $err) = $node->psql('app', q(SELECT streamext.wait('ends')));
+like($err, qr/is paused/, '... and does not take it for the end of what came later');
+$node->safe_psql('app', 'DROP STREAM ends CASCADE; CREATE STREAM lonely (v int) WITH (connector = \'queue\')');
+($rc, $out, $err) = $node->psql('app', q(SELECT streamext.wait('lonely')));
+like($err, qr/no view or sink/, 'wait() says when nobody reads the stream');
+$node->safe_psql('app', 'DROP STREAM lonely');
+
 # ---------------------------------------------------------------- other databases
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE app');
 pass('a database with streams can be copied');
