@@ -248,6 +248,14 @@ next_due(TimestampTz now)
 	return now - now % pl->batch_interval + pl->batch_interval;
 }
 
+/* Was it a limit that ended the batch, so that more is waiting? */
+static bool
+was_full(const SxBatchResult *result)
+{
+	return result->rows >= pl->max_rows * 9 / 10 ||
+		result->bytes >= pl->max_bytes * 9 / 10 || pl->max_files > 0;
+}
+
 static void
 run_batch(TimestampTz now, SxDue due)
 {
@@ -258,6 +266,8 @@ run_batch(TimestampTz now, SxDue due)
 		leave();
 	MemoryContextSwitchTo(loop_context);
 	due_at = next_due(now);
+	if (pl->batch_interval <= 0 && was_full(&result))
+		due_at = 0;
 	if (due == SX_DUE_BATCH)
 	{
 		sx_status_rows(result.rows);
