@@ -46,7 +46,7 @@ struct SxScan
 	SxInput		peeked;			/* what input points to in a peek */
 	SxSource   *source;
 	SxStream   *stream;
-	SxDecoder  *decoder;		/* NULL: the source has rows, or no column needed */
+	SxDecoder  *decoder;		/* NULL: the source has rows */
 	AttrNumber *meta;			/* metadata columns that are read */
 	int			nmeta;
 	int			natts;
@@ -109,7 +109,6 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 {
 	SxStream   *stream = scan->stream;
 	bool	   *needed = palloc0(sizeof(bool) * Max(stream->natts, 1));
-	bool		decode = false;
 
 	scan->meta = palloc(sizeof(AttrNumber) * Max(stream->natts, 1));
 	for (int i = 0; i < stream->natts; i++)
@@ -124,7 +123,7 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 		if (column->metadata != SX_META_NONE)
 			scan->meta[scan->nmeta++] = i + 1;
 		else
-			needed[i] = decode = true;
+			needed[i] = true;
 	}
 
 	/*
@@ -132,10 +131,7 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 	 * in count(*): else what counts as a record would depend on the query.
 	 */
 	if (scan->source->get_row == NULL)
-	{
-		(void) decode;
 		scan->decoder = stream->format->create(stream, needed);
-	}
 }
 
 SxScan *

@@ -186,7 +186,7 @@ check_max_errors(const SxPipeline *pl)
 /* The batch up to its commit; false: fenced. */
 static bool
 attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
-		TimestampTz started, double last_commit_ms)
+		TimestampTz started)
 {
 	instr_time	start;
 	bool		mine;
@@ -221,7 +221,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 			result->dead_letters = sx_save_dead_letters(pl);
 		sx_save_positions(pl);
 		if (!positions_only)
-			sx_save_batch(pl, result, started, last_commit_ms);
+			sx_save_batch(pl, result, started);
 	}
 	PopActiveSnapshot();
 	UnregisterSnapshot(pl->snapshot);
@@ -341,7 +341,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 		begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
-			mine = attempt(pl, positions_only, result, started, pl->last_commit_ms);
+			mine = attempt(pl, positions_only, result, started);
 			if (mine && !pl->must_restart)
 			{
 				INSTR_TIME_SET_CURRENT(commit);

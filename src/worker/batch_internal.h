@@ -59,7 +59,7 @@ extern TimestampTz sx_step_new_watermark(const SxPipeline *pl, const SxStep *ste
 extern bool sx_save_begin(SxPipeline *pl, bool positions_only);
 extern void sx_save_positions(SxPipeline *pl);
 extern void sx_save_batch(SxPipeline *pl, const SxBatchResult *result,
-						  TimestampTz started, double last_commit_ms);
+						  TimestampTz started);
 
 /* dead_letter.c: number of letters written; else a failed record is only counted */
 extern int64 sx_save_dead_letters(SxPipeline *pl);

@@ -284,8 +284,7 @@ prune_history(const SxPipeline *pl)
 }
 
 void
-sx_save_batch(SxPipeline *pl, const SxBatchResult *result, TimestampTz started,
-			  double last_commit_ms)
+sx_save_batch(SxPipeline *pl, const SxBatchResult *result, TimestampTz started)
 {
 	Oid			types[] = {
 		INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
@@ -297,7 +296,7 @@ sx_save_batch(SxPipeline *pl, const SxBatchResult *result, TimestampTz started,
 		Int64GetDatum(result->rows), Int64GetDatum(result->bytes),
 		Int64GetDatum(result->dead_letters),
 		Float4GetDatum(pl->poll_us / 1000.0f), Float4GetDatum(result->load_us / 1000.0f),
-		Float4GetDatum(result->steps_us / 1000.0f), Float4GetDatum((float4) last_commit_ms)
+		Float4GetDatum(result->steps_us / 1000.0f), Float4GetDatum((float4) pl->last_commit_ms)
 	};
 
 	save_steps(pl);

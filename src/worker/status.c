@@ -100,18 +100,6 @@ sx_worker_status(int pipeline, SxWorkerStatus *status)
 	return slot != NULL;
 }
 
-bool
-sx_worker_running(int pipeline, int *pid)
-{
-	SxWorkerStatus status;
-
-	if (!sx_worker_status(pipeline, &status))
-		return false;
-	if (pid)
-		*pid = status.pid;
-	return true;
-}
-
 /* Asks when the worker is not the one that was asked before. */
 bool
 sx_worker_end_reached(int pipeline, SxEndRequest *request)

@@ -22,12 +22,6 @@ extern void sx_worker_init(void);
 extern void sx_wake_scheduler_at_commit(void);
 extern void sx_wake_pipeline_at_commit(int pipeline);
 
-/*
- * Is a worker running this pipeline of this database?  Reads shared memory; false
- * when the library is not preloaded.  pid may be NULL.
- */
-extern bool sx_worker_running(int pipeline, int *pid);
-
 /* What a worker publishes about itself, for streamext.pipelines. */
 typedef struct SxWorkerStatus
 {
