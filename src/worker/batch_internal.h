@@ -9,6 +9,7 @@
 #define SX_BATCH_INTERNAL_H
 
 #include "portability/instr_time.h"
+#include "tcop/dest.h"
 #include "worker/batch.h"
 
 static inline int64
@@ -48,6 +49,8 @@ extern bool sx_step_reads(const SxStep *step, const SxInput *input);
  */
 extern Oid	sx_steps_lock(const SxPipeline *pl, bool wait);
 extern void sx_step_apply(SxPipeline *pl, SxStep *step);
+extern int64 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
+							const char *sql, DestReceiver *dest);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
 

@@ -47,28 +47,70 @@ apply_settings(const SxStep *step)
 	set_if_different("search_path", step->search_path);
 }
 
-/* Runs one statement of a step, prepared at first use.  SPI stays connected. */
+/* Prepares a statement of a step at its first use, and keeps it.  SPI is connected. */
+static void
+prepare_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
+{
+	SPIPlanPtr	prepared;
+
+	if (*plan != NULL)
+		return;
+	prepared = SPI_prepare(sql, nargs, types);
+	if (prepared == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	SPI_keepplan(prepared);
+	*plan = prepared;
+}
+
+static void
+connect_spi(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+/* Runs one statement of a step.  SPI stays connected. */
 static void
 run_connected(SxPipeline *pl, SPIPlanPtr *plan, const char *sql,
 			  int nargs, Oid *types, Datum *values)
 {
 	int			rc;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare(sql, nargs, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		*plan = prepared;
-	}
+	connect_spi();
+	prepare_kept(plan, sql, nargs, types);
 	rc = SPI_execute_snapshot(*plan, values, NULL, pl->snapshot, InvalidSnapshot,
 							  false, true, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+}
+
+/*
+ * Runs a SELECT of a step, whose rows go to dest one by one, under the snapshot of
+ * the batch and seeing what the batch has written so far.  Returns their number.
+ */
+int64
+sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+			   DestReceiver *dest)
+{
+	SPIExecuteOptions options = {.read_only = true,.dest = dest};
+	int			nestlevel = NewGUCNestLevel();
+	int64		processed;
+	int			rc;
+
+	apply_settings(step);
+	connect_spi();
+	prepare_kept(plan, sql, 0, NULL);
+	CommandCounterIncrement();
+	PushCopiedSnapshot(pl->snapshot);
+	UpdateActiveSnapshotCommandId();
+	rc = SPI_execute_plan_extended(*plan, &options);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(rc));
+	PopActiveSnapshot();
+	processed = (int64) SPI_processed;
+	SPI_finish();
+	AtEOXact_GUC(false, nestlevel);
+	return processed;
 }
 
 static bool
