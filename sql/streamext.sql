@@ -251,6 +251,9 @@ COMMENT ON FUNCTION streamext.batch_id() IS 'id of the batch in progress; NULL o
 CREATE FUNCTION streamext.batch_time() RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_batch_time' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.batch_time() IS 'time of the batch in progress; now() outside a batch';
+CREATE FUNCTION streamext.timing_out() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_timing_out' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.timing_out() IS 'is the function of a map_with_state stream called for a time-out or a timer, and not for a record?';
 CREATE FUNCTION streamext.watermark(stream text) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.watermark(text) IS 'watermark of a stream at the end of the last batch; -infinity while there is none';

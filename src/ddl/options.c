@@ -130,6 +130,17 @@ static const SxOptionDef options[] =
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
 	{"retention", VIEW, 0, SX_VALUE_INTERVAL, NULL, 0},
 
+	/* keyed state */
+	{"map_with_state", DERIVED, 0, SX_VALUE_TEXT},
+	{"update_state", DERIVED, 0, SX_VALUE_TEXT},
+	{"key", DERIVED, 0, SX_VALUE_TEXT},
+	{"initial_state", DERIVED, 0, SX_VALUE_TEXT},
+	{"idle_timeout", DERIVED, 0, SX_VALUE_INTERVAL, NULL, 1},
+	{"event_timer", DERIVED, 0, SX_VALUE_TEXT},
+	{"changed_only", DERIVED, 0, SX_VALUE_BOOL},
+	{"deduplicate", DERIVED, 0, SX_VALUE_TEXT},
+	{"within", DERIVED, 0, SX_VALUE_INTERVAL, NULL, 0},
+
 	/* columns */
 	{"path", COLUMN, 0, SX_VALUE_TEXT},
 	{"metadata", COLUMN, 0, SX_VALUE_ENUM, "partition|offset|key|timestamp|headers|topic|raw"},
@@ -152,15 +163,6 @@ static const SxOptionDef options[] =
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
 	{"window", DERIVED, 0, SX_VALUE_LATER},
 	{"slide", DERIVED, 0, SX_VALUE_LATER},
-	{"update_state", DERIVED, 0, SX_VALUE_LATER},
-	{"map_with_state", DERIVED, 0, SX_VALUE_LATER},
-	{"changed_only", DERIVED, 0, SX_VALUE_LATER},
-	{"initial_state", DERIVED, 0, SX_VALUE_LATER},
-	{"event_timer", DERIVED, 0, SX_VALUE_LATER},
-	{"deduplicate", DERIVED, 0, SX_VALUE_LATER},
-	{"within", DERIVED, 0, SX_VALUE_LATER},
-	{"key", DERIVED, 0, SX_VALUE_LATER},
-	{"idle_timeout", DERIVED, 0, SX_VALUE_LATER},
 };
 
 PG_FUNCTION_INFO_V1(sx_fdw_validator);

@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "plan/state_spec.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -252,6 +253,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	List	   *views = NIL;
+	List	   *streams = NIL;
 	ListCell   *lc;
 
 	require_paused(pipeline);
@@ -261,6 +263,11 @@ sx_reset(PG_FUNCTION_ARGS)
 					1, types, values, NULL, sx_collect_oid, &views);
 	foreach(lc, views)
 		empty_view(lfirst_oid(lc));
+	sx_catalog_rows("SELECT relation FROM streamext.step "
+					"WHERE pipeline = $1 AND kind = 'stream' AND state IS NOT NULL",
+					1, types, values, NULL, sx_collect_oid, &streams);
+	foreach(lc, streams)
+		sx_state_empty(lfirst_oid(lc));
 	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
 					1, types, values, NULL);
 	sx_catalog_exec("DELETE FROM streamext.file_taken WHERE pipeline = $1",

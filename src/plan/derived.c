@@ -31,6 +31,7 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
+#include "plan/state_spec.h"
 #include "plan/stream_def.h"
 
 static void
@@ -46,7 +47,10 @@ static const SxStreamKind kind_batch = {
 };
 
 static const SxStreamKind *const kinds[] = {
-	&kind_batch
+	&kind_batch,
+	&sx_kind_update_state,
+	&sx_kind_map_with_state,
+	&sx_kind_deduplicate
 };
 
 /* ---------- what define() needs ---------- */
@@ -56,6 +60,7 @@ sx_stream_kind(List *options)
 {
 	const SxStreamKind *chosen = NULL;
 
+	sx_check_state_options(options);
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
 		if (kinds[i]->option == NULL || sx_option(options, kinds[i]->option) == NULL)
@@ -383,6 +388,7 @@ sx_build_stream_plan(Query *query, List *options, const SxStepNames *names)
 	SxReads		reads = sx_query_reads(query, options);
 
 	plan->name = names->step;
+	plan->owner = names->owner;
 	plan->kind = SX_STEP_STREAM;
 	plan->strategy = kind->strategy;
 	plan->stateless = kind->stateless;

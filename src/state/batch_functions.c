@@ -25,6 +25,7 @@
 
 PG_FUNCTION_INFO_V1(sx_batch_id);
 PG_FUNCTION_INFO_V1(sx_batch_time);
+PG_FUNCTION_INFO_V1(sx_timing_out);
 PG_FUNCTION_INFO_V1(sx_watermark);
 PG_FUNCTION_INFO_V1(sx_view_watermark);
 
@@ -43,6 +44,13 @@ sx_batch_time(PG_FUNCTION_ARGS)
 	if (sx_current == NULL)
 		PG_RETURN_TIMESTAMPTZ(GetCurrentTransactionStartTimestamp());
 	PG_RETURN_TIMESTAMPTZ(sx_current->time);
+}
+
+/* Is a map_with_state function called because of a time-out or a timer? */
+Datum
+sx_timing_out(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(sx_current != NULL && sx_current->timing_out);
 }
 
 /* Watermark of one source stream, -infinity while there is none. */

@@ -53,6 +53,8 @@ forget_batch(SxPipeline *pl)
 		pl->inputs[i].part_max = NULL;
 		pl->inputs[i].nparts = 0;
 	}
+	for (int i = 0; i < pl->nsteps; i++)
+		pl->steps[i].careful = false;
 }
 
 /* Late rows are found anew by each attempt. */
@@ -194,7 +196,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 	bool		mine;
 
 	INSTR_TIME_SET_CURRENT(start);
-	pl->must_restart = pl->record_named = false;
+	pl->must_restart = pl->record_named = pl->timing_out = false;
 	pl->on_behalf = -1;
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
@@ -315,10 +317,12 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD && step >= 0 &&
 		!pl->record_named)
 	{
-		if (input >= 0)
+		if (pl->steps[step].at_record && !pl->steps[step].careful)
+			learnt = pl->steps[step].careful = true;
+		else if (input >= 0)
 			learnt = sx_batch_bad_record(pl, &pl->inputs[input], pl->decoding_record,
 										 step, edata->sqlerrcode, edata->message);
-		if (!learnt || list_length(pl->dead) > 10)
+		if (!learnt || (list_length(pl->dead) > 10 && !pl->steps[step].at_record))
 			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt;
 	}
 	if (!learnt)

@@ -116,6 +116,15 @@ struct SxStep
 								 * batch (a window itself: it fires) */
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
 	SxRows		output;
+
+	/*
+	 * A step that knows which record it is at need not be bisected, which would
+	 * show its function records without those before them: when it fails at one, the
+	 * batch is tried again with "careful" set, and then it sets bad records aside
+	 * itself.
+	 */
+	bool		at_record;
+	bool		careful;
 };
 
 /* One source with what the batch keeps about it. */
@@ -185,6 +194,8 @@ struct SxPipeline
 	int			decoding_record;
 	bool		must_restart;	/* a bad record was seen too late: run it again */
 	bool		record_named;	/* on_error = stop: the error tells its record */
+	bool		probing;		/* bisecting: what is done is rolled back */
+	bool		timing_out;		/* a state function is called for no record */
 	int			on_behalf;		/* the step for which a stream is evaluated anew; -1 */
 	List	   *dead;			/* of SxDeadRecord */
 };

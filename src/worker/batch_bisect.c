@@ -68,6 +68,7 @@ probe(Search *search, int from, int to)
 	CHECK_FOR_INTERRUPTS();
 	show_range(pl, from, to);
 	BeginInternalSubTransaction("streamext_probe");
+	pl->probing = true;
 	PG_TRY();
 	{
 		sx_step_apply_alone(pl, search->step);
@@ -80,6 +81,7 @@ probe(Search *search, int from, int to)
 		passed = false;
 	}
 	PG_END_TRY();
+	pl->probing = pl->timing_out = false;
 	RollbackAndReleaseCurrentSubTransaction();
 	sx_rows_forget_all(pl);
 	MemoryContextSwitchTo(context);

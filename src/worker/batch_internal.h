@@ -58,6 +58,8 @@ extern void sx_step_apply(SxPipeline *pl, SxStep *step);
 extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern int64 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							const char *sql, DestReceiver *dest);
+extern int	sx_step_enter(SxPipeline *pl, const SxStep *step);
+extern void sx_step_leave(int nestlevel);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
 

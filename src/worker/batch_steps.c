@@ -113,6 +113,29 @@ sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 	return processed;
 }
 
+/*
+ * Settings and snapshot for what a step does besides its statements: sees what the
+ * batch has written so far.
+ */
+int
+sx_step_enter(SxPipeline *pl, const SxStep *step)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	apply_settings(step);
+	CommandCounterIncrement();
+	PushCopiedSnapshot(pl->snapshot);
+	UpdateActiveSnapshotCommandId();
+	return nestlevel;
+}
+
+void
+sx_step_leave(int nestlevel)
+{
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nestlevel);
+}
+
 static bool
 lock_relation(Oid relid, LOCKMODE mode, bool wait, Oid *busy)
 {

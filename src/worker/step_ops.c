@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "state/keyed.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -73,10 +74,13 @@ sx_step_ops(SxStrategy strategy)
 			return &function_ops;
 		case SX_STRATEGY_BATCH:
 			return &batch_ops;
-		case SX_STRATEGY_WINDOW:
 		case SX_STRATEGY_UPDATE_STATE:
+			return &sx_update_state_ops;
 		case SX_STRATEGY_MAP_WITH_STATE:
+			return &sx_map_with_state_ops;
 		case SX_STRATEGY_DEDUPLICATE:
+			return &sx_deduplicate_ops;
+		case SX_STRATEGY_WINDOW:
 			break;
 	}
 	elog(ERROR, "unknown strategy %d", (int) strategy);

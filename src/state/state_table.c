@@ -1,0 +1,371 @@
+/*-------------------------------------------------------------------------
+ *
+ * state_table.c
+ *		The state table of a stream within a batch: rows by key and by time.
+ *
+ * Rows are read and written through the access methods and not by statements: a batch
+ * looks up some thousand keys one by one, and a plan for that, made when the table was
+ * small, would be the wrong one when it is big.  As the indexes are named here, cost
+ * is that of the keys touched, whatever the number of keys.
+ *
+ * Reads see the table as of the snapshot that was active when it was opened.  A row is written at most once between
+ * two calls of sx_state_see_writes(), so no command meets its own rows.  The table has
+ * no triggers, and nobody else writes to it: the batch holds the pipeline's progress
+ * row.  Indexes that the owner has added are maintained, too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/nbtree.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "fdw/stream.h"
+#include "state/state_table.h"
+
+/* ---------- opening ---------- */
+
+static bool
+is_key_index(Relation index, int nkeys)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisunique || !form->indisvalid || form->indnkeyatts != nkeys ||
+		!form->indnullsnotdistinct)
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (form->indkey.values[i] != i + 1)
+			return false;
+	}
+	return true;
+}
+
+/* Indexes are open already, for writing. */
+static Relation
+key_index(SxStateTable *table)
+{
+	for (int i = 0; i < table->rinfo->ri_NumIndices; i++)
+	{
+		Relation	index = table->rinfo->ri_IndexRelationDescs[i];
+
+		if (is_key_index(index, table->nkeys))
+			return index;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state table %s has no unique index on its keys",
+					sx_relation_label(RelationGetRelid(table->rel))),
+			 errhint("CREATE UNIQUE INDEX … NULLS NOT DISTINCT on the columns before column \"state\".")));
+}
+
+/* An index that can find rows by a time. */
+static Relation
+time_index(SxStateTable *table, AttrNumber column)
+{
+	for (int i = 0; i < table->rinfo->ri_NumIndices; i++)
+	{
+		Relation	index = table->rinfo->ri_IndexRelationDescs[i];
+
+		if (index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_index->indkey.values[0] == column)
+			return index;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state table %s has no index on column \"%s\"",
+					sx_relation_label(RelationGetRelid(table->rel)),
+					NameStr(TupleDescAttr(table->desc, column - 1)->attname)),
+			 errhint("CREATE INDEX on it.")));
+}
+
+/* "Column i of the index equals …" */
+static void
+init_key(SxStateTable *table, int i)
+{
+	Oid			opclass = get_index_column_opclass(RelationGetRelid(table->index), i + 1);
+	Oid			type = get_opclass_input_type(opclass);
+	Oid			op = get_opfamily_member(get_opclass_family(opclass), type, type,
+										 BTEqualStrategyNumber);
+
+	ScanKeyInit(&table->skeys[i], i + 1, BTEqualStrategyNumber, get_opcode(op), (Datum) 0);
+	table->skeys[i].sk_collation = table->index->rd_indcollation[i];
+}
+
+SxStateTable *
+sx_state_open(Oid relid, int nkeys, int ncolumns)
+{
+	SxStateTable *table = palloc0(sizeof(SxStateTable));
+
+	table->context = CurrentMemoryContext;
+	table->rel = table_open(relid, RowExclusiveLock);
+	table->desc = RelationGetDescr(table->rel);
+	table->nkeys = nkeys;
+	if (table->desc->natts != ncolumns)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state table %s does not have the columns that its stream keeps",
+						sx_relation_label(relid)),
+				 errhint("Drop the stream and create it again.")));
+	table->estate = CreateExecutorState();
+	table->estate->es_snapshot = GetActiveSnapshot();
+	table->rinfo = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->rinfo, table->rel, 0, NULL, 0);
+	ExecOpenIndices(table->rinfo, false);
+	table->index = key_index(table);
+	table->skeys = palloc(sizeof(ScanKeyData) * nkeys);
+	for (int i = 0; i < nkeys; i++)
+		init_key(table, i);
+	table->found = table_slot_create(table->rel, NULL);
+	table->row = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+	table->target = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+	return table;
+}
+
+static void
+end_lookups(SxStateTable *table)
+{
+	ExecClearTuple(table->found);
+	if (table->scan != NULL)
+		index_endscan(table->scan);
+	table->scan = NULL;
+}
+
+void
+sx_state_close(SxStateTable *table)
+{
+	end_lookups(table);
+	ExecDropSingleTupleTableSlot(table->found);
+	ExecDropSingleTupleTableSlot(table->row);
+	ExecDropSingleTupleTableSlot(table->target);
+	ExecCloseIndices(table->rinfo);
+	FreeExecutorState(table->estate);
+	table_close(table->rel, NoLock);
+}
+
+void
+sx_state_see_writes(SxStateTable *table)
+{
+	end_lookups(table);
+	CommandCounterIncrement();
+	Assert(GetActiveSnapshot() == table->estate->es_snapshot);
+	UpdateActiveSnapshotCommandId();
+}
+
+/* ---------- rows by key ---------- */
+
+/* What a scan remembers from row to row must not go with the context of a row. */
+static bool
+next_row(SxStateTable *table, IndexScanDesc scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+	bool		found = index_getnext_slot(scan, ForwardScanDirection, table->found);
+
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+static IndexScanDesc
+begin_scan(SxStateTable *table, Relation index, int nkeys)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+	IndexScanDesc scan = sx_index_beginscan(table->rel, index, table->estate->es_snapshot, nkeys);
+
+	MemoryContextSwitchTo(old);
+	return scan;
+}
+
+bool
+sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls)
+{
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		ScanKey		skey = &table->skeys[i];
+
+		skey->sk_argument = nulls[i] ? (Datum) 0 : keys[i];
+		skey->sk_flags = nulls[i] ? SK_ISNULL | SK_SEARCHNULL : 0;
+	}
+	if (table->scan == NULL)
+		table->scan = begin_scan(table, table->index, table->nkeys);
+	index_rescan(table->scan, table->skeys, table->nkeys, NULL, 0);
+	return next_row(table, table->scan);
+}
+
+static void
+set_row(SxStateTable *table, const Datum *values, const bool *nulls)
+{
+	ExecClearTuple(table->row);
+	memcpy(table->row->tts_values, values, sizeof(Datum) * table->desc->natts);
+	memcpy(table->row->tts_isnull, nulls, sizeof(bool) * table->desc->natts);
+	ExecStoreVirtualTuple(table->row);
+}
+
+static void
+written(SxStateTable *table)
+{
+	ExecClearTuple(table->row);
+	ResetPerTupleExprContext(table->estate);
+}
+
+void
+sx_state_insert(SxStateTable *table, const Datum *values, const bool *nulls)
+{
+	set_row(table, values, nulls);
+	ExecSimpleRelationInsert(table->rinfo, table->estate, table->row);
+	written(table);
+}
+
+void
+sx_state_update(SxStateTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
+{
+	set_row(table, values, nulls);
+	table->target->tts_tid = *tid;
+	ExecSimpleRelationUpdate(table->rinfo, table->estate, NULL, table->target, table->row);
+	written(table);
+}
+
+void
+sx_state_delete(SxStateTable *table, ItemPointer tid)
+{
+	table->target->tts_tid = *tid;
+	ExecSimpleRelationDelete(table->rinfo, table->estate, NULL, table->target);
+}
+
+IndexScanDesc
+sx_state_scan_begin(SxStateTable *table)
+{
+	IndexScanDesc scan = begin_scan(table, table->index, 0);
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	return scan;
+}
+
+bool
+sx_state_scan_next(SxStateTable *table, IndexScanDesc scan)
+{
+	return next_row(table, scan);
+}
+
+/* ---------- rows by time ---------- */
+
+/* Scans an index on a time for one comparison of it; NULL: rows without a time. */
+static IndexScanDesc
+begin_time_scan(SxStateTable *table, AttrNumber column, StrategyNumber strategy,
+				RegProcedure procedure, TimestampTz time)
+{
+	Relation	index = time_index(table, column);
+	IndexScanDesc scan = begin_scan(table, index, 1);
+	ScanKeyData skey;
+
+	if (RegProcedureIsValid(procedure))
+		ScanKeyInit(&skey, 1, strategy, procedure, TimestampTzGetDatum(time));
+	else
+		ScanKeyEntryInitialize(&skey, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
+							   InvalidOid, InvalidOid, (Datum) 0);
+	index_rescan(scan, &skey, 1, NULL, 0);
+	return scan;
+}
+
+/* By the time and then by the keys, in the order of their index. */
+static Tuplesortstate *
+begin_sort(SxStateTable *table, AttrNumber column, TupleDesc desc)
+{
+	int			n = table->nkeys + 1;
+	AttrNumber *columns = palloc(sizeof(AttrNumber) * n);
+	Oid		   *operators = palloc(sizeof(Oid) * n);
+	Oid		   *collations = palloc0(sizeof(Oid) * n);
+	bool	   *nulls_first = palloc0(sizeof(bool) * n);
+
+	columns[0] = column;
+	operators[0] = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR)->lt_opr;
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		columns[i + 1] = i + 1;
+		operators[i + 1] = lookup_type_cache(TupleDescAttr(table->desc, i)->atttypid,
+											 TYPECACHE_LT_OPR)->lt_opr;
+		collations[i + 1] = table->index->rd_indcollation[i];
+	}
+	return tuplesort_begin_heap(desc, n, columns, operators, collations, nulls_first,
+								work_mem, NULL, TUPLESORT_NONE);
+}
+
+static TupleDesc
+desc_with_tid(TupleDesc desc)
+{
+	TupleDesc	result = CreateTemplateTupleDesc(desc->natts + 1);
+
+	for (int i = 1; i <= desc->natts; i++)
+		TupleDescCopyEntry(result, i, desc, i);
+	TupleDescInitEntry(result, desc->natts + 1, "tid", TIDOID, -1, 0);
+	return result;
+}
+
+Tuplesortstate *
+sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz upto, TupleTableSlot **slot)
+{
+	TupleDesc	desc = desc_with_tid(table->desc);
+	int			natts = table->desc->natts;
+	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	Tuplesortstate *sort = begin_sort(table, column, desc);
+	IndexScanDesc scan = begin_time_scan(table, column, BTLessEqualStrategyNumber,
+										 F_TIMESTAMPTZ_LE, upto);
+
+	while (next_row(table, scan))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(table->found);
+		ExecClearTuple(row);
+		memcpy(row->tts_values, table->found->tts_values, sizeof(Datum) * natts);
+		memcpy(row->tts_isnull, table->found->tts_isnull, sizeof(bool) * natts);
+		row->tts_values[natts] = PointerGetDatum(&table->found->tts_tid);
+		row->tts_isnull[natts] = false;
+		ExecStoreVirtualTuple(row);
+		tuplesort_puttupleslot(sort, row);
+	}
+	ExecClearTuple(table->found);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	tuplesort_performsort(sort);
+	*slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	return sort;
+}
+
+TimestampTz
+sx_state_lowest(SxStateTable *table, AttrNumber column, TimestampTz from)
+{
+	IndexScanDesc scan = begin_time_scan(table, column, BTGreaterEqualStrategyNumber,
+										 F_TIMESTAMPTZ_GE, from);
+	TimestampTz lowest = DT_NOEND;
+	bool		isnull;
+
+	if (next_row(table, scan))
+		lowest = DatumGetTimestampTz(slot_getattr(table->found, column, &isnull));
+	ExecClearTuple(table->found);
+	index_endscan(scan);
+	return lowest;
+}
+
+bool
+sx_state_has_null(SxStateTable *table, AttrNumber column)
+{
+	IndexScanDesc scan = begin_time_scan(table, column, InvalidStrategy, InvalidOid, 0);
+	bool		found = next_row(table, scan);
+
+	ExecClearTuple(table->found);
+	index_endscan(scan);
+	return found;
+}

@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * state_table.h
+ *		The state table of a stream within a batch: rows by key and by time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_STATE_TABLE_H
+#define SX_STATE_TABLE_H
+
+#include "access/genam.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+#include "utils/tuplesort.h"
+
+typedef struct SxStateTable
+{
+	MemoryContext context;		/* of the scans, whatever is current */
+	Relation	rel;
+	TupleDesc	desc;
+	int			nkeys;			/* the first columns */
+	Relation	index;			/* the unique one on the keys */
+	ScanKey		skeys;			/* equality on all of them */
+	IndexScanDesc scan;			/* that looks keys up; NULL until the first */
+	TupleTableSlot *found;		/* what the last look-up or scan has found */
+	EState	   *estate;
+	ResultRelInfo *rinfo;
+	TupleTableSlot *row;		/* to be written */
+	TupleTableSlot *target;		/* carries the tid of the row that is replaced */
+} SxStateTable;
+
+/*
+ * Opens the table, whose row lock the batch has; ncolumns: what it must have.  There
+ * is an active snapshot, under which rows are seen until the table is closed.  Everything
+ * lives in the current context.
+ */
+extern SxStateTable *sx_state_open(Oid relid, int nkeys, int ncolumns);
+extern void sx_state_close(SxStateTable *table);
+
+/*
+ * From now on what was written so far is seen.  No scan may be open, and the snapshot is
+ * the active one.
+ */
+extern void sx_state_see_writes(SxStateTable *table);
+
+/* The row of a key, into table->found. */
+extern bool sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls);
+
+extern void sx_state_insert(SxStateTable *table, const Datum *values, const bool *nulls);
+extern void sx_state_update(SxStateTable *table, ItemPointer tid, const Datum *values,
+							const bool *nulls);
+extern void sx_state_delete(SxStateTable *table, ItemPointer tid);
+
+/* Every row, into table->found, in the order of the keys. */
+extern IndexScanDesc sx_state_scan_begin(SxStateTable *table);
+extern bool sx_state_scan_next(SxStateTable *table, IndexScanDesc scan);
+
+/*
+ * Rows whose time column, which is indexed, is at most upto, by that time and then by
+ * key.  Each has one more column, its tid.
+ */
+extern Tuplesortstate *sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz upto,
+									TupleTableSlot **slot);
+
+/* Its lowest value; none is below "from".  DT_NOEND: there is no row. */
+extern TimestampTz sx_state_lowest(SxStateTable *table, AttrNumber column, TimestampTz from);
+
+/* Is there a row without a value in it? */
+extern bool sx_state_has_null(SxStateTable *table, AttrNumber column);
+
+#endif							/* SX_STATE_TABLE_H */
