@@ -148,9 +148,15 @@ bool
 sx_row_scan_next(SxRowScan *scan, TupleTableSlot *slot)
 {
 	int			natts = scan->rows->desc->natts;
+	MemoryContext old;
+	bool		found;
 
+	/* A row that comes from a file is the slot's, and must live as long. */
 	tuplestore_select_read_pointer(scan->rows->store, scan->pointer);
-	if (!tuplestore_gettupleslot(scan->rows->store, true, false, scan->slot))
+	old = MemoryContextSwitchTo(scan->slot->tts_mcxt);
+	found = tuplestore_gettupleslot(scan->rows->store, true, false, scan->slot);
+	MemoryContextSwitchTo(old);
+	if (!found)
 		return false;
 	slot_getallattrs(scan->slot);
 	memcpy(slot->tts_values, scan->slot->tts_values, sizeof(Datum) * natts);
