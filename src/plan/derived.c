@@ -250,7 +250,7 @@ create_state(const char *base, const SxStreamDef *def)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
 	append_column_defs(&sql, def->state_columns);
-	appendStringInfoString(&sql, ") WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
+	appendStringInfoString(&sql, ") USING heap WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
 						   "autovacuum_vacuum_cost_delay = 0)");
 	sx_execute_ddl(sql.data);
 	foreach(lc, def->state_indexes)

@@ -6,7 +6,7 @@
  * Rows are read and written through the access methods and not by statements: a batch
  * looks up some thousand keys one by one, and a plan for that, made when the table was
  * small, would be the wrong one when it is big.  As the indexes are named here, cost
- * is that of the keys touched, whatever the number of keys.
+ * is that of the keys touched, whatever the number of keys.  The tables are heaps.
  *
  * Reads see the table as of the snapshot that was active when it was opened.  A row is written at most once between
  * two calls of sx_state_see_writes(), so no command meets its own rows.  The table has
@@ -17,15 +17,18 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -115,7 +118,7 @@ sx_state_open(Oid relid, int nkeys, int ncolumns)
 	table->rel = table_open(relid, RowExclusiveLock);
 	table->desc = RelationGetDescr(table->rel);
 	table->nkeys = nkeys;
-	if (table->desc->natts != ncolumns)
+	if (table->desc->natts != ncolumns || table->rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state table %s does not have the columns that its stream keeps",
@@ -168,6 +171,42 @@ sx_state_see_writes(SxStateTable *table)
 
 /* ---------- rows by key ---------- */
 
+/*
+ * The row of an index entry, as the heap's own fetch does it, but for when a page is
+ * pruned.  That is done as soon as free space is below what fillfactor leaves free, and
+ * as fillfactor is low to leave room for updates in the page, that would be for each
+ * row looked up.  Here it waits until the page is full, and then removes the versions of
+ * many updates at once.
+ */
+static bool
+fetch_row(SxStateTable *table, ItemPointer tid)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) table->found;
+	HeapTuple	tuple = &slot->base.tupdata;
+	Buffer		buffer = ReadBuffer(table->rel, ItemPointerGetBlockNumber(tid));
+	bool		all_dead;
+	bool		found;
+
+	if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < BLCKSZ / 10)
+		heap_page_prune_opt(table->rel, buffer);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	tuple->t_self = *tid;
+	found = heap_hot_search_buffer(&tuple->t_self, table->rel, buffer,
+								   table->estate->es_snapshot, tuple, &all_dead, true);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (found)
+	{
+		tuple->t_tableOid = RelationGetRelid(table->rel);
+		ExecStorePinnedBufferHeapTuple(tuple, table->found, buffer);
+	}
+	else
+	{
+		table->scan->kill_prior_tuple = all_dead;
+		ReleaseBuffer(buffer);
+	}
+	return found;
+}
+
 /* What a scan remembers from row to row must not go with the context of a row. */
 static bool
 next_row(SxStateTable *table, IndexScanDesc scan)
@@ -192,6 +231,10 @@ begin_scan(SxStateTable *table, Relation index, int nkeys)
 bool
 sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls)
 {
+	MemoryContext old;
+	ItemPointer tid;
+	bool		found = false;
+
 	for (int i = 0; i < table->nkeys; i++)
 	{
 		ScanKey		skey = &table->skeys[i];
@@ -201,8 +244,13 @@ sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls)
 	}
 	if (table->scan == NULL)
 		table->scan = begin_scan(table, table->index, table->nkeys);
+	ExecClearTuple(table->found);
+	old = MemoryContextSwitchTo(table->context);
 	index_rescan(table->scan, table->skeys, table->nkeys, NULL, 0);
-	return next_row(table, table->scan);
+	while (!found && (tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
+		found = fetch_row(table, tid);
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 static void
