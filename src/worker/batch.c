@@ -299,6 +299,7 @@ leave_batch(SxPipeline *pl)
 	sx_current = NULL;
 	pl->snapshot = NULL;
 	pl->on_behalf = -1;
+	sx_rows_forget_all(pl);
 }
 
 /*
