@@ -450,8 +450,8 @@ CREATE VIEW streamext.views AS
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
-    WHERE streamext.may_see(p.owner) AND s.kind <> 'stream';
-COMMENT ON VIEW streamext.views IS 'continuous views and sinks: strategy, counters and state table of each';
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
