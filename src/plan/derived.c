@@ -358,6 +358,28 @@ sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
 
 /* ---------- plan ---------- */
 
+void
+sx_plan_check_columns(Oid relid, Oid query)
+{
+	Relation	table = relation_open(relid, AccessShareLock);
+	Relation	view = relation_open(query, AccessShareLock);
+	TupleDesc	columns = RelationGetDescr(table);
+	TupleDesc	expected = RelationGetDescr(view);
+	bool		fits = columns->natts == expected->natts;
+
+	for (int i = 0; fits && i < columns->natts; i++)
+		fits = !TupleDescAttr(columns, i)->attisdropped &&
+			TupleDescAttr(columns, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the columns of stream %s are not those of its query any more",
+						sx_qualified_name(relid)),
+				 errhint("Drop the stream and create it again.")));
+	relation_close(view, NoLock);
+	relation_close(table, NoLock);
+}
+
 char *
 sx_plan_peek_sql(const SxStepPlan *plan)
 {

@@ -113,7 +113,7 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
 	if (layout != NULL)
 		explain_window(&text, plan, layout);
-	if (names->state != NULL)
+	if (names->state != NULL && !plan->stateless)
 		appendStringInfo(&text, "%s: %s\n",
 						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);

@@ -101,6 +101,12 @@ typedef struct SxStepPlan
 /* In the current context.  Needs a transaction and a snapshot. */
 extern SxStepPlan *sx_plan_load(Oid relid);
 
+/*
+ * ERROR when a foreign table's columns are not those of its hidden view any more:
+ * without the preloaded library, ALTER FOREIGN TABLE cannot be refused.
+ */
+extern void sx_plan_check_columns(Oid relid, Oid query);
+
 /* SQL that shows what a stream holds between batches: a window, or states. */
 extern char *sx_plan_peek_sql(const SxStepPlan *plan);
 

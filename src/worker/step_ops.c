@@ -25,6 +25,7 @@ static void
 open_rows(SxPipeline *pl, SxStep *step)
 {
 	sx_rows_open(step);
+	sx_plan_check_columns(step->relid, step->plan->query);
 }
 
 static void

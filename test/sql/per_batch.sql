@@ -100,8 +100,20 @@ SELECT batch_id, rows, dead_letters FROM streamext.step('q', '2024-01-05Z');
 SELECT * FROM t6;
 DROP STREAM totals;
 
+-- the columns are those of the query
+ALTER STREAM totals OPTIONS (ADD source 'q');
+ALTER FOREIGN TABLE totals ADD COLUMN x int;
+ALTER FOREIGN TABLE sink1 ALTER COLUMN k TYPE int;
+ALTER TABLE totals RENAME COLUMN k TO kk;
+DROP STREAM sink6;
+ALTER STREAM totals RENAME TO sums;
+INSERT INTO q VALUES ('n', 1);
+SELECT batch_id, rows FROM streamext.step('q', '2024-01-06Z');
+SELECT k, v FROM t1 WHERE k = 'n';
+ALTER STREAM sums RENAME TO totals;
+
 -- streams that stand on one another go in one statement
-DROP STREAM sink1, sink2, sink3, sink4, sink6, best, totals CASCADE;
+DROP STREAM sink1, sink2, sink3, sink4, best, totals CASCADE;
 DROP STREAM q, positive, unread, halves, sink5, each, "Every one";
 SELECT count(*) FROM streamext.step;
 SELECT count(*) FROM streamext.stream;
