@@ -64,10 +64,12 @@ CREATE TABLE streamext.progress (
     epoch       bigint NOT NULL DEFAULT 0,
     batch_id    bigint NOT NULL DEFAULT 0,
     batch_time  timestamptz,
+    first_batch_time timestamptz,
     PRIMARY KEY (pipeline, slot)
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.progress IS 'last committed batch of each pipeline; its row lock and epoch fence an old worker';
+COMMENT ON COLUMN streamext.progress.first_batch_time IS 'of batch 1: windows in time fire at multiples of their slide counted from it';
 COMMENT ON COLUMN streamext.progress.epoch IS 'grows with every worker or step() that takes the pipeline';
 
 CREATE TABLE streamext.source (
@@ -141,11 +143,20 @@ CREATE TABLE streamext.step_progress (
     null_time_rows bigint NOT NULL DEFAULT 0,
     dead_letters bigint NOT NULL DEFAULT 0,
     skipped_rows bigint NOT NULL DEFAULT 0,
-    last_emit   timestamptz,
+    last_emit   timestamptz,    -- of a windowed stream in time: the last boundary that fired
     pending     boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.step_progress IS 'counters and watermark of each view and sink, updated in every batch that changes them';
+
+CREATE TABLE streamext.window_batch (
+    relation    regclass NOT NULL,
+    batch_id    bigint NOT NULL,
+    batch_time  timestamptz NOT NULL,
+    PRIMARY KEY (relation, batch_id)
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX ON streamext.window_batch (relation, batch_time, batch_id);
+COMMENT ON TABLE streamext.window_batch IS 'for windowed streams in time: when the batches were whose rows are retained';
 
 CREATE TABLE streamext.batch (
     pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
@@ -197,6 +208,7 @@ SELECT pg_catalog.pg_extension_config_dump('streamext.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.window_batch', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.dead_letter_id_seq', '');
@@ -345,7 +357,7 @@ COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything th
 
 CREATE FUNCTION streamext.reset(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views; a queue forgets what was processed, sinks keep what they have';
+COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views and the state of its streams; a queue forgets what was processed, sinks keep what they have';
 
 CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
         OUT rows_per_second double precision, OUT batches bigint, OUT status text)

@@ -73,6 +73,7 @@ sx_on_drop(PG_FUNCTION_ARGS)
 					"steps AS (DELETE FROM streamext.step WHERE relation::oid IN (SELECT objid FROM gone) "
 					"          RETURNING pipeline), "
 					"counters AS (DELETE FROM streamext.step_progress WHERE relation::oid IN (SELECT objid FROM gone)), "
+					"windows AS (DELETE FROM streamext.window_batch WHERE relation::oid IN (SELECT objid FROM gone)), "
 					"sources AS (DELETE FROM streamext.source WHERE stream::oid IN (SELECT objid FROM gone) "
 					"            RETURNING pipeline), "
 					"streams AS (DELETE FROM streamext.stream WHERE relation::oid IN (SELECT objid FROM gone)), "

@@ -18,6 +18,7 @@
 #include "utils/varlena.h"
 
 #include "ddl/option_value.h"
+#include "ddl/span.h"
 #include "fdw/stream.h"
 
 /* The error for a value of the wrong shape; what: a sentence for the hint. */
@@ -250,6 +251,9 @@ check_value(const SxOptionDef *def, const char *value)
 		case SX_VALUE_EMIT:
 			check_emit(def, value);
 			break;
+		case SX_VALUE_SPAN:
+			(void) sx_span_option(def->name, value);
+			break;
 		case SX_VALUE_LATER:
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -275,7 +279,8 @@ sx_option_value_check(const SxOptionDef *def, const char *value)
 		.arg = unconstify(char *, def->name)
 	};
 
-	if (def->type != SX_VALUE_START && def->type != SX_VALUE_INTERVAL)
+	if (def->type != SX_VALUE_START && def->type != SX_VALUE_INTERVAL &&
+		def->type != SX_VALUE_SPAN)
 	{
 		check_value(def, value);
 		return;

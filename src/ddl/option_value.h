@@ -22,6 +22,7 @@ typedef enum SxValueType
 	SX_VALUE_PARTITIONS,		/* 0-7,9 */
 	SX_VALUE_PARALLELISM,		/* 1 */
 	SX_VALUE_EMIT,				/* changes, final or an interval */
+	SX_VALUE_SPAN,				/* 3 batches, or an interval */
 	SX_VALUE_LATER				/* not supported yet */
 } SxValueType;
 

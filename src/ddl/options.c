@@ -130,6 +130,10 @@ static const SxOptionDef options[] =
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
 	{"retention", VIEW, 0, SX_VALUE_INTERVAL, NULL, 0},
 
+	/* derived streams */
+	{"window", DERIVED, 0, SX_VALUE_SPAN},
+	{"slide", DERIVED, 0, SX_VALUE_SPAN},
+
 	/* columns */
 	{"path", COLUMN, 0, SX_VALUE_TEXT},
 	{"metadata", COLUMN, 0, SX_VALUE_ENUM, "partition|offset|key|timestamp|headers|topic|raw"},
@@ -150,8 +154,6 @@ static const SxOptionDef options[] =
 	{"max_errors_per_hour", SRC, 0, SX_VALUE_LATER},
 	{"allow_plaintext", SERVER, 0, SX_VALUE_LATER},
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
-	{"window", DERIVED, 0, SX_VALUE_LATER},
-	{"slide", DERIVED, 0, SX_VALUE_LATER},
 	{"update_state", DERIVED, 0, SX_VALUE_LATER},
 	{"map_with_state", DERIVED, 0, SX_VALUE_LATER},
 	{"changed_only", DERIVED, 0, SX_VALUE_LATER},

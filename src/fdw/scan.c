@@ -149,6 +149,8 @@ batch_rows(SxPipeline *pl, Oid relid)
 
 	if (step == NULL || step->output.desc == NULL)
 		return NULL;
+	if (step->output.store != NULL && step->ops->fill != NULL)
+		step->ops->fill(pl, step);
 	if (step->output.store == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -223,6 +223,19 @@ empty_view(Oid view)
 		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
 }
 
+/* Empties what a stream keeps between batches. */
+static void
+empty_stream(Oid stream)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	sx_catalog_exec(psprintf("DELETE FROM %s", sx_relation_label(sx_plan_load(stream)->state)),
+					0, NULL, NULL, NULL);
+	sx_catalog_exec("DELETE FROM streamext.window_batch WHERE relation = $1",
+					1, types, values, NULL);
+}
+
 /* What a queue has handed over it need not have any more. */
 static void
 warn_of_queues(int pipeline)
@@ -252,6 +265,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	List	   *views = NIL;
+	List	   *streams = NIL;
 	ListCell   *lc;
 
 	require_paused(pipeline);
@@ -261,6 +275,11 @@ sx_reset(PG_FUNCTION_ARGS)
 					1, types, values, NULL, sx_collect_oid, &views);
 	foreach(lc, views)
 		empty_view(lfirst_oid(lc));
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'stream' "
+					"AND state IS NOT NULL",
+					1, types, values, NULL, sx_collect_oid, &streams);
+	foreach(lc, streams)
+		empty_stream(lfirst_oid(lc));
 	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
 					1, types, values, NULL);
 	sx_catalog_exec("DELETE FROM streamext.file_taken WHERE pipeline = $1",

@@ -334,6 +334,8 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		return false;
 	query = sx_created_query(stmt);
 	sx_check_view_query(query);
+	reads = sx_query_reads(query, NIL);
+	sx_check_slides(&reads);
 
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	base = sx_state_base_name(schema, rel->relname);
@@ -348,7 +350,6 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	if (OidIsValid(delta))
 		sx_belongs_to(delta, view);
 	CommandCounterIncrement();
-	reads = sx_query_reads(query, NIL);
 	sx_register_step(view, "view", query_view, state,
 					 layout->strategy == SX_STRATEGY_MERGE ? "merge" : "append",
 					 &reads, options->backfill, options->pipeline, options->json);

@@ -46,7 +46,8 @@ static const SxStreamKind kind_batch = {
 };
 
 static const SxStreamKind *const kinds[] = {
-	&kind_batch
+	&kind_batch,
+	&sx_kind_window
 };
 
 /* ---------- what define() needs ---------- */
@@ -245,8 +246,9 @@ create_state(const char *base, const SxStreamDef *def)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
 	append_column_defs(&sql, def->state_columns);
-	appendStringInfoString(&sql, ") WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
-						   "autovacuum_vacuum_cost_delay = 0)");
+	appendStringInfo(&sql, ") WITH (%sautovacuum_vacuum_scale_factor = 0.02, "
+					 "autovacuum_vacuum_cost_delay = 0)",
+					 def->state_is_queue ? "" : "fillfactor = 50, ");
 	sx_execute_ddl(sql.data);
 	foreach(lc, def->state_indexes)
 	{
@@ -347,9 +349,11 @@ sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
 		.options = stmt->into->options
 	};
 
+	sx_check_window_options(def.options);
 	sx_qualify_source_option(def.options);
 	def.reads = sx_query_reads(def.query, def.options);
 	require_stream(&def.reads, def.name);
+	sx_check_slides(&def.reads);
 	if (def.options == NIL && sx_is_row_wise(def.query))
 		sx_register_derived(sx_define_view(stmt->into->rel, def.query));
 	else
@@ -387,6 +391,11 @@ sx_plan_peek_sql(const SxStepPlan *plan)
 	TupleDesc	desc = RelationGetDescr(rel);
 	StringInfoData sql;
 
+	if (plan->window != NULL)
+	{
+		relation_close(rel, NoLock);
+		return sx_window_peek_sql(plan);
+	}
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
 	for (int i = 0; i < desc->natts; i++)

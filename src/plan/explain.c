@@ -119,6 +119,11 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 						 names->state);
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
+	if (plan->window != NULL)
+	{
+		explain_sql(&text, "Read when it fires ($1, $2 = first and last batch)", plan->window->fill_sql);
+		explain_sql(&text, "… and then ($1, $2 = batches that have left)", plan->window->trim_sql);
+	}
 	explain_sql(&text, "… and then ($1 = batch id, $2 = batch time)", plan->call_sql);
 	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
 	explain_sql(&text, "At each emission", plan->emit_sql);

@@ -141,6 +141,8 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	plan->query = query_view;
 	plan->state = state;
 	plan->owner = (*names)->owner;
+	if (plan->window != NULL)
+		sx_window_sql(plan);
 	return plan;
 }
 

@@ -53,6 +53,17 @@ typedef enum SxLate
 	SX_LATE_DEAD_LETTER
 } SxLate;
 
+/* A windowed stream: state/arrival_window.c. */
+typedef struct SxWindowSpec
+{
+	bool		batches;		/* lengths are batches, else microseconds */
+	int64		length;
+	int64		slide;			/* 0, in time only: every batch in which what is read
+								 * has rows */
+	char	   *fill_sql;		/* its rows; $1, $2: first and last batch */
+	char	   *trim_sql;		/* deletes rows; batches after $1, up to $2 */
+} SxWindowSpec;
+
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
 {
@@ -77,6 +88,7 @@ typedef struct SxStepPlan
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
+	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the

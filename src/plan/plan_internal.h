@@ -16,6 +16,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+#include "ddl/span.h"
 #include "plan/plan.h"
 
 /* ---------- analyze.c ---------- */
@@ -64,6 +65,36 @@ extern bool sx_node_reads_stream(Node *node);
 /* Option "source": Oids of relations.  ERROR when one is no stream. */
 extern List *sx_source_option(List *options);
 extern void sx_reads_of_option(List *options, SxReads *reads, bool direct);
+
+/* ---------- slide.c ---------- */
+
+/* In which batches a query has something to read. */
+typedef struct SxSlide
+{
+	bool		every;			/* in each one */
+	SxSpan		span;			/* else: at its multiples */
+} SxSlide;
+
+/* Of a query that reads these; ERROR when they do not all have the same. */
+extern SxSlide sx_reads_slide(const SxReads *reads);
+extern void sx_check_slides(const SxReads *reads);
+
+/* Of a stream with these options that reads these. */
+extern SxSlide sx_slide_of(List *options, const SxReads *reads);
+
+/* "every 3 batches", for people */
+extern char *sx_slide_text(SxSlide slide);
+
+/* ---------- stream_window.c ---------- */
+
+/* The last column of the table that keeps a window's rows. */
+#define SX_WINDOW_BATCH		"batch_id"
+
+/* The statements of a window, when its relations are known. */
+extern void sx_window_sql(SxStepPlan *plan);
+
+/* The rows of the window that fired last. */
+extern char *sx_window_peek_sql(const SxStepPlan *plan);
 
 /* ---------- clock.c ---------- */
 

@@ -461,6 +461,7 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("the query of sink \"%s\" reads no stream", rel->relname),
 				 errhint("A sink writes what each batch brings: name a stream in its FROM.")));
+	sx_check_slides(&reads);
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	if (is_table_sink(options))
 		target = prepare_target(options, query);

@@ -258,6 +258,8 @@ adopt(SxPipeline *pl, bool positions_only)
 		return;
 	pl->batch_id++;
 	pl->batch_time = pl->time;
+	if (pl->first_batch_time == DT_NOBEGIN)
+		pl->first_batch_time = pl->time;
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		SxStep	   *step = &pl->steps[i];

@@ -55,6 +55,12 @@ typedef struct SxStepOps
 	 */
 	void		(*finish) (SxPipeline *pl, SxStep *step);
 
+	/*
+	 * Before a scan of the step's rows begins: makes them, where apply has put that off.
+	 * May be NULL.
+	 */
+	void		(*fill) (SxPipeline *pl, SxStep *step);
+
 	/* Called in every batch, also when a windowed stream that it reads does not fire. */
 	bool		always;
 
@@ -71,6 +77,14 @@ typedef struct SxRows
 	Bitmapset  *free_pointers;	/* read pointers that no scan uses */
 	int			on_behalf;		/* the step whose bad records are left out too; -1 */
 } SxRows;
+
+/* Statements that only one kind of step has. */
+typedef enum SxOwnPlan
+{
+	SX_OWN_FILL,				/* windows: rows of the window, rows that have left */
+	SX_OWN_TRIM,
+	SX_OWN_PLANS
+} SxOwnPlan;
 
 /* A step with what the pipeline adds to its plan. */
 struct SxStep
@@ -91,7 +105,7 @@ struct SxStep
 	SPIPlanPtr	late;
 	TimestampTz watermark;		/* of the view, at the end of the batch before;
 								 * DT_NOBEGIN: none */
-	TimestampTz last_emit;		/* SX_EMIT_INTERVAL */
+	TimestampTz last_emit;		/* SX_EMIT_INTERVAL; a window's last boundary */
 	bool		pending;		/* … rows were collected since */
 	TimestampTz expired_upto;	/* expire ran for this boundary */
 
@@ -115,6 +129,7 @@ struct SxStep
 	bool		due;			/* every windowed stream that it reads fires in this
 								 * batch (a window itself: it fires) */
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
+	SPIPlanPtr	own[SX_OWN_PLANS];
 	SxRows		output;
 };
 
@@ -176,6 +191,7 @@ struct SxPipeline
 	int64		epoch;
 	int64		batch_id;		/* of the last batch; 0: none yet */
 	TimestampTz batch_time;
+	TimestampTz first_batch_time;	/* DT_NOBEGIN: none yet */
 
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */

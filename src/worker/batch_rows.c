@@ -71,19 +71,27 @@ sx_rows_put(SxStep *step, Datum *values, bool *isnull)
 	tuplestore_putvalues(step->output.store, step->output.desc, values, isnull);
 }
 
-/* The rows of a SELECT become those of the step. */
+/* The rows of a SELECT are added to those of the step. */
 int64
-sx_rows_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql)
+sx_rows_fill(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+			 int nargs, Oid *types, Datum *values)
 {
 	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
 	int64		n;
 
-	sx_rows_begin(pl, step);
 	SetTuplestoreDestReceiverParams(dest, step->output.store, step->output.context,
 									true, NULL, NULL);
-	n = sx_step_select(pl, step, plan, sql, dest);
+	n = sx_step_select_with(pl, step, plan, sql, nargs, types, values, dest);
 	dest->rDestroy(dest);
 	return n;
+}
+
+/* … become those of the step. */
+int64
+sx_rows_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql)
+{
+	sx_rows_begin(pl, step);
+	return sx_rows_fill(pl, step, plan, sql, 0, NULL, NULL);
 }
 
 void

@@ -92,14 +92,42 @@ int64
 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 			   DestReceiver *dest)
 {
-	SPIExecuteOptions options = {.read_only = true,.dest = dest};
+	return sx_step_select_with(pl, step, plan, sql, 0, NULL, NULL, dest);
+}
+
+/* Arguments as a statement wants them; none is null. */
+static ParamListInfo
+make_params(int nargs, const Oid *types, const Datum *values)
+{
+	ParamListInfo params;
+
+	if (nargs == 0)
+		return NULL;
+	params = makeParamList(nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	return params;
+}
+
+int64
+sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+					int nargs, Oid *types, Datum *values, DestReceiver *dest)
+{
+	SPIExecuteOptions options = {
+		.params = make_params(nargs, types, values),.read_only = true,.dest = dest
+	};
 	int			nestlevel = NewGUCNestLevel();
 	int64		processed;
 	int			rc;
 
 	apply_settings(step);
 	connect_spi();
-	prepare_kept(plan, sql, 0, NULL);
+	prepare_kept(plan, sql, nargs, types);
 	CommandCounterIncrement();
 	PushCopiedSnapshot(pl->snapshot);
 	UpdateActiveSnapshotCommandId();

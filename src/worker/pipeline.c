@@ -73,7 +73,10 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->timer = step->new_timer = DT_NOEND;
 }
 
-/* The streams with rows of their own behind views and sinks: nobody reads others. */
+/*
+ * The streams with rows of their own behind views, sinks and windows, whose rows can be
+ * read from outside: nobody reads others.
+ */
 static Datum
 read_streams(int pipeline)
 {
@@ -85,7 +88,8 @@ read_streams(int pipeline)
 	int			n = 0;
 	ListCell   *lc;
 
-	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind <> 'stream'",
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 "
+					"AND (kind <> 'stream' OR strategy = 'window')",
 					1, types, values, NULL, sx_collect_oid, &readers);
 	foreach(lc, readers)
 		streams = list_concat_unique_oid(streams,
@@ -106,7 +110,8 @@ load_steps(SxPipeline *pl)
 					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
 					"p.watermark, p.last_emit, p.pending "
 					"FROM streamext.step s LEFT JOIN streamext.step_progress p USING (relation) "
-					"WHERE s.pipeline = $1 AND s.kind <> 'stream' OR s.relation::oid = ANY ($2) "
+					"WHERE s.pipeline = $1 AND (s.kind <> 'stream' OR s.strategy = 'window') "
+					"OR s.relation::oid = ANY ($2) "
 					"ORDER BY s.seq",
 					2, types, values, NULL, add_step, pl);
 	for (int i = 0; i < pl->nsteps; i++)
@@ -279,6 +284,7 @@ load_pipeline_row(HeapTuple row, TupleDesc desc, void *arg)
 	pl->epoch = sx_row_int(row, desc, 3, 0);
 	pl->batch_id = sx_row_int(row, desc, 4, 0);
 	pl->batch_time = sx_row_time(row, desc, 5);
+	pl->first_batch_time = sx_row_time(row, desc, 6);
 }
 
 SxPipeline *
@@ -297,13 +303,14 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
 	pl->running_step = pl->decoding_input = pl->on_behalf = -1;
+	pl->time = pl->batch_time = pl->first_batch_time = DT_NOBEGIN;
 	callback->func = close_sources;
 	callback->arg = pl;
 	MemoryContextRegisterResetCallback(context, callback);
 
 	if (take_over)
 		(void) sx_pipeline_new_epoch(id, NULL);
-	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time "
+	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time, g.first_batch_time "
 					"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0 "
 					"WHERE p.id = $1",
 					1, types, values, NULL, load_pipeline_row, pl);
@@ -338,6 +345,8 @@ sx_pipeline_close(SxPipeline *pl)
 		free_plan(pl->steps[i].expire);
 		free_plan(pl->steps[i].late);
 		free_plan(pl->steps[i].call);
+		for (int p = 0; p < SX_OWN_PLANS; p++)
+			free_plan(pl->steps[i].own[p]);
 	}
 	MemoryContextDelete(pl->context);
 }
@@ -413,12 +422,20 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	return due;
 }
 
+/*
+ * A batch each interval has the time at which the interval began, as boundaries of
+ * windows have.  A timer that has passed already was missed: its batch is a late one.
+ */
 TimestampTz
 sx_pipeline_batch_time(const SxPipeline *pl, TimestampTz now)
 {
+	if (pl->every_interval && pl->batch_interval > 0 &&
+		now - now % pl->batch_interval > pl->batch_time)
+		now -= now % pl->batch_interval;
 	for (int i = 0; i < pl->nsteps; i++)
 	{
-		if (pl->steps[i].exact_timer && pl->steps[i].timer < now)
+		if (pl->steps[i].exact_timer && pl->steps[i].timer < now &&
+			pl->steps[i].timer > pl->batch_time)
 			now = pl->steps[i].timer;
 	}
 	return now;

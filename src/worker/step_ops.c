@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "state/arrival_window.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -75,6 +76,7 @@ sx_step_ops(SxStrategy strategy)
 		case SX_STRATEGY_BATCH:
 			return &batch_ops;
 		case SX_STRATEGY_WINDOW:
+			return &sx_window_ops;
 		case SX_STRATEGY_UPDATE_STATE:
 		case SX_STRATEGY_MAP_WITH_STATE:
 		case SX_STRATEGY_DEDUPLICATE:
