@@ -125,6 +125,7 @@ CREATE TABLE streamext.step (
     strategy    text NOT NULL,
     options     jsonb NOT NULL DEFAULT '{}',
     settings    jsonb NOT NULL DEFAULT '{}',
+    panes       regclass,
     first_batch bigint NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -132,6 +133,7 @@ COMMENT ON TABLE streamext.step IS 'continuous views, sinks, and streams with ro
 COMMENT ON COLUMN streamext.step.pipeline IS 'NULL for a stream that keeps nothing between batches: it runs in every pipeline that reads it';
 COMMENT ON COLUMN streamext.step.query IS 'the hidden view that holds the query';
 COMMENT ON COLUMN streamext.step.state IS 'state table of a view or stream, target of a table sink';
+COMMENT ON COLUMN streamext.step.panes IS 'table of partial aggregates, where a query over a windowed stream is answered from panes';
 COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
 
@@ -299,6 +301,15 @@ COMMENT ON AGGREGATE streamext.partial_agg(regprocedure, "any") IS 'state of an 
 CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a bytea, b bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'sx_combine_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.combine_agg(regprocedure, bytea, bytea) IS 'combines two states of an aggregate';
+CREATE FUNCTION streamext.combine_trans(state bytea, aggregate regprocedure, part bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sx_combine_trans' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.combine_trans(bytea, regprocedure, bytea) IS 'transition function of streamext.combine_states';
+CREATE AGGREGATE streamext.combine_states(aggregate regprocedure, state bytea) (
+    SFUNC = streamext.combine_trans, STYPE = bytea);
+COMMENT ON AGGREGATE streamext.combine_states(regprocedure, bytea) IS 'combines states of an aggregate';
+CREATE FUNCTION streamext.pane_cover(stream regclass, OUT level integer, OUT pane bigint) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sx_pane_cover' LANGUAGE C STABLE STRICT ROWS 20;
+COMMENT ON FUNCTION streamext.pane_cover(regclass) IS 'in a batch: the panes that make up the window of a windowed stream';
 CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_type anyelement) RETURNS anyelement
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';

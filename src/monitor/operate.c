@@ -266,6 +266,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	List	   *views = NIL;
 	List	   *streams = NIL;
+	List	   *panes = NIL;
 	ListCell   *lc;
 
 	require_paused(pipeline);
@@ -280,6 +281,11 @@ sx_reset(PG_FUNCTION_ARGS)
 					1, types, values, NULL, sx_collect_oid, &streams);
 	foreach(lc, streams)
 		empty_stream(lfirst_oid(lc));
+	sx_catalog_rows("SELECT panes FROM streamext.step WHERE pipeline = $1 AND panes IS NOT NULL",
+					1, types, values, NULL, sx_collect_oid, &panes);
+	foreach(lc, panes)
+		sx_catalog_exec(psprintf("DELETE FROM %s", sx_relation_label(lfirst_oid(lc))),
+						0, NULL, NULL, NULL);
 	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
 					1, types, values, NULL);
 	sx_catalog_exec("DELETE FROM streamext.file_taken WHERE pipeline = $1",

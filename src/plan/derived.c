@@ -304,6 +304,7 @@ create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
 	Oid			owner = GetUserId();
 	Oid			query_view;
 	Oid			state = InvalidOid;
+	Oid			panes = InvalidOid;
 	Oid			stream;
 	SxTrusted	trusted;
 	ListCell   *lc;
@@ -320,6 +321,8 @@ create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
 		state = create_state(base, def);
 		sx_give_to(state, owner);
 	}
+	if (kind == &kind_batch)
+		panes = sx_panes_create(base, def->query, owner);
 	sx_trusted_end(&trusted);
 
 	sx_belongs_to(query_view, stream);
@@ -335,8 +338,10 @@ create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
 	CommandCounterIncrement();
 	if (kind->created != NULL)
 		kind->created(def, state);
-	sx_register_stream(stream, query_view, state, kind->name, &def->reads,
-					   kind->stateless, sx_options_to_json(def->options));
+	sx_register_stream(stream, query_view, OidIsValid(panes) ? panes : state, kind->name,
+					   &def->reads, kind->stateless && !OidIsValid(panes),
+					   sx_options_to_json(def->options));
+	sx_panes_created(stream, panes);
 }
 
 void

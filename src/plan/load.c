@@ -112,8 +112,11 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	Oid			query_view;
 	Oid			state;
 	char	   *json = sx_step_options(relid, &query_view, &state);
+	Oid			panes_table = sx_panes_of(relid);
+	SxPanes    *panes = NULL;
 	SxStepPlan *plan;
 	Query	   *query;
+	Oid			window;
 
 	if (json == NULL)
 		ereport(ERROR,
@@ -121,6 +124,13 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 				 errmsg("%s is not a continuous view or sink", sx_qualified_name(relid))));
 	query = sx_view_query(query_view);
 	*names = step_names(relid, query_view, state);
+	if (OidIsValid(panes_table))
+	{
+		char	   *answer;
+
+		panes = sx_panes_build(query, panes_table, &answer);
+		(*names)->query = psprintf("(\n%s\n)", answer);
+	}
 	if (sx_is_view(relid))
 	{
 		plan = sx_build_view_plan(query, sx_view_options(sx_options_from_json(json)),
@@ -143,6 +153,12 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	plan->owner = (*names)->owner;
 	if (plan->window != NULL)
 		sx_window_sql(plan);
+	plan->panes = panes;
+	if (panes == NULL)
+		plan->no_panes = sx_panes_problem(query, &window);
+	else
+		plan->stateless = false;
+	(*names)->query = sx_qualified_name(query_view);
 	return plan;
 }
 

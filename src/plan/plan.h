@@ -64,6 +64,18 @@ typedef struct SxWindowSpec
 	char	   *trim_sql;		/* deletes rows; batches after $1, up to $2 */
 } SxWindowSpec;
 
+/* A query over a windowed stream that is answered from panes: plan/panes.c. */
+typedef struct SxPanes
+{
+	Oid			table;
+	Oid			window;			/* the windowed stream */
+	char	   *add_sql;		/* $1, $2: batches after the first, up to the second */
+	char	   *merge_sql;		/* $1: level, $2, $3: first and last pane of the one below */
+	char	   *trim_sql;		/* $1: level, $2, $3: panes after, up to */
+	char	   *last_sql;		/* the last batch that has a pane */
+	char	   *forget_sql;		/* $1: larger panes that reach behind this batch */
+} SxPanes;
+
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
 {
@@ -88,6 +100,8 @@ typedef struct SxStepPlan
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
+	SxPanes    *panes;			/* NULL: none */
+	const char *no_panes;		/* why none, over a windowed stream; else NULL */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 
 	/*

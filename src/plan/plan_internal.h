@@ -96,6 +96,22 @@ extern void sx_window_sql(SxStepPlan *plan);
 /* The rows of the window that fired last. */
 extern char *sx_window_peek_sql(const SxStepPlan *plan);
 
+/* ---------- panes.c ---------- */
+
+/*
+ * Can the query be answered from panes of the windowed stream that it reads?  NULL: yes.
+ * Else the reason, as a sentence without its end; NULL and no window: it reads none.
+ */
+extern const char *sx_panes_problem(Query *query, Oid *window);
+
+/* *answer: the query over the panes, as SQL */
+extern SxPanes *sx_panes_build(Query *query, Oid table, char **answer);
+
+/* Makes the table where panes can be kept, and tells the step of it; InvalidOid: none. */
+extern Oid	sx_panes_create(const char *base, Query *query, Oid owner);
+extern void sx_panes_created(Oid relid, Oid table);
+extern Oid	sx_panes_of(Oid relid);
+
 /* ---------- clock.c ---------- */
 
 /* Refuses now() and its like where a view's past would change with them. */
@@ -200,6 +216,11 @@ extern Node *sx_aggregate_to_state(SxLayoutBuilder *builder, Aggref *agg);
 extern SxStateColumn *sx_layout_add(SxLayoutBuilder *builder, SxColumnKind kind,
 									const char *name, Expr *expr);
 extern Var *sx_state_var(SxLayout *layout, SxStateColumn *column);
+/*
+ * Why it cannot be combined, as a phrase behind "aggregate f"; NULL: it can.  *plain: its
+ * state is its result.
+ */
+extern const char *sx_aggregate_problem(const Aggref *agg, bool *plain);
 extern Aggref *sx_partial_aggref(SxStateColumn *column);
 extern Aggref *sx_count_rows(void);
 
@@ -240,6 +261,8 @@ struct SxStepNames
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
+/* The query with keys and partial aggregates for its output. */
+extern Query *sx_partial_query(Query *query, const SxLayout *layout);
 extern int	sx_pin_settings(void);
 extern char *sx_deparse(Query *query);
 extern char *sx_columns_sql(const List *columns, const char *prefix);
@@ -297,6 +320,8 @@ extern char *sx_streams_text(List *streams);
 extern char *sx_state_base_name(const char *schema, const char *name);
 extern void sx_future_state_names(SxStepNames *names, const char *base);
 
+struct StringInfoData;
+extern void sx_append_column_sql(struct StringInfoData *sql, const SxStateColumn *column);
 extern Query *sx_created_query(CreateTableAsStmt *stmt);
 extern void sx_give_to(Oid relid, Oid owner);
 extern Oid	sx_define_view(RangeVar *name, Query *query);

@@ -450,10 +450,12 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	const char *connector = sx_option(options, "connector");
 	Oid			target = InvalidOid;
 	Oid			function = InvalidOid;
+	Oid			panes;
 	Oid			query_view;
 	Oid			sink;
 	Oid			owner = GetUserId();
 	char	   *schema;
+	char	   *base;
 	SxTrusted	trusted;
 
 	if (reads.streams == NIL)
@@ -471,7 +473,9 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	sink = sx_create_query_table(schema, rel->relname, sx_query_column_defs(query), options);
 
 	sx_trusted_begin(&trusted);
-	query_view = sx_define_query_view(sx_state_base_name(schema, rel->relname), query, owner);
+	base = sx_state_base_name(schema, rel->relname);
+	query_view = sx_define_query_view(base, query, owner);
+	panes = sx_panes_create(base, query, owner);
 	sx_trusted_end(&trusted);
 	sx_belongs_to(query_view, sink);
 	if (OidIsValid(target))
@@ -483,4 +487,5 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	sx_register_step(sink, "sink", query_view, target,
 					 connector, &reads,
 					 common->backfill, common->pipeline, sx_options_to_json(options));
+	sx_panes_created(sink, panes);
 }

@@ -73,6 +73,14 @@ sx_window_range(const SxStep *step, int64 *first, int64 *last)
 	return window_of(step)->fires;
 }
 
+int64
+sx_window_trimmed(const SxPipeline *pl, const SxStep *step)
+{
+	const Window *window = window_of(step);
+
+	return window->trimmed_in == pl->batch_id + 1 ? window->trimmed_upto : 0;
+}
+
 /* ---------- times of batches ---------- */
 
 /* A value from streamext.window_batch: $1 is the stream, $2 a time. */
@@ -212,11 +220,12 @@ static TimestampTz
 choose_boundary(const SxPipeline *pl, const SxStep *step, TimestampTz time)
 {
 	Window	   *window = window_of(step);
-	TimestampTz next = next_boundary(pl, window, step->last_emit);
+	TimestampTz next;
 	TimestampTz with_rows;
 
 	if (window->spec->slide == 0)
 		return step->due ? time : DT_NOBEGIN;
+	next = next_boundary(pl, window, step->last_emit);
 	if (next > time)
 		return DT_NOBEGIN;
 	if (boundary_from(pl, window, time) == time)
@@ -297,9 +306,9 @@ append_rows(SxPipeline *pl, SxStep *step)
 
 /* ---------- one batch ---------- */
 
-/* Bounds the planner, which does not know how few rows a range of batches is. */
-static int
-prefer_index(void)
+/* Guides the planner, which does not know how few rows a range of batches is. */
+int
+sx_prefer_index(void)
 {
 	int			nestlevel = NewGUCNestLevel();
 
@@ -313,7 +322,7 @@ static void
 trim(SxPipeline *pl, SxStep *step, int64 upto)
 {
 	Window	   *window = window_of(step);
-	bool		known = window->trimmed_in > 0 && window->trimmed_in <= pl->batch_id;
+	bool		known = window->trimmed_in > 0;
 	Oid			types[] = {INT8OID, INT8OID};
 	Datum		values[] = {
 		Int64GetDatum(known ? window->trimmed_upto : 0), Int64GetDatum(upto)
@@ -322,7 +331,7 @@ trim(SxPipeline *pl, SxStep *step, int64 upto)
 
 	if (upto <= 0)
 		return;
-	nestlevel = prefer_index();
+	nestlevel = sx_prefer_index();
 	(void) sx_step_execute(pl, step, &step->own[SX_OWN_TRIM], window->spec->trim_sql,
 						   2, types, values);
 	AtEOXact_GUC(false, nestlevel);
@@ -392,6 +401,8 @@ apply(SxPipeline *pl, SxStep *step)
 
 	window->boundary = DT_NOBEGIN;
 	window->filled = false;
+	if (window->trimmed_in > pl->batch_id)
+		window->trimmed_in = 0; /* an attempt that was rolled back */
 	sx_rows_begin(pl, step);
 	if (window->spec->batches)
 		apply_batches(pl, step);
@@ -412,7 +423,7 @@ fill(SxPipeline *pl, SxStep *step)
 	if (window->filled || !window->fires || window->first > window->last)
 		return;
 	window->filled = true;
-	nestlevel = prefer_index();
+	nestlevel = sx_prefer_index();
 	(void) sx_rows_fill(pl, step, &step->own[SX_OWN_FILL], window->spec->fill_sql,
 						2, types, values);
 	AtEOXact_GUC(false, nestlevel);

@@ -83,6 +83,11 @@ typedef enum SxOwnPlan
 {
 	SX_OWN_FILL,				/* windows: rows of the window, rows that have left */
 	SX_OWN_TRIM,
+	SX_OWN_PANE_ADD,			/* panes */
+	SX_OWN_PANE_MERGE,
+	SX_OWN_PANE_TRIM,
+	SX_OWN_PANE_LAST,
+	SX_OWN_PANE_FORGET,
 	SX_OWN_PLANS
 } SxOwnPlan;
 
@@ -130,6 +135,8 @@ struct SxStep
 								 * batch (a window itself: it fires) */
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
 	SPIPlanPtr	own[SX_OWN_PLANS];
+	int64		panes_upto;		/* panes are complete up to this batch … */
+	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
 };
 

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "fdw/ordinal.h"
 #include "fdw/track.h"
+#include "state/panes.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -307,6 +308,18 @@ is_due(SxPipeline *pl, const SxStep *step)
 	return true;
 }
 
+/* Panes take every batch; the step, as a rule, those in which there is something to read. */
+static void
+run_step(SxPipeline *pl, SxStep *step)
+{
+	if (step->plan->panes != NULL)
+		sx_panes_advance(pl, step);
+	if (step->due || step->ops->always)
+		run_operations(pl, step);
+	else
+		step->rows = step->late_rows = step->null_time_rows = 0;
+}
+
 /* Puts this batch into the view, sink or stream. */
 void
 sx_step_apply(SxPipeline *pl, SxStep *step)
@@ -314,10 +327,7 @@ sx_step_apply(SxPipeline *pl, SxStep *step)
 	step->due = is_due(pl, step);
 	if (step->due)
 		prepare_reads(pl, step, has_bad_records(pl, step) ? step->index : -1);
-	if (step->due || step->ops->always)
-		run_operations(pl, step);
-	else
-		step->rows = step->late_rows = step->null_time_rows = 0;
+	run_step(pl, step);
 }
 
 /* Streams that a step reads, directly or not, before it. */
@@ -334,8 +344,7 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 			sx_step_apply_alone(pl, stream);
 	}
 	step->due = is_due(pl, step);
-	if (step->due || step->ops->always)
-		run_operations(pl, step);
+	run_step(pl, step);
 }
 
 /* Publishes what was collected, when its interval has passed. */

@@ -70,6 +70,7 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->last_emit = sx_row_time(row, desc, 7);
 	step->pending = sx_row_bool(row, desc, 8);
 	step->expired_upto = DT_NOBEGIN;
+	step->panes_upto = step->panes_trimmed = -1;
 	step->timer = step->new_timer = DT_NOEND;
 }
 
