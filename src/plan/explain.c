@@ -56,6 +56,12 @@ strategy_name(SxStrategy strategy)
 			return "table";
 		case SX_STRATEGY_SINK_NULL:
 			return "null";
+		case SX_STRATEGY_SINK_FILE:
+			return "file";
+		case SX_STRATEGY_SINK_PRINT:
+			return "print";
+		case SX_STRATEGY_SINK_NOTIFY:
+			return "notify";
 	}
 	return NULL;
 }

@@ -29,7 +29,10 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_SINK_TABLE,
-	SX_STRATEGY_SINK_NULL
+	SX_STRATEGY_SINK_NULL,
+	SX_STRATEGY_SINK_FILE,
+	SX_STRATEGY_SINK_PRINT,
+	SX_STRATEGY_SINK_NOTIFY
 } SxStrategy;
 
 typedef enum SxEmit
@@ -58,6 +61,9 @@ typedef struct SxStepPlan
 	SxStrategy	strategy;
 	char	   *reason;			/* why this strategy, for explain() */
 	List	   *streams;		/* Oids of the source streams that it reads */
+	bool		leaves;			/* its rows leave the database: the batch's commit
+								 * is flushed */
+	List	   *options;		/* … and these say where to: DefElems */
 
 	bool		windowed;		/* knows lateness: on_time() is in its SQL */
 	SxEmit		emit;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sink.c
- *		Sinks of the connectors table and null.
+ *		Sinks: those of the connectors table and null; the others are in sink/.
  *
  * A sink is a foreign table with the columns of its query and the options, and a
  * hidden view streamext_state.<sink>_q that holds the query.  In each batch
@@ -40,6 +40,7 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
+#include "sink/sink.h"
 
 /* One column of the query and the column of the target that it goes into. */
 typedef struct SinkColumn
@@ -317,6 +318,8 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 	plan->kind = SX_STEP_SINK;
 	plan->streams = sx_query_streams(query);
 	plan->retention = -1;
+	if (sx_sink_plan(plan, options, names->query))
+		return plan;
 	if (!is_table_sink(options))
 	{
 		plan->strategy = SX_STRATEGY_SINK_NULL;
@@ -497,6 +500,7 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	if (is_table_sink(options))
 		target = prepare_target(options, query);
+	sx_sink_check(query, options);
 	sink = create_sink_table(schema, rel->relname, query, options);
 
 	sx_trusted_begin(&trusted);
@@ -507,6 +511,7 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 		depend_on_target(sink, target);
 	CommandCounterIncrement();
 	sx_register_step(sink, "sink", query_view, target,
-					 is_table_sink(options) ? "table" : "null", streams,
+					 sx_option(options, "connector"), streams,
 					 common->backfill, common->pipeline, sx_options_to_json(options));
+	sx_sink_register(sink, options);
 }

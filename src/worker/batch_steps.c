@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "fdw/ordinal.h"
 #include "fdw/track.h"
+#include "sink/sink.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -212,8 +213,11 @@ sx_step_apply(SxPipeline *pl, SxStep *step)
 	pl->running_step = step->index;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
-	step->rows = run_statement(pl, step, &step->apply, step->plan->apply_sql,
-							   0, NULL, NULL);
+	if (step->plan->leaves)
+		sx_sink_apply(pl, step);
+	else
+		step->rows = run_statement(pl, step, &step->apply, step->plan->apply_sql,
+								   0, NULL, NULL);
 	pl->running_step = -1;
 }
 
