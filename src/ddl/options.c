@@ -42,8 +42,9 @@
 #define QUEUE	(1 << 3)
 #define TABLE	(1 << 4)
 #define NOTHING	(1 << 5)
-#define PRINT	(1 << 6)
-#define NOTIFY	(1 << 7)
+#define FUNCTION (1 << 6)
+#define PRINT	(1 << 7)
+#define NOTIFY	(1 << 8)
 
 static const struct
 {
@@ -60,6 +61,7 @@ static const struct
 	{"print", PRINT, SX_OPT_SINK},
 	{"notify", NOTIFY, SX_OPT_SINK},
 	{"null", NOTHING, SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
@@ -127,6 +129,8 @@ static const SxOptionDef options[] =
 	/* sinks and views */
 	{"table", SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
+	{"function", SNK, FUNCTION, SX_VALUE_TEXT},
+	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
 	{"prefix", SNK, FILES, SX_VALUE_TEXT},
 	{"suffix", SNK, FILES, SX_VALUE_TEXT},
 	{"rows", SNK, PRINT, SX_VALUE_INT, NULL, 0, 1000},
@@ -165,7 +169,6 @@ static const SxOptionDef options[] =
 	{"event_timer", DERIVED, 0, SX_VALUE_LATER},
 	{"deduplicate", DERIVED, 0, SX_VALUE_LATER},
 	{"within", DERIVED, 0, SX_VALUE_LATER},
-	{"source", DERIVED, 0, SX_VALUE_LATER},
 	{"key", DERIVED, 0, SX_VALUE_LATER},
 	{"idle_timeout", DERIVED, 0, SX_VALUE_LATER},
 };
@@ -391,6 +394,8 @@ require_options(List *given, SxOptionTarget target, int bit)
 					 errmsg("permission denied to read files of the server"),
 					 errhint("Ask for GRANT pg_read_server_files.")));
 	}
+	if (bit == FUNCTION)
+		require_option(given, "function", "Name the function to call with each batch.");
 	if (bit == NOTIFY)
 		require_option(given, "channel", "Name the channel that listeners LISTEN to.");
 	if (bit == TABLE)
@@ -471,16 +476,18 @@ sx_option(List *given, const char *name)
 }
 
 /*
- * A foreign table is a sink when it is being made for one, or when its connector can
- * be nothing else.
+ * A foreign table made with a query is a sink or a derived stream.  Another one is a
+ * sink when its connector can be nothing else.
  */
 static SxOptionTarget
 table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
 
-	if (connector != NULL && connector_bit(connector, SX_OPT_SINK) != 0 &&
-		(sx_creating_sink || connector_bit(connector, SX_OPT_SOURCE) == 0))
+	if (sx_creating_sink)
+		return connector != NULL ? SX_OPT_SINK : SX_OPT_DERIVED;
+	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
+		connector_bit(connector, SX_OPT_SINK) != 0)
 		return SX_OPT_SINK;
 	return SX_OPT_SOURCE;
 }

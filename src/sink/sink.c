@@ -74,7 +74,6 @@ sx_sink_plan(SxStepPlan *plan, List *options, const char *query_view)
 	if (ops == NULL)
 		return false;
 	plan->strategy = ops->strategy;
-	plan->options = options;
 	plan->leaves = true;
 	plan->reason = ops->describe(options);
 	plan->apply_sql = psprintf("SELECT d.*\nFROM %s d", query_view);
