@@ -156,7 +156,7 @@ SELECT sent('taken');
 SELECT pending, last_delivered, failures, retry_at, error_sqlstate, error_message FROM streamext.outboxes WHERE sink = 'taken'::regclass;
 \! cd "$DIR/taken" && ls -A && cat *7.txt && TZ=UTC ls -l --time-style=+%Y *8.txt | cut -d ' ' -f 6
 
--- read outside a batch, it shows what the next batch would give it; it is not written by hand
+-- a sink is not read, and not written by hand
 SELECT id FROM to_csv;
 INSERT INTO to_csv (id) VALUES (1);
 CREATE MATERIALIZED VIEW again AS SELECT * FROM to_csv;

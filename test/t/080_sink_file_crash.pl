@@ -196,6 +196,26 @@ becomes(q(SELECT pending = 0 AND failures = 0 AND error_message IS NULL FROM str
 	'once the directory is back, all is sent');
 like(slurp_file((sort glob "$dir/*")[-1]), qr/,-1,trouble/, 'the row is there');
 
+# ---------------------------------------------------------------- half dropped
+# A DROP that is not committed yet holds the sink's rows; the sender does not wait for it.
+rename $dir, "$dir.away" or die;
+$node->safe_psql('postgres', q(INSERT INTO q VALUES (-2, 'kept')));
+becomes(q(SELECT failures > 0 FROM streamext.outboxes WHERE sink = 'files'::regclass), 'a sink in trouble');
+my $scheduler = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext scheduler');
+my $pid = $node->safe_psql('postgres', $scheduler);
+my $session = $node->background_psql('postgres');
+$session->query_safe('BEGIN');
+$session->query_safe('DROP STREAM files');
+rename "$dir.away", $dir or die;
+my $until = time() + 60;
+usleep(10_000) until slurp_file((sort glob "$dir/*")[-1]) =~ /,-2,kept/ or time() > $until;
+$session->query_safe('ROLLBACK');
+$session->quit;
+becomes(q(SELECT pending = 0 AND failures = 0 FROM streamext.outboxes WHERE sink = 'files'::regclass),
+	'a DROP that was rolled back leaves a sink that is sent');
+like(slurp_file((sort glob "$dir/*")[-1]), qr/,-2,kept/, 'with the row that was waiting');
+is($node->safe_psql('postgres', $scheduler), $pid, 'the scheduler went through it');
+
 # ---------------------------------------------------------------- too far ahead
 rename $dir, "$dir.away" or die;
 $node->safe_psql('postgres', q(ALTER STREAM q OPTIONS (SET max_batch_rows '1')));
@@ -205,7 +225,7 @@ my $pending = $node->safe_psql('postgres', q(SELECT pending FROM streamext.outbo
 cmp_ok($pending, '>', 1000, "$pending batches wait to be sent");
 cmp_ok($pending, '<', 1010, 'and no more');
 rename "$dir.away", $dir or die;
-becomes(q(SELECT n = ) . ($rows + 2 + 1300) . q( FROM counted), 'once the sink has caught up the pipeline goes on');
+becomes(q(SELECT n = ) . ($rows + 3 + 1300) . q( FROM counted), 'once the sink has caught up the pipeline goes on');
 becomes(q(SELECT bool_and(pending = 0 AND failures = 0) FROM streamext.outboxes), 'and all is sent');
 becomes(q(SELECT status IS NULL FROM streamext.pipelines), 'and says so no more');
 
