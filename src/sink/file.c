@@ -416,11 +416,15 @@ file_close(SxDelivery *delivery)
 	if (has_arrived(file))
 	{
 		(void) unlink(file->temp);
-		fsync_fname(file->name, false);
-		fsync_fname(sx_option(delivery->options, "path"), true);
+		(void) fsync_fname_ext(file->name, false, false, ERROR);
 	}
-	else
-		(void) durable_rename(file->temp, file->name, ERROR);
+	else if (rename(file->temp, file->name) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not rename file \"%s\" to \"%s\": %m", file->temp, file->name)));
+
+	/* Not fsync_fname(), whose failure would take the server down. */
+	(void) fsync_fname_ext(sx_option(delivery->options, "path"), true, false, ERROR);
 	pfree(file);
 	delivery->private = NULL;
 }
