@@ -36,6 +36,7 @@ struct SxRowScan
 	SxRows	   *rows;
 	int			pointer;
 	TupleTableSlot *slot;
+	MemoryContext context;		/* of the scan: a row that was spilled is read into it */
 };
 
 /* When the pipeline is opened: the columns. */
@@ -130,6 +131,7 @@ sx_row_scan_begin(SxRows *rows)
 	MemoryContext old;
 
 	scan->rows = rows;
+	scan->context = CurrentMemoryContext;
 	scan->slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
 	scan->pointer = bms_next_member(rows->free_pointers, -1);
 	if (scan->pointer >= 0)
@@ -156,9 +158,13 @@ bool
 sx_row_scan_next(SxRowScan *scan, TupleTableSlot *slot)
 {
 	int			natts = scan->rows->desc->natts;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		found;
 
 	tuplestore_select_read_pointer(scan->rows->store, scan->pointer);
-	if (!tuplestore_gettupleslot(scan->rows->store, true, false, scan->slot))
+	found = tuplestore_gettupleslot(scan->rows->store, true, false, scan->slot);
+	MemoryContextSwitchTo(old);
+	if (!found)
 		return false;
 	slot_getallattrs(scan->slot);
 	memcpy(slot->tts_values, scan->slot->tts_values, sizeof(Datum) * natts);
