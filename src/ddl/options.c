@@ -113,6 +113,13 @@ static const SxOptionDef options[] =
 	{"batch_interval", SRC, 0, SX_VALUE_INTERVAL, NULL, 0},
 	{"max_batch_rows", SRC, 0, SX_VALUE_INT, NULL, 1, 100000000},
 	{"max_batch_bytes", SRC, 0, SX_VALUE_INT, NULL, 1, 1 << 30},
+	{"backpressure", SRC, 0, SX_VALUE_ENUM, "adaptive|pid|off"},
+	{"target_latency", SRC, 0, SX_VALUE_INTERVAL, NULL, 1},
+	{"max_rate", SRC, 0, SX_VALUE_INT, NULL, 1, 1000000000},
+	{"pid_proportional", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_integral", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_derived", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_min_rate", SRC, 0, SX_VALUE_POSITIVE},
 	{"parallelism", SRC, 0, SX_VALUE_PARALLELISM},
 	{"on_error", SRC, 0, SX_VALUE_ENUM, "dead_letter|skip|stop"},
 	{"max_errors", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
@@ -136,9 +143,6 @@ static const SxOptionDef options[] =
 
 	/* to come */
 	{"topic_pattern", SRC, 0, SX_VALUE_LATER},
-	{"backpressure", SRC, 0, SX_VALUE_LATER},
-	{"target_latency", SRC, 0, SX_VALUE_LATER},
-	{"max_rate", SRC, 0, SX_VALUE_LATER},
 	{"tail", SRC, 0, SX_VALUE_LATER},
 	{"clean", SRC, 0, SX_VALUE_LATER},
 	{"archive_path", SRC, 0, SX_VALUE_LATER},

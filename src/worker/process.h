@@ -56,6 +56,7 @@ extern void sx_wake_init(void);
 /* What a worker publishes: see status.c. */
 extern void sx_status_rows(int64 rows);
 extern void sx_status_text(const char *text);
+extern void sx_status_rate(double limit, double target_ms, const char *reason);
 
 /* Number of the newest question of wait() that is open, 0: none; and its answer. */
 extern uint64 sx_status_end_wanted(void);

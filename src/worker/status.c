@@ -60,6 +60,24 @@ sx_status_text(const char *text)
 	LWLockRelease(sx_shared->lock);
 }
 
+/* Back-pressure; 0 and NULL where there is none. */
+void
+sx_status_rate(double limit, double target_ms, const char *reason)
+{
+	SxWorkerStatus *mine = &sx_my_slot->status;
+
+	if (reason == NULL)
+		reason = "";
+	if (mine->rate_limit == limit && mine->target_ms == target_ms &&
+		strcmp(mine->rate_reason, reason) == 0)
+		return;
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	mine->rate_limit = limit;
+	mine->target_ms = target_ms;
+	strlcpy(mine->rate_reason, reason, sizeof(mine->rate_reason));
+	LWLockRelease(sx_shared->lock);
+}
+
 /* ----------------------------------------------------------------------
  * Asked by sessions of the same database
  * ----------------------------------------------------------------------

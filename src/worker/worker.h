@@ -29,6 +29,9 @@ typedef struct SxWorkerStatus
 	TimestampTz started;
 	double		rows_per_second;	/* over the last seconds */
 	int64		batches;		/* of this worker */
+	double		rate_limit;		/* rows per second now allowed, 0: no limit */
+	double		target_ms;		/* how long a batch should take, 0: any time */
+	char		rate_reason[64];	/* "" or what set the limit */
 	char		status[128];	/* "" or what is wrong: "broker unreachable …" */
 } SxWorkerStatus;
 

@@ -60,7 +60,6 @@ CREATE STREAM s (a int) WITH (connector = 'kafka', topic = 't', on_data_loss = '
 -- Later work
 -- ---------------------------------------------------------------------
 CREATE STREAM s (a int) WITH (connector = 'kafka', topic_pattern = 't.*');
-CREATE STREAM s (a int) WITH (connector = 'rate', backpressure = 'pid');
 CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', tail);
 CREATE STREAM r (value bigint, "timestamp" timestamptz) WITH (connector = 'rate', paused, rows_per_batch = 10);
 CREATE STREAM s WITH (window = '3 batches') AS SELECT value FROM r;
