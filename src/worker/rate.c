@@ -12,8 +12,8 @@
  *				target_latency, else batch_interval, else a second (rate_adaptive.c).
  *				Not with max_files_per_batch: such batches are whole files.
  *	pid			(backpressure = 'pid') Spark's estimator gives rows per second
- *				(rate_pid.c), batch_interval makes rows of a batch of them.  The first
- *				batch has no limit, as it has none in Spark.
+ *				(rate_pid.c), batch_interval makes rows of a batch of them.  Until there
+ *				is a rate, which is after two batches, the limit is the adaptive one.
  *	max_rate	a bucket of tokens, one a row, that fills at max_rate and holds what
  *				comes in a second, or in batch_interval if that is longer.  A batch
  *				takes what is in it.  What cannot be cut finer (a whole file, one row
@@ -159,23 +159,19 @@ pipeline_option(void *arg, const char *name)
 static void
 init_limits(SxRate *rate, const SxPipeline *pl, SxRateOption option, void *arg)
 {
+	if (rate->mode == SX_RATE_OFF)
+		return;
 	if (rate->mode == SX_RATE_PID)
-	{
-		rate->target_us = rate->interval_us;
 		sx_pid_init(&rate->pid, rate->interval_us / 1000,
 					number_of(option, arg, "pid_proportional", 1.0),
 					number_of(option, arg, "pid_integral", 0.2),
 					number_of(option, arg, "pid_derived", 0.0),
 					number_of(option, arg, "pid_min_rate", 100));
-	}
-	else if (rate->mode == SX_RATE_ADAPTIVE)
-	{
-		rate->target_us = interval_of(option, arg, "target_latency");
-		if (rate->target_us <= 0)
-			rate->target_us = rate->interval_us > 0 ? rate->interval_us : DEFAULT_TARGET_US;
-		sx_adaptive_init(&rate->adaptive, rate->target_us,
-						 (double) pl->max_rows * Max(pl->ninputs, 1));
-	}
+	rate->target_us = interval_of(option, arg, "target_latency");
+	if (rate->target_us <= 0)
+		rate->target_us = rate->interval_us > 0 ? rate->interval_us : DEFAULT_TARGET_US;
+	sx_adaptive_init(&rate->adaptive, rate->target_us,
+					 (double) pl->max_rows * Max(pl->ninputs, 1));
 }
 
 SxRate *
@@ -235,9 +231,9 @@ allowed_rows(const SxRate *rate)
 {
 	double		rows = get_float8_infinity();
 
-	if (rate->mode == SX_RATE_PID && rate->pid_rate > 0)
+	if (rate->pid_rate > 0)
 		rows = rate->pid_rate * rate->interval_us / USECS_PER_SEC;
-	if (rate->mode == SX_RATE_ADAPTIVE && rate->adaptive.limit < rate->adaptive.max_rows)
+	else if (rate->adaptive.limit < rate->adaptive.max_rows)
 		rows = rate->adaptive.limit;
 	if (rate->max_rate > 0)
 		rows = Min(rows, rate->tokens);
@@ -350,10 +346,10 @@ sx_rate_batch(SxPipeline *pl, TimestampTz due, TimestampTz began, TimestampTz en
 		pl->inputs[i].had_less = !sx_input_was_full(&pl->inputs[i]);
 
 	rate->took_us = Max(ended - began, 0);
-	if (rate->mode == SX_RATE_ADAPTIVE)
-		adapt(rate, rows);
-	else if (rate->mode == SX_RATE_PID)
+	if (rate->mode == SX_RATE_PID)
 		estimate(rate, due, began, ended, rows);
+	if (rate->mode != SX_RATE_OFF && rate->pid_rate <= 0)
+		adapt(rate, rows);
 	if (rate->max_rate > 0)
 		rate->tokens -= rows;
 
@@ -369,9 +365,9 @@ controlled_rate(const SxRate *rate)
 {
 	double		batch_us = rate->interval_us > 0 ? rate->interval_us : rate->target_us;
 
-	if (rate->mode == SX_RATE_PID)
+	if (rate->pid_rate > 0)
 		return rate->pid_rate;
-	if (rate->mode == SX_RATE_ADAPTIVE && rate->was_too_long)
+	if (rate->was_too_long)
 		return rate->adaptive.limit / batch_us * USECS_PER_SEC;
 	return 0;
 }
@@ -404,5 +400,5 @@ sx_rate_reason(const SxRate *rate)
 		return "max_rate";
 	if (controlled_rate(rate) <= 0)
 		return NULL;
-	return rate->mode == SX_RATE_PID ? "pid" : rate->reason;
+	return rate->pid_rate > 0 ? "pid" : rate->reason;
 }
