@@ -41,6 +41,7 @@
 #define QUEUE	(1 << 3)
 #define TABLE	(1 << 4)
 #define NOTHING	(1 << 5)
+#define FUNCTION (1 << 6)
 
 static const struct
 {
@@ -53,13 +54,14 @@ static const struct
 	{"file", FILES, SX_OPT_SOURCE},
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
-	{"table", TABLE, SX_OPT_SINK},
+	{"table", TABLE, SX_OPT_SOURCE | SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SOURCE},
 	{"null", NOTHING, SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
 static const char *const later_connectors[] = {
-	"socket", "function", "postgres", "print", "notify", "kafka", "file", "table",
+	"socket", "function", "postgres", "print", "notify", "kafka", "file",
 };
 
 #define SRC		SX_OPT_SOURCE
@@ -86,6 +88,9 @@ static const SxOptionDef options[] =
 	{"path", SRC, FILES, SX_VALUE_TEXT},
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
+	{"start", SRC, TABLE, SX_VALUE_ENUM, "latest|earliest"},
+	{"function", SRC, FUNCTION, SX_VALUE_TEXT},
+	{"poll_interval", SRC, FUNCTION, SX_VALUE_INTERVAL, NULL, 1000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 
 	/* how they are decoded */
@@ -119,7 +124,7 @@ static const SxOptionDef options[] =
 	{"synchronous_commit", SRC, 0, SX_VALUE_BOOL},
 
 	/* sinks and views */
-	{"table", SNK, TABLE, SX_VALUE_TEXT},
+	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
 	{"backfill", SNK | VIEW, 0, SX_VALUE_BOOL},
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
@@ -380,8 +385,11 @@ require_options(List *given, SxOptionTarget target, int bit)
 					 errhint("Ask for GRANT pg_read_server_files.")));
 	}
 	if (bit == TABLE)
-		require_option(given, "table",
+		require_option(given, "table", target == SX_OPT_SOURCE ?
+					   "Name the table whose new rows are the stream's." :
 					   "Name the table; it is created with the query's columns when it does not exist.");
+	if (bit == FUNCTION)
+		require_option(given, "function", "Name the function that gives the rows.");
 }
 
 void
@@ -456,14 +464,17 @@ sx_option(List *given, const char *name)
 	return NULL;
 }
 
-/* A foreign table is a sink when its connector can be nothing else. */
+/*
+ * A foreign table is a sink when it is made for a query, or when its connector can be
+ * nothing else.
+ */
 static SxOptionTarget
 table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
 
-	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
-		connector_bit(connector, SX_OPT_SINK) != 0)
+	if (connector != NULL && connector_bit(connector, SX_OPT_SINK) != 0 &&
+		(sx_creating_sink || connector_bit(connector, SX_OPT_SOURCE) == 0))
 		return SX_OPT_SINK;
 	return SX_OPT_SOURCE;
 }

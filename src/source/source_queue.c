@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * source_queue.c
- *		The connector 'queue': rows that sessions insert into the stream.
+ *		The connectors 'queue' and 'table': rows that sessions insert into the
+ *		stream, or into the table that it follows.
  *
  * Rows wait in the log (queue_log.c).  They commit in another order than they were
  * numbered in, so the number alone cannot say what was processed: a row of a long
@@ -63,6 +64,7 @@
 #include "source/queue_search.h"
 #include "source/queue_snapshot.h"
 #include "source/source.h"
+#include "source/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -136,10 +138,10 @@ check_position(const QueueSource *qs)
 	if (qs->at.done->xmax > next || (qs->at.target && qs->at.target->xmax > next))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the position of queue %s is from another database cluster",
+				 errmsg("the position of stream %s is from another database cluster",
 						qs->base.stream->label),
 				 errdetail("It names transactions that this cluster has not reached yet."),
-				 errhint("SELECT streamext.reset(…) starts the pipeline from the rows that the queue holds.")));
+				 errhint("SELECT streamext.reset(…) starts the pipeline from the rows that its log holds.")));
 }
 
 static char *
@@ -170,7 +172,7 @@ static SxSource *
 queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
 	QueueSource *qs = (QueueSource *)
-		sx_source_create(sizeof(QueueSource), &sx_source_queue, stream, pipeline,
+		sx_source_create(sizeof(QueueSource), stream->source, stream, pipeline,
 						 parts, nparts);
 	MemoryContext old = CurrentMemoryContext;
 	Relation	log;
@@ -195,6 +197,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	check_position(qs);
 	qs->remaining = -1;
 	qs->base.get_row = queue_get_row;
+	qs->base.check_rows = stream->source == &sx_source_table;
 	return &qs->base;
 }
 
@@ -566,21 +569,16 @@ queue_get_row(SxSource *source, int i, Datum *values, bool *isnull)
 	}
 }
 
-/* The row as a JSON object. */
-static void
-queue_dead_value(SxSource *source, int i, StringInfo buf)
+bool
+sx_queue_has_log(const SxStream *stream)
 {
-	TupleDesc	desc = source->stream->tupdesc;
-	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
-	bool	   *isnull = palloc(sizeof(bool) * Max(desc->natts, 1));
-	HeapTuple	tuple;
-	Datum		row;
+	return stream->source == &sx_source_queue || stream->source == &sx_source_table;
+}
 
-	memset(isnull, true, sizeof(bool) * desc->natts);
-	queue_get_row(source, i, values, isnull);
-	tuple = heap_form_tuple(desc, values, isnull);
-	row = heap_copy_tuple_as_datum(tuple, desc);
-	appendStringInfoString(buf, TextDatumGetCString(DirectFunctionCall1(row_to_json, row)));
+static void
+queue_created(SxStream *stream)
+{
+	sx_queue_create_log(stream->relid);
 }
 
 const SxSourceOps sx_source_queue = {
@@ -593,5 +591,21 @@ const SxSourceOps sx_source_queue = {
 	.wait = queue_wait,
 	.reached_end = queue_reached_end,
 	.peek = queue_peek,
-	.dead_value = queue_dead_value
+	.dead_value = sx_row_dead_value,
+	.created = queue_created
+};
+
+const SxSourceOps sx_source_table = {
+	.connector = "table",
+	.open = queue_open,
+	.poll = queue_poll,
+	.load = queue_load,
+	.committed = queue_committed,
+	.close = queue_close,
+	.wait = queue_wait,
+	.reached_end = queue_reached_end,
+	.peek = queue_peek,
+	.check = sx_table_check,
+	.dead_value = sx_row_dead_value,
+	.created = sx_table_created
 };
