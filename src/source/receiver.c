@@ -38,9 +38,12 @@
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "source/receiver.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
@@ -108,6 +111,44 @@ sx_receiver_label(Oid function)
 {
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
 									  get_func_name(function));
+}
+
+/* What the function sets while it runs (ALTER FUNCTION … SET), or NULL. */
+static char *
+function_setting(Oid function, const char *name)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	size_t		len = strlen(name);
+	char	   *result = NULL;
+	bool		isnull;
+	Datum		settings;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	settings = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	for (int i = 1; !isnull && result == NULL; i++)
+	{
+		Datum		element = array_get_element(settings, 1, &i, -1, -1, false,
+												TYPALIGN_INT, &isnull);
+		char	   *setting = isnull ? NULL : TextDatumGetCString(element);
+
+		if (setting != NULL && strncmp(setting, name, len) == 0 && setting[len] == '=')
+			result = pstrdup(setting + len + 1);
+	}
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Milliseconds that a call may take, 0: for ever. */
+static int
+call_timeout(Oid function)
+{
+	char	   *setting = function_setting(function, "statement_timeout");
+	int			timeout;
+
+	if (setting != NULL && parse_int(setting, &timeout, GUC_UNIT_MS, NULL))
+		return timeout;
+	return StatementTimeout;
 }
 
 /* -------------------------------------------------------------- the contract */
@@ -224,6 +265,7 @@ sx_receiver_find(const SxStream *stream)
 	if (!OidIsValid(function))
 		function = function_by_name(stream);
 	receiver->function = function;
+	receiver->timeout = call_timeout(function);
 	check_kind(stream, function);
 	receiver->desc = result_desc(stream, function);
 	receiver->position = find_position(stream, function, receiver->desc);
@@ -245,20 +287,13 @@ static bool
 knows_its_names(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		no_settings;
 	bool		no_body;
-	bool		result = true;
-	Datum		settings;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
-	settings = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &no_settings);
 	(void) SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &no_body);
-	if (no_settings ||
-		strstr(OidOutputFunctionCall(F_ARRAY_OUT, settings), "search_path=") == NULL)
-		result = !no_body;
 	ReleaseSysCache(tuple);
-	return result;
+	return !no_body || function_setting(function, "search_path") != NULL;
 }
 
 void

@@ -16,6 +16,7 @@
 typedef struct SxReceiver
 {
 	Oid			function;
+	int			timeout;		/* of a call in milliseconds, 0: none */
 	TupleDesc	desc;
 	AttrNumber	position;		/* the result column of that meaning */
 	AttrNumber *columns;		/* by attno - 1 of the stream; 0: not from there */

@@ -24,7 +24,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "source/receiver.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -174,18 +173,22 @@ error_context(void *arg)
 	errcontext("function %s of stream %s", call->label, call->stream->label);
 }
 
-/* The server itself looks after the time of statements from clients only. */
+/*
+ * The server itself looks after the time of statements from clients only, and workers
+ * run without a limit; so the function's own setting statement_timeout counts here.
+ */
 static void
 fetch_in_time(Call *call)
 {
-	bool		armed = StatementTimeout > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
+	int			timeout = call->receiver->timeout;
+	bool		armed = timeout > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
 
 	if (!armed)
 	{
 		fetch_rows(call);
 		return;
 	}
-	enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+	enable_timeout_after(STATEMENT_TIMEOUT, timeout);
 	PG_TRY();
 	{
 		fetch_rows(call);

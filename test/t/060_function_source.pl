@@ -102,11 +102,11 @@ $node->safe_psql('app', q(
 		LANGUAGE sql BEGIN ATOMIC SELECT '1'::jsonb, 1 FROM (SELECT pg_sleep(300)) s; END;
 	CREATE STREAM z (n int) WITH (connector = 'function', function = 'slow', paused);
 	CREATE MATERIALIZED VIEW zv AS SELECT n FROM z;
-	ALTER ROLE postgres IN DATABASE app SET statement_timeout = '300ms';
+	ALTER FUNCTION slow(jsonb, int) SET statement_timeout = '300ms';
 	SELECT streamext.resume('z');));
 becomes(q(SELECT error_message FROM streamext.pipelines WHERE pipeline = 'z'),
-	'canceling statement due to statement timeout', 'statement_timeout ends a call');
-$node->safe_psql('app', q(ALTER ROLE postgres IN DATABASE app RESET statement_timeout));
+	'canceling statement due to statement timeout', 'statement_timeout of the function ends a call');
+$node->safe_psql('app', q(ALTER FUNCTION slow(jsonb, int) RESET statement_timeout));
 becomes(q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND backend_type LIKE 'streamext%' AND now() - xact_start > '1 second'),
 	1, 'a worker is in a call');
 my $begin = time();
