@@ -55,8 +55,8 @@ static const struct
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
 	{"table", TABLE, SX_OPT_SOURCE | SX_OPT_SINK},
-	{"function", FUNCTION, SX_OPT_SOURCE},
 	{"null", NOTHING, SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SOURCE | SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
@@ -89,7 +89,6 @@ static const SxOptionDef options[] =
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 	{"start", SRC, TABLE, SX_VALUE_ENUM, "latest|earliest"},
-	{"function", SRC, FUNCTION, SX_VALUE_TEXT},
 	{"poll_interval", SRC, FUNCTION, SX_VALUE_INTERVAL, NULL, 1000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 
@@ -126,6 +125,8 @@ static const SxOptionDef options[] =
 	/* sinks and views */
 	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
+	{"function", SRC | SNK, FUNCTION, SX_VALUE_TEXT},
+	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
 	{"backfill", SNK | VIEW, 0, SX_VALUE_BOOL},
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
@@ -160,7 +161,6 @@ static const SxOptionDef options[] =
 	{"event_timer", DERIVED, 0, SX_VALUE_LATER},
 	{"deduplicate", DERIVED, 0, SX_VALUE_LATER},
 	{"within", DERIVED, 0, SX_VALUE_LATER},
-	{"source", DERIVED, 0, SX_VALUE_LATER},
 	{"key", DERIVED, 0, SX_VALUE_LATER},
 	{"idle_timeout", DERIVED, 0, SX_VALUE_LATER},
 };
@@ -384,12 +384,14 @@ require_options(List *given, SxOptionTarget target, int bit)
 					 errmsg("permission denied to read files of the server"),
 					 errhint("Ask for GRANT pg_read_server_files.")));
 	}
+	if (bit == FUNCTION)
+		require_option(given, "function", target == SX_OPT_SOURCE ?
+					   "Name the function that gives the rows." :
+					   "Name the function to call with each batch.");
 	if (bit == TABLE)
 		require_option(given, "table", target == SX_OPT_SOURCE ?
 					   "Name the table whose new rows are the stream's." :
 					   "Name the table; it is created with the query's columns when it does not exist.");
-	if (bit == FUNCTION)
-		require_option(given, "function", "Name the function that gives the rows.");
 }
 
 void
@@ -465,16 +467,18 @@ sx_option(List *given, const char *name)
 }
 
 /*
- * A foreign table is a sink when it is made for a query, or when its connector can be
- * nothing else.
+ * A foreign table made with a query is a sink or a derived stream.  Another one is a
+ * sink when its connector can be nothing else.
  */
 static SxOptionTarget
 table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
 
-	if (connector != NULL && connector_bit(connector, SX_OPT_SINK) != 0 &&
-		(sx_creating_sink || connector_bit(connector, SX_OPT_SOURCE) == 0))
+	if (sx_creating_sink)
+		return connector != NULL ? SX_OPT_SINK : SX_OPT_DERIVED;
+	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
+		connector_bit(connector, SX_OPT_SINK) != 0)
 		return SX_OPT_SINK;
 	return SX_OPT_SOURCE;
 }

@@ -61,6 +61,7 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "source/queue.h"
+#include "source/queue_position.h"
 #include "source/queue_search.h"
 #include "source/queue_snapshot.h"
 #include "source/source.h"
@@ -78,14 +79,6 @@
 #define TRIM_ROWS			1000
 #define TRIM_BATCHES		100
 
-/* A position, parsed. */
-typedef struct QueuePosition
-{
-	SxXidSnapshot *done;
-	SxXidSnapshot *target;		/* NULL: none */
-	int64		seq;			/* of target, processed up to here */
-} QueuePosition;
-
 typedef struct QueueSource
 {
 	SxSource	base;
@@ -98,13 +91,13 @@ typedef struct QueueSource
 	bool	   *row_isnull;
 
 	MemoryContext position_context;
-	QueuePosition at;			/* committed, or what equals it by now */
+	SxQueuePosition at;			/* committed, or what equals it by now */
 	uint64		looked;			/* transactions finished at the last fruitless look */
 
 	/* the batch */
 	bool		loaded;
 	MemoryContext batch;
-	QueuePosition behind;		/* position behind it */
+	SxQueuePosition behind;		/* position behind it */
 	HeapTuple  *tuples;
 	int			capacity;
 	int64		remaining;		/* rows of target behind the batch; -1: unknown */
@@ -115,19 +108,6 @@ typedef struct QueueSource
 	int			untrimmed_batches;
 	SxXidSnapshot *goal;		/* of reached_end, NULL: none */
 } QueueSource;
-
-/* ------------------------------------------------------------- the position */
-
-static void
-parse_position(const char *text, QueuePosition *pos)
-{
-	char	   *done = sx_position_field(text, "done");
-	char	   *target = sx_position_field(text, "target");
-
-	pos->done = done ? sx_xid_snapshot_parse(done) : sx_xid_snapshot_empty();
-	pos->target = target ? sx_xid_snapshot_parse(target) : NULL;
-	pos->seq = sx_position_int(text, "seq", 0);
-}
 
 /* After a restore into another cluster, new rows would look processed. */
 static void
@@ -142,26 +122,6 @@ check_position(const QueueSource *qs)
 						qs->base.stream->label),
 				 errdetail("It names transactions that this cluster has not reached yet."),
 				 errhint("SELECT streamext.reset(…) starts the pipeline from the rows that its log holds.")));
-}
-
-static char *
-position_text(const QueuePosition *pos)
-{
-	if (pos->target == NULL)
-		return psprintf("{\"done\": \"%s\", \"target\": null, \"seq\": 0}",
-						sx_xid_snapshot_text(pos->done));
-	return psprintf("{\"done\": \"%s\", \"target\": \"%s\", \"seq\": " INT64_FORMAT "}",
-					sx_xid_snapshot_text(pos->done), sx_xid_snapshot_text(pos->target),
-					pos->seq);
-}
-
-/* Is a row of this transaction and number behind the position? */
-static bool
-is_pending(const QueuePosition *pos, uint64 xid, int64 seq)
-{
-	return !sx_xid_snapshot_sees(pos->done, xid) &&
-		(pos->target == NULL || seq > pos->seq ||
-		 !sx_xid_snapshot_sees(pos->target, xid));
 }
 
 /* --------------------------------------------------------------------- open */
@@ -192,7 +152,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	qs->position_context = AllocSetContextCreate(old, "streamext queue position",
 												 ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(qs->position_context);
-	parse_position(qs->base.parts[0].position, &qs->at);
+	sx_queue_position_parse(qs->base.parts[0].position, &qs->at);
 	MemoryContextSwitchTo(old);
 	check_position(qs);
 	qs->remaining = -1;
@@ -431,7 +391,7 @@ queue_load(SxSource *source, Snapshot snapshot)
 	if (!qs->loaded)
 	{
 		read_batch(qs, snapshot);
-		sx_part_set(source, &source->parts[0].new_position, position_text(&qs->behind));
+		sx_part_set(source, &source->parts[0].new_position, sx_queue_position_text(&qs->behind));
 		source->parts[0].rows = source->nrecords;
 		source->parts[0].lag = qs->remaining;
 		qs->loaded = true;
@@ -457,7 +417,7 @@ queue_committed(SxSource *source)
 
 		MemoryContextReset(qs->position_context);
 		old = MemoryContextSwitchTo(qs->position_context);
-		parse_position(source->parts[0].new_position, &qs->at);
+		sx_queue_position_parse(source->parts[0].new_position, &qs->at);
 		MemoryContextSwitchTo(old);
 	}
 	qs->loaded = false;
@@ -506,7 +466,7 @@ queue_reached_end(SxSource *source)
 typedef struct Readers
 {
 	int			n;
-	QueuePosition at[FLEXIBLE_ARRAY_MEMBER];
+	SxQueuePosition at[FLEXIBLE_ARRAY_MEMBER];
 } Readers;
 
 static void
@@ -516,8 +476,8 @@ collect_reader(HeapTuple row, TupleDesc desc, void *arg)
 	char	   *position = sx_row_text(row, desc, 1);
 
 	*readers = repalloc(*readers, offsetof(Readers, at) +
-						sizeof(QueuePosition) * ((*readers)->n + 1));
-	parse_position(position, &(*readers)->at[(*readers)->n++]);
+						sizeof(SxQueuePosition) * ((*readers)->n + 1));
+	sx_queue_position_parse(position, &(*readers)->at[(*readers)->n++]);
 }
 
 static bool
@@ -527,7 +487,7 @@ pending_for_any(const QueueSource *qs, uint64 xid, int64 seq, void *arg)
 
 	for (int i = 0; i < readers->n; i++)
 	{
-		if (is_pending(&readers->at[i], xid, seq))
+		if (sx_queue_position_pending(&readers->at[i], xid, seq))
 			return true;
 	}
 	return readers->n == 0;

@@ -176,6 +176,8 @@ CREATE STREAM st.sink WITH (connector = 'table', table = 'st.copied', key = 'a')
 INSERT INTO st.plain VALUES (1), (1), (2);
 SELECT batch_id, rows FROM streamext.step('st.x');
 SELECT * FROM st.copied ORDER BY a;
+SELECT * FROM st.sink;
+INSERT INTO st.sink VALUES (1);
 
 -- who may: TRIGGER and SELECT, no row-level security in the way; inserting takes nothing more
 CREATE ROLE source_table_owner;
