@@ -172,6 +172,7 @@ struct SxPipeline
 
 	struct SxRate *rate;		/* of a worker; NULL: no back-pressure (step) */
 	SxDue		due;			/* what the last poll found */
+	SxSource   *polled;			/* the source that is being polled, or NULL */
 	double		last_commit_ms;
 	int64		poll_us;		/* of the polls since the last batch */
 

@@ -408,7 +408,9 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 		SxPollResult result;
 
 		req.max_rows = pl->inputs[i].allowed;
+		pl->polled = source;
 		result = source->ops->poll(source, &req);
+		pl->polled = NULL;
 		MemoryContextSwitchTo(old);
 		if (result == SX_POLL_DATA)
 			due = SX_DUE_BATCH;
