@@ -26,7 +26,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "plan/plan.h"
-#include "source/queue.h"
 #include "source/source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -276,8 +275,8 @@ sx_register_source(Oid relid)
 								   stream->owner, paused);
 	check_pipeline_options(pipeline, stream);
 	add_source(pipeline, relid);
-	if (strcmp(stream->source->connector, "queue") == 0)
-		sx_queue_create_log(relid);
+	if (stream->source->created != NULL)
+		stream->source->created(stream);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	pipeline_changed(pipeline);
 }

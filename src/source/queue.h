@@ -17,7 +17,7 @@
 #define SX_QUEUE_WRITTEN_AT		3
 
 /* Creates the log of a queue stream that has just been created. */
-extern void sx_queue_create_log(Oid relid);
+extern void sx_queue_create_log(SxStream *stream);
 
 /*
  * Gives the log the columns that the stream has now; what was renamed has to be told

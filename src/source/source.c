@@ -3,7 +3,7 @@
  * source.c
  *		The connectors that can be read, and what their sources share.
  *
- * Sources without partitions (file, rate, queue) have one part, named "".  Its
+ * Sources without partitions (file, rate, queue, socket) have one part, named "".  Its
  * position is a small JSON object of the source's own making.  Strings of a part
  * are replaced outside any transaction, so they live in the source's context and
  * are freed one by one.
@@ -24,7 +24,8 @@ static const SxSourceOps *const connectors[] = {
 	&sx_source_kafka,
 	&sx_source_file,
 	&sx_source_rate,
-	&sx_source_queue
+	&sx_source_queue,
+	&sx_source_socket
 };
 
 const SxSourceOps *

@@ -128,6 +128,12 @@ typedef struct SxSourceOps
 	 * part: the name of the file.  May be NULL: the topic of the part.
 	 */
 	const char *(*record_topic) (SxSource *source, int i);
+
+	/*
+	 * The stream has been registered: makes what the connector keeps for it, as the
+	 * log of a queue.  May be NULL.
+	 */
+	void		(*created) (SxStream *stream);
 } SxSourceOps;
 
 struct SxSource
@@ -189,5 +195,6 @@ extern const SxSourceOps sx_source_kafka;
 extern const SxSourceOps sx_source_file;
 extern const SxSourceOps sx_source_rate;
 extern const SxSourceOps sx_source_queue;
+extern const SxSourceOps sx_source_socket;
 
 #endif							/* SX_SOURCE_H */

@@ -593,5 +593,6 @@ const SxSourceOps sx_source_queue = {
 	.wait = queue_wait,
 	.reached_end = queue_reached_end,
 	.peek = queue_peek,
-	.dead_value = queue_dead_value
+	.dead_value = queue_dead_value,
+	.created = sx_queue_create_log
 };

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * scheduler.c
- *		One per database: keeps a worker for every pipeline that should run.
+ *		One per database: keeps a worker for every pipeline that should run, and a
+ *		receiver for every stream that needs one (receiver_duty.c).
  *
  * It reads the catalog when it is woken, by a commit that changed it or by a
  * worker's exit, and every few seconds.  In between it holds no transaction, no
@@ -37,6 +38,7 @@
 
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
+#include "worker/receiver.h"
 
 #define NAP_MS			5000
 #define BUSY_NAP_MS		500
@@ -106,13 +108,14 @@ begin(void)
 }
 
 static List *
-read_duties(MemoryContext context)
+read_duties(MemoryContext context, List **receivers)
 {
 	List	   *duties;
 
 	begin();
 	MemoryContextSwitchTo(context);
 	duties = sx_duties();
+	*receivers = sx_receiver_duties();
 	sx_transaction_end();
 	MemoryContextSwitchTo(context);
 	return duties;
@@ -255,7 +258,8 @@ tend(const SxDuty *duty, TimestampTz now, SxStarted *lack)
 static long
 cycle(MemoryContext context)
 {
-	List	   *duties = read_duties(context);
+	List	   *receivers;
+	List	   *duties = read_duties(context, &receivers);
 	TimestampTz now = GetCurrentTimestamp();
 	SxStarted	lack = SX_STARTED;
 	long		soonest = NAP_MS;
@@ -270,7 +274,7 @@ cycle(MemoryContext context)
 		MemoryContextSwitchTo(context);
 	}
 	lacking = lack;
-	return soonest;
+	return Min(soonest, sx_receivers_tend(receivers, NAP_MS));
 }
 
 void
