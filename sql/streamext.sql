@@ -115,9 +115,9 @@ CREATE SEQUENCE streamext.step_seq AS integer;
 
 CREATE TABLE streamext.step (
     relation    regclass PRIMARY KEY,
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline,
+    pipeline    integer REFERENCES streamext.pipeline,
     seq         integer NOT NULL DEFAULT nextval('streamext.step_seq'),
-    kind        text NOT NULL CHECK (kind IN ('view', 'sink')),
+    kind        text NOT NULL CHECK (kind IN ('view', 'sink', 'stream')),
     query       regclass NOT NULL,
     state       regclass,
     strategy    text NOT NULL,
@@ -126,9 +126,10 @@ CREATE TABLE streamext.step (
     first_batch bigint NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE streamext.step IS 'continuous views and sinks: what a batch runs, in order of seq';
+COMMENT ON TABLE streamext.step IS 'continuous views, sinks, and streams with rows of their own: what a batch runs, in order of seq';
+COMMENT ON COLUMN streamext.step.pipeline IS 'NULL for a stream that keeps nothing between batches: it runs in every pipeline that reads it';
 COMMENT ON COLUMN streamext.step.query IS 'the hidden view that holds the query';
-COMMENT ON COLUMN streamext.step.state IS 'state table of a view, target of a table sink';
+COMMENT ON COLUMN streamext.step.state IS 'state table of a view or stream, target of a table sink';
 COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
 
@@ -450,7 +451,7 @@ CREATE VIEW streamext.views AS
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
     WHERE streamext.may_see(p.owner);
-COMMENT ON VIEW streamext.views IS 'continuous views and sinks: strategy, counters and state table of each';
+COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';

@@ -41,7 +41,8 @@
 #define QUEUE	(1 << 3)
 #define TABLE	(1 << 4)
 #define NOTHING	(1 << 5)
-#define SOCKET	(1 << 6)
+#define FUNCTION (1 << 6)
+#define SOCKET	(1 << 7)
 
 static const struct
 {
@@ -57,6 +58,7 @@ static const struct
 	{"socket", SOCKET, SX_OPT_SOURCE},
 	{"table", TABLE, SX_OPT_SINK},
 	{"null", NOTHING, SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
@@ -133,6 +135,8 @@ static const SxOptionDef options[] =
 	/* sinks and views */
 	{"table", SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
+	{"function", SNK, FUNCTION, SX_VALUE_TEXT},
+	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
 	{"backfill", SNK | VIEW, 0, SX_VALUE_BOOL},
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
@@ -166,7 +170,6 @@ static const SxOptionDef options[] =
 	{"event_timer", DERIVED, 0, SX_VALUE_LATER},
 	{"deduplicate", DERIVED, 0, SX_VALUE_LATER},
 	{"within", DERIVED, 0, SX_VALUE_LATER},
-	{"source", DERIVED, 0, SX_VALUE_LATER},
 	{"key", DERIVED, 0, SX_VALUE_LATER},
 	{"idle_timeout", DERIVED, 0, SX_VALUE_LATER},
 };
@@ -395,6 +398,8 @@ require_options(List *given, SxOptionTarget target, int bit)
 		require_option(given, "host", "Name the server to connect to, by its address for preference.");
 		require_option(given, "port", "Give the TCP port of the server to connect to.");
 	}
+	if (bit == FUNCTION)
+		require_option(given, "function", "Name the function to call with each batch.");
 	if (bit == TABLE)
 		require_option(given, "table",
 					   "Name the table; it is created with the query's columns when it does not exist.");
@@ -472,12 +477,17 @@ sx_option(List *given, const char *name)
 	return NULL;
 }
 
-/* A foreign table is a sink when its connector can be nothing else. */
+/*
+ * A foreign table made with a query is a sink or a derived stream.  Another one is a
+ * sink when its connector can be nothing else.
+ */
 static SxOptionTarget
 table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
 
+	if (sx_creating_sink)
+		return connector != NULL ? SX_OPT_SINK : SX_OPT_DERIVED;
 	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
 		connector_bit(connector, SX_OPT_SINK) != 0)
 		return SX_OPT_SINK;

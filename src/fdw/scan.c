@@ -28,6 +28,7 @@
 #include "executor/tuptable.h"
 #include "fdw/ordinal.h"
 #include "fdw/scan.h"
+#include "fdw/scan_rows.h"
 #include "fdw/stream.h"
 #include "fdw/track.h"
 #include "format/format.h"
@@ -37,6 +38,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "worker/batch_internal.h"
 
 struct SxScan
 {
@@ -52,6 +54,8 @@ struct SxScan
 	int			natts;
 	bool		track;			/* raise the highest event time on the way */
 	int			next;
+	SxRows	   *rows;			/* not NULL: a stream with rows of its own */
+	SxRowScan  *row_scan;		/* … in place of all but context */
 };
 
 static SxInput *
@@ -134,6 +138,50 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 		scan->decoder = stream->format->create(stream, needed);
 }
 
+/*
+ * Rows that the batch has made of a stream or sink; NULL when this is no relation
+ * that has such rows.
+ */
+static SxRows *
+batch_rows(SxPipeline *pl, Oid relid)
+{
+	SxStep	   *step = sx_find_step(pl, relid);
+
+	if (step == NULL || step->output.desc == NULL)
+		return NULL;
+	if (step->output.store == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream %s has no rows in this batch", sx_relation_label(relid)),
+				 errhint("A function that reads it unseen says so in the stream or sink that calls it: WITH (source = '…').")));
+	return &step->output;
+}
+
+/* Is this a stream or sink that is a foreign table with a query? */
+static bool
+has_query(Oid relid)
+{
+	SxRelKind	kind = sx_relation_kind(relid);
+
+	return kind == SX_REL_DERIVED || kind == SX_REL_SINK;
+}
+
+/* Begins a scan of rows that are there already, if it is one. */
+static bool
+begin_rows(SxScan *scan, Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+
+	if (sx_current != NULL)
+		scan->rows = batch_rows(sx_current, relid);
+	else if (has_query(relid))
+		scan->rows = sx_peek_rows(rel);
+	if (scan->rows == NULL)
+		return false;
+	scan->row_scan = sx_row_scan_begin(scan->rows);
+	return true;
+}
+
 SxScan *
 sx_scan_begin(Relation rel, const Bitmapset *attrs)
 {
@@ -145,6 +193,11 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 
 	scan->context = context;
 	scan->natts = RelationGetDescr(rel)->natts;
+	if (begin_rows(scan, rel))
+	{
+		MemoryContextSwitchTo(old);
+		return scan;
+	}
 	if (sx_current != NULL)
 	{
 		scan->pl = sx_current;
@@ -166,12 +219,19 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 void
 sx_scan_rescan(SxScan *scan)
 {
-	scan->next = scan->input->probe_from;
+	if (scan->row_scan != NULL)
+		sx_row_scan_rescan(scan->row_scan);
+	else
+		scan->next = scan->input->probe_from;
 }
 
 void
 sx_scan_end(SxScan *scan)
 {
+	if (scan->row_scan != NULL)
+		sx_row_scan_end(scan->row_scan);
+	if (scan->rows != NULL && sx_current == NULL)
+		sx_rows_end(scan->rows);
 	MemoryContextDelete(scan->context);
 }
 
@@ -279,6 +339,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 {
 	int			step = scan->pl != NULL ? scan->pl->running_step : -1;
 
+	if (scan->row_scan != NULL)
+		return sx_row_scan_next(scan->row_scan, slot);
 	memset(slot->tts_isnull, true, scan->natts);
 	while (scan->next < scan->input->probe_to)
 	{
@@ -292,7 +354,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 			result = fill_row(scan, i, slot, &err);
 		else
 		{
-			if (sx_input_is_bad(scan->input, i, step))
+			if (sx_input_is_bad(scan->input, i, step) ||
+				sx_input_is_bad(scan->input, i, scan->pl->on_behalf))
 				continue;
 			scan->pl->decoding_input = scan->input->index;
 			scan->pl->decoding_record = i;

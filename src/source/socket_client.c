@@ -121,6 +121,9 @@ sx_socket_close(SxSocketClient *client)
 	close_fd(client);
 	free_addresses(client);
 	client->state = SX_CONN_CLOSED;
+	client->partial_len = client->scanned = 0;
+	client->ack_len = 0;
+	client->ack_waits = false;
 }
 
 /* To CLOSED, with what happened as the status. */
@@ -130,9 +133,6 @@ disconnect(SxSocketClient *client, const char *what)
 	int			delay = client->backoff_ms;
 
 	sx_socket_close(client);
-	client->partial_len = client->scanned = 0;
-	client->ack_len = 0;
-	client->ack_waits = false;
 	if (client->received)
 		delay = BACKOFF_MIN_MS;
 	client->received = false;

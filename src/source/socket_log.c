@@ -163,6 +163,20 @@ sx_socket_log_end(Oid log, Snapshot snapshot, int64 floor)
 	return seq;
 }
 
+int64
+sx_socket_log_start(Oid log, Snapshot snapshot, int64 dflt)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+	int64		seq = dflt;
+	LogScan		ls;
+
+	scan_begin(&ls, rel, snapshot, 0);
+	(void) scan_next(&ls, ForwardScanDirection, &seq);
+	scan_end(&ls);
+	table_close(rel, AccessShareLock);
+	return seq;
+}
+
 /* ------------------------------------------------------------------ reading */
 
 /* Also sets the time of the record. */
@@ -340,7 +354,7 @@ sx_socket_log_readers(const SxStream *stream, SxLogReaders *readers)
 	sx_catalog_rows("SELECT s.pipeline, p.name, (a.position ->> 'seq')::bigint, t.relation::oid "
 					"FROM streamext.source s JOIN streamext.pipeline p ON p.id = s.pipeline "
 					"LEFT JOIN streamext.partition a ON a.pipeline = s.pipeline AND a.stream = s.stream "
-					"LEFT JOIN streamext.step t ON t.pipeline = s.pipeline "
+					"LEFT JOIN streamext.step t ON t.pipeline = s.pipeline AND t.kind <> 'stream' "
 					"WHERE s.stream = $1 ORDER BY s.pipeline",
 					1, types, values, NULL, collect_reader, &rows);
 	foreach(lc, rows)
@@ -352,6 +366,7 @@ sx_socket_log_readers(const SxStream *stream, SxLogReaders *readers)
 			!list_member_oid(sx_relation_streams(row->step), stream->relid))
 			continue;
 		counted = row->pipeline;
+		readers->pipelines = lappend_int(readers->pipelines, counted);
 		if (readers->n++ == 0 || row->position < readers->done)
 		{
 			readers->done = row->position;

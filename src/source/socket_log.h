@@ -27,6 +27,9 @@ extern int64 sx_socket_log_append(Oid log, const SxRecordBuffer *records, int64 
 /* Number of the last record under the snapshot, at least floor. */
 extern int64 sx_socket_log_end(Oid log, Snapshot snapshot, int64 floor);
 
+/* Number of the first record under the snapshot, dflt when there is none. */
+extern int64 sx_socket_log_start(Oid log, Snapshot snapshot, int64 dflt);
+
 /*
  * Reads the records numbered above seq, in order, until the batch is full (0: no
  * limit).  Gives the number of the last one, or seq when there is none.
@@ -41,8 +44,10 @@ typedef struct SxLogReaders
 	int64		done;			/* all of them have processed up to here */
 	int64		highest;		/* position of any pipeline, 0: none */
 	char	   *slowest;		/* name of the pipeline that is at done */
+	List	   *pipelines;		/* the ids of all */
 } SxLogReaders;
 
+/* Locks the views on the way, like planning a query of them does. */
 extern void sx_socket_log_readers(const SxStream *stream, SxLogReaders *readers);
 
 /*

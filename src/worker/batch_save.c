@@ -240,6 +240,8 @@ save_steps(SxPipeline *pl)
 		int64		letters;
 		int64		skipped;
 
+		if (step->plan->kind == SX_STEP_STREAM && step->plan->stateless)
+			continue;
 		count_failures(pl, step, &letters, &skipped);
 		if (step->rows == 0 && step->late_rows == 0 && step->null_time_rows == 0 &&
 			letters + skipped == 0 && step->new_watermark == step->watermark &&

@@ -36,7 +36,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/sx_catalog.h"
-#include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -64,6 +63,8 @@
 #define TRIM_MAX_MS		15000	/* while no pipeline moves on */
 #define FULL_MS			200
 #define LOOK_MS			1000
+#define IDLE_MS			5000	/* between two looks at invalidations */
+#define LOCK_TIMEOUT	"200ms" /* so that nobody's DDL gets a deadlock with us */
 #define TRIM_ROWS		50000	/* of one transaction */
 #define RETRY_MIN_MS	100
 #define RETRY_MAX_MS	30000
@@ -88,6 +89,7 @@ static int	retry_ms = RETRY_MIN_MS;
 static char error_text[SX_STATUS_SIZE];
 
 static int64 max_log_rows;
+static List *pipelines = NIL;	/* ids of those that read the stream */
 static int64 last_seq;			/* the log's last number */
 static int64 done_seq;			/* processed by all, as of the last look */
 static int64 trimmed_to = 1;	/* the lowest number that may be in the log */
@@ -100,12 +102,6 @@ static char slowest[NAMEDATALEN];
  * The log.  All of this may throw; see fail().
  * ----------------------------------------------------------------------
  */
-static void
-wake_reader(HeapTuple row, TupleDesc desc, void *arg)
-{
-	sx_wake_pipeline_at_commit((int) sx_row_int(row, desc, 1, 0));
-}
-
 /* Each transaction that has written must be flushed when it ends. */
 static void
 begin(void)
@@ -122,17 +118,23 @@ end(void)
 	MemoryContextSwitchTo(loop_context);
 }
 
+/* Are there max_log_rows that some pipeline has not processed? */
+static bool
+is_full(void)
+{
+	return last_seq - Max(done_seq, trimmed_to - 1) >= max_log_rows;
+}
+
 static void
 commit_records(void)
 {
-	Oid			types[] = {REGCLASSOID};
-	Datum		values[] = {ObjectIdGetDatum(stream_oid)};
 	int64		last;
+	ListCell   *lc;
 
 	begin();
 	last = sx_socket_log_append(log_oid, buffer, last_seq);
-	sx_catalog_rows("SELECT pipeline FROM streamext.source WHERE stream = $1",
-					1, types, values, NULL, wake_reader, NULL);
+	foreach(lc, pipelines)
+		sx_wake_pipeline_at_commit(lfirst_int(lc));
 	end();
 
 	sx_record_buffer_reset(buffer);
@@ -143,34 +145,59 @@ commit_records(void)
 		trim_ms = TRIM_MS;
 		trim_at = TimestampTzPlusMilliseconds(last_commit, trim_ms);
 	}
-	if (last_seq - done_seq >= max_log_rows)
+	if (is_full())
 		trim_at = last_commit;
+}
+
+/*
+ * Finds out who reads the stream, and how far they are.  Not in the transaction that
+ * touches the log: each would wait for locks while it holds others.  Gives the highest
+ * position of all.
+ */
+static int64
+look_at_readers(void)
+{
+	SxLogReaders readers;
+	MemoryContext old;
+
+	begin();
+	sx_socket_log_readers(stream, &readers);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	list_free(pipelines);
+	pipelines = list_copy(readers.pipelines);
+	MemoryContextSwitchTo(old);
+	if (readers.n > 0)
+		strlcpy(slowest, readers.slowest, sizeof(slowest));
+	end();
+
+	if (readers.done > done_seq)
+		trim_ms = TRIM_MS;
+	done_seq = readers.done;	/* may go back: reset(), a new pipeline */
+	return readers.highest;
 }
 
 /* Deletes what all have processed, and finds out whether there is room again. */
 static void
 trim_log(void)
 {
-	SxLogReaders readers;
 	int64		left = trimmed_to;
 	TimestampTz now;
 
-	begin();
-	sx_socket_log_readers(stream, &readers);
-	if (readers.n > 0 && readers.done > trimmed_to)
-		left = sx_socket_log_trim(log_oid, trimmed_to, readers.done, TRIM_ROWS);
-	if (readers.n > 0)
-		strlcpy(slowest, readers.slowest, sizeof(slowest));
-	end();
+	trim_ms = Min(trim_ms * 2, TRIM_MAX_MS);
+	(void) look_at_readers();
+	if (pipelines != NIL && done_seq > trimmed_to)
+	{
+		begin();
+		left = sx_socket_log_trim(log_oid, trimmed_to, done_seq, TRIM_ROWS);
+		end();
+	}
 
 	now = GetCurrentTimestamp();
-	trim_ms = readers.done > done_seq ? TRIM_MS : Min(trim_ms * 2, TRIM_MAX_MS);
-	done_seq = readers.done;
 	trimmed_to = left;
-	full = readers.n > 0 && last_seq - done_seq >= max_log_rows;
+	full = pipelines != NIL && is_full();
 	if (full)
 		trim_at = TimestampTzPlusMilliseconds(now, FULL_MS);
-	else if (readers.n > 0 && left < done_seq)
+	else if (pipelines != NIL && left < done_seq)
 		trim_at = now;
 	else
 		trim_at = left >= last_seq ? 0 : TimestampTzPlusMilliseconds(now, trim_ms);
@@ -225,6 +252,7 @@ look(TimestampTz now)
 	end();
 	if (!same)
 		leave();
+	(void) look_at_readers();
 }
 
 /* Milliseconds until a look is due, -1: none is. */
@@ -261,7 +289,7 @@ static void
 open_stream(void)
 {
 	SxReceiverDuty *duty;
-	SxLogReaders readers;
+	int64		highest;
 
 	begin();
 	duty = find_duty();
@@ -273,12 +301,13 @@ open_stream(void)
 	log_oid = sx_socket_log(stream);
 	max_log_rows = sx_stream_option_int(stream, "max_log_rows", DEFAULT_MAX_LOG);
 	buffer = sx_record_buffer_create();
+	end();
 
 	/* After a restore the log may be empty and the positions not. */
-	MemoryContextSwitchTo(loop_context);
-	sx_socket_log_readers(stream, &readers);
-	last_seq = sx_socket_log_end(log_oid, GetActiveSnapshot(), readers.highest);
-	done_seq = readers.done;
+	highest = look_at_readers();
+	begin();
+	last_seq = sx_socket_log_end(log_oid, GetActiveSnapshot(), highest);
+	trimmed_to = sx_socket_log_start(log_oid, GetActiveSnapshot(), last_seq + 1);
 	end();
 
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -297,6 +326,13 @@ buffer_is_full(void)
 	return buffer->nrecords >= COLLECT_ROWS || buffer->nbytes >= COLLECT_BYTES;
 }
 
+/* Is the stream a source of a pipeline in which nothing reads it? */
+static bool
+is_unread(void)
+{
+	return pipelines == NIL;
+}
+
 static bool
 may_read(void)
 {
@@ -312,7 +348,9 @@ receive(TimestampTz now)
 {
 	bool		was_empty = buffer->nrecords == 0;
 
-	if (was_empty || client->state != SX_CONN_CLOSED)
+	if (is_unread())
+		sx_socket_close(client);
+	else if (was_empty || client->state != SX_CONN_CLOSED)
 		(void) sx_socket_connect(client, now);
 	if (was_empty)
 		sx_socket_ack(client, last_seq);
@@ -347,6 +385,8 @@ publish_status(void)
 				 slowest);
 		sx_status_text(text);
 	}
+	else if (is_unread())
+		sx_status_text("the receiver waits for a view or sink that reads the stream");
 	else
 		sx_status_text(client->status);
 }
@@ -368,18 +408,17 @@ until(TimestampTz now, TimestampTz at)
 static void
 wait_for_events(TimestampTz now)
 {
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT;
 	long		timeout = retry_at != 0 ? until(now, retry_at) :
 	sooner(commit_wait(now), until(now, trim_at));
 	long		unsent = pgstat_report_stat(false);
 
-	if (buffer->nrecords == 0 || client->state != SX_CONN_CLOSED)
+	if (!is_unread() && (buffer->nrecords == 0 || client->state != SX_CONN_CLOSED))
 		timeout = sooner(timeout, sx_socket_wait(client, now));
+	timeout = sooner(timeout, IDLE_MS);
 	timeout = sooner(timeout, look_wait(now));
 	if (unsent > 0)
 		timeout = sooner(timeout, unsent);
-	if (timeout >= 0)
-		events |= WL_TIMEOUT;
 	if (may_read())
 		events |= WL_SOCKET_READABLE;
 	if (client->state == SX_CONN_CONNECTING || client->ack_waits)
@@ -437,8 +476,8 @@ run(void)
  */
 
 /*
- * Called in the error's handler: logs it, unless it is the one before again.  What was
- * read is kept for the next try.
+ * Called in the error's handler: logs it, unless it is the one before again, or a lock
+ * that somebody else has.  What was read is kept for the next try.
  */
 static void
 fail(void)
@@ -450,7 +489,7 @@ fail(void)
 	MemoryContextSwitchTo(loop_context);
 	edata = CopyErrorData();
 	snprintf(text, sizeof(text), "receiver: %s", edata->message);
-	if (strcmp(text, error_text) != 0)
+	if (strcmp(text, error_text) != 0 && edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		EmitErrorReport();
 	AbortOutOfAnyTransaction();
 	FlushErrorState();
@@ -470,6 +509,7 @@ sx_receiver_main(Datum arg)
 
 	sx_process_begin(&start, MyBgworkerEntry->bgw_name);
 	stream_oid = (Oid) start.pipeline;
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	loop_context = AllocSetContextCreate(TopMemoryContext, "streamext receiver",
 										 ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(loop_context);

@@ -4,8 +4,8 @@
  *		Which streams have to have a receiver, and starting them.
  *
  * A stream of connector socket with durable = on has a receiver while some pipeline
- * runs in which a view or sink reads it.  The scheduler starts it; a receiver that
- * finds that it is not wanted any more leaves by itself.
+ * runs that has it among its sources, and has a view or sink.  The scheduler starts it;
+ * a receiver that finds that it is not wanted any more leaves by itself.
  *
  * A receiver deals with errors and its peer's absence itself, so one that ends
  * without being told to was killed, or could not begin.  It is started again after
@@ -20,7 +20,6 @@
 #include "catalog/sx_catalog.h"
 #include "compat.h"
 #include "miscadmin.h"
-#include "plan/plan.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -48,32 +47,24 @@ static List *wards = NIL;		/* in TopMemoryContext */
  * Duties
  * ----------------------------------------------------------------------
  */
-typedef struct DutyStep
-{
-	SxReceiverDuty *duty;
-	Oid			step;
-} DutyStep;
-
 static void
-collect_step(HeapTuple row, TupleDesc desc, void *arg)
+collect_duty(HeapTuple row, TupleDesc desc, void *arg)
 {
 	List	  **list = arg;
-	DutyStep   *step = palloc(sizeof(DutyStep));
-	SxReceiverDuty *duty = palloc(sizeof(SxReceiverDuty));
-	char	   *durable = sx_row_text(row, desc, 8);
+	SxReceiverDuty *duty;
+	char	   *durable = sx_row_text(row, desc, 7);
 	bool		wanted;
 
 	if (durable != NULL && parse_bool(durable, &wanted) && !wanted)
 		return;
+	duty = palloc(sizeof(SxReceiverDuty));
 	duty->stream = sx_row_oid(row, desc, 1);
 	duty->name = sx_row_text(row, desc, 2);
 	duty->owner = sx_row_oid(row, desc, 3);
 	duty->owner_name = sx_row_text(row, desc, 4);
 	duty->can_login = sx_row_bool(row, desc, 5);
 	duty->definition = sx_row_text(row, desc, 6);
-	step->duty = duty;
-	step->step = sx_row_oid(row, desc, 7);
-	*list = lappend(*list, step);
+	*list = lappend(*list, duty);
 }
 
 SxReceiverDuty *
@@ -91,34 +82,28 @@ sx_receiver_duty(List *duties, Oid stream)
 	return NULL;
 }
 
+/*
+ * What each step reads is not looked into: that would take locks, which is not for a
+ * process that serves all streams.
+ */
 List *
 sx_receiver_duties(void)
 {
-	List	   *steps = NIL;
 	List	   *duties = NIL;
-	ListCell   *lc;
 
 	sx_catalog_rows("SELECT c.oid, c.relname::text, c.relowner, r.rolname::text, r.rolcanlogin, "
 					" md5(concat_ws('|', c.relname, c.relnamespace, c.relowner, f.ftoptions, v.srvoptions)), "
-					" t.relation::oid, "
 					" (SELECT option_value FROM pg_options_to_table(f.ftoptions) WHERE option_name = 'durable') "
 					"FROM pg_foreign_table f JOIN pg_class c ON c.oid = f.ftrelid "
 					"JOIN pg_foreign_server v ON v.oid = f.ftserver "
-					"JOIN streamext.source s ON s.stream::oid = c.oid "
-					"JOIN streamext.pipeline p ON p.id = s.pipeline AND p.state = 'running' "
-					"JOIN streamext.step t ON t.pipeline = p.id "
 					"LEFT JOIN pg_roles r ON r.oid = c.relowner "
-					"WHERE 'connector=socket' = ANY (f.ftoptions) "
-					"ORDER BY c.oid, t.seq",
-					0, NULL, NULL, NULL, collect_step, &steps);
-	foreach(lc, steps)
-	{
-		DutyStep   *step = lfirst(lc);
-
-		if (sx_receiver_duty(duties, step->duty->stream) == NULL &&
-			list_member_oid(sx_relation_streams(step->step), step->duty->stream))
-			duties = lappend(duties, step->duty);
-	}
+					"WHERE 'connector=socket' = ANY (f.ftoptions) AND EXISTS ("
+					" SELECT FROM streamext.source s "
+					" JOIN streamext.pipeline p ON p.id = s.pipeline AND p.state = 'running' "
+					" JOIN streamext.step t ON t.pipeline = p.id AND t.kind <> 'stream' "
+					" WHERE s.stream::oid = c.oid) "
+					"ORDER BY c.oid",
+					0, NULL, NULL, NULL, collect_duty, &duties);
 	return duties;
 }
 

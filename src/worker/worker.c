@@ -262,7 +262,7 @@ run_batch(TimestampTz now, SxDue due)
 	SxBatchResult result;
 
 	report_running();
-	if (sx_batch_run(pl, now, true, &result) == SX_BATCH_FENCED)
+	if (sx_batch_run(pl, sx_pipeline_batch_time(pl, now), true, &result) == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
 	due_at = next_due(now);

@@ -16,7 +16,6 @@ CREATE STREAM s (line text) WITH (connector = 'socket', host = '127.0.0.1', port
 CREATE STREAM s (line text) WITH (connector = 'rate', ack);
 CREATE STREAM s (line text) WITH (connector = 'socket', host = '127.0.0.1', port = 9, durable = off, ack);
 CREATE STREAM s (line text) WITH (connector = 'socket', host = '127.0.0.1', port = 9, durable = off, max_log_rows = 5);
-CREATE STREAM s WITH (connector = 'socket', host = '127.0.0.1', port = 9) AS SELECT 1 AS a;
 
 -- durable: a log, of which the owner may read
 CREATE STREAM s (line text, no bigint OPTIONS (metadata 'offset'), at timestamptz OPTIONS (metadata 'timestamp'), bytes bytea OPTIONS (metadata 'raw'))

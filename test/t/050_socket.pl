@@ -169,8 +169,18 @@ is(sql('SELECT count(*) FROM a'), '100', 'the log keeps what it has not processe
 my $n = sql('SELECT n FROM a_count');
 is(sql("SELECT rows FROM streamext.step('second')"), '100', 'step() takes it from the log');
 is(sql('SELECT n FROM a_count'), $n + 100, 'so nothing is missing');
+sql("SELECT streamext.pause('second'); CREATE STREAM other (i int) WITH (connector = 'queue', pipeline = 'third');
+	CREATE MATERIALIZED VIEW other_all WITH (pipeline = 'third') AS SELECT a.line FROM a UNION ALL SELECT o.i::text FROM other o");
+print $peer "third\n";
+becomes("SELECT count(*) FROM other_all WHERE line = 'third'", '1', 'a new pipeline begins with what the log holds');
+sql("CREATE MATERIALIZED VIEW other_only WITH (pipeline = 'third', backfill = off) AS SELECT i FROM other;
+	DROP VIEW other_all, a_count");
+print $peer map { "after $_\n" } 1 .. 100;
+becomes("SELECT count(*) FROM a_all WHERE line ~ '^after'", '100', 'a pipeline in which nothing reads the stream any more');
+becomes('SELECT count(*) FROM streamext_state.a_log', '1', 'does not hold up the log');
+sql('DROP VIEW a_all');
+gone($peer, 'without any reader there is no connection');
 sql('DROP STREAM a CASCADE');
-gone($peer, 'DROP STREAM ends it');
 is(sql("SELECT to_regclass('streamext_state.a_log') IS NULL"), 't', 'the log is dropped with it');
 
 # ---------------------------------------------------------------- length-prefixed
@@ -270,6 +280,7 @@ is(line($peer), "6\n", 'numbers go on after reset()');
 print $peer "7\n";
 becomes('SELECT max(no) FROM e_all', '7', '… and records come');
 sql('DROP STREAM e CASCADE');
+gone($peer, 'DROP STREAM ends the connection');
 
 # ---------------------------------------------------------------- durable = off
 $listener = listener();
@@ -309,6 +320,9 @@ becomes('SELECT n FROM bob.g_all', '2', 'the stream of a role that is no superus
 is(sql("SELECT usename FROM pg_stat_activity WHERE backend_type = 'streamext receiver'"), 'bob', 'runs as its owner');
 like(($node->psql('app', "SET ROLE bob; INSERT INTO streamext_state.g_log VALUES (99, now(), 'x')"))[2],
 	qr/permission denied/, 'who cannot write to the log');
+sql('ALTER FOREIGN TABLE bob.g OWNER TO CURRENT_USER; GRANT SELECT ON bob.g TO bob');
+becomes("SELECT string_agg(usename, ',') FROM pg_stat_activity WHERE backend_type = 'streamext receiver'",
+	$node->safe_psql('postgres', 'SELECT current_user'), 'another owner, another receiver');
 sql('DROP STREAM f CASCADE; DROP EXTENSION streamext CASCADE');
 becomes("SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('streamext receiver', 'streamext worker')", '0',
 	'DROP EXTENSION leaves no receiver');
