@@ -161,13 +161,21 @@ $node->safe_psql('app', qq(
 	CREATE MATERIALIZED VIEW careless_all AS SELECT line, no FROM careless;));
 
 # ---------------------------------------------------------------- the killing
+# The answer, undef while the server is down.  psql may be gone before it was given the
+# query, which IPC::Run takes for a reason to die.
+sub ask
+{
+	my ($query) = @_;
+	my ($rc, $out) = eval { $node->psql('app', $query) };
+	return defined $rc && $rc == 0 ? $out : undef;
+}
+
 my $highest_rss = 0;
 
 # Private memory of the receivers, in kB.
 sub note_memory
 {
-	for my $pid (split /\n/, eval { $node->safe_psql('app',
-		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext receiver'") } // '')
+	for my $pid (split /\n/, ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext receiver'") // '')
 	{
 		open my $status, '<', "/proc/$pid/status" or next;
 		while (<$status>)
@@ -179,15 +187,18 @@ sub note_memory
 
 sub up_again
 {
-	$node->poll_query_until('app', 'SELECT true') or die 'the server does not come back';
+	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
+	while (!defined ask('SELECT true'))
+	{
+		die 'the server does not come back' if time() > $deadline;
+		sleep(0.05);
+	}
 }
 
 # Lines processed so far by the careful stream.
 sub progress
 {
-	my ($rc, $out) = $node->psql('app', "SELECT coalesce((SELECT (position ->> 'seq') FROM streamext.partition
-		WHERE stream = 'careful'::regclass), '0')");
-	return defined $out && $out =~ /^\d+$/ ? $out : 0;
+	return ask("SELECT position ->> 'seq' FROM streamext.partition WHERE stream = 'careful'::regclass") || 0;
 }
 
 my @events = ((('kill') x $kills), (('stop') x $stops));
@@ -216,9 +227,7 @@ for my $event (@events)
 		my $pid;
 		for (1 .. 200)
 		{
-			my ($rc, $out) = $node->psql('app', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext worker'
-				AND backend_start < clock_timestamp() ORDER BY random() LIMIT 1");
-			$pid = $1 if defined $out && $out =~ /^(\d+)$/;
+			$pid = ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext worker' ORDER BY random() LIMIT 1");
 			last if $pid;
 			sleep(0.05);
 		}
