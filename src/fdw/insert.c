@@ -46,11 +46,15 @@ sx_is_updatable(Relation rel)
 		(1 << CMD_INSERT) : 0;
 }
 
-/* Also tells what takes inserts, where core would only say that this does not. */
+/*
+ * Tells what takes inserts, where core would only say that this does not.  Streams that
+ * are no sources it refuses itself.
+ */
 static void
 check_connector(const SxStream *stream)
 {
-	if (stream->source != &sx_source_queue && stream->source != &sx_source_kafka)
+	if (stream->source != NULL && stream->source != &sx_source_queue &&
+		stream->source != &sx_source_kafka)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot insert into stream %s", stream->label),

@@ -63,7 +63,7 @@
 #define TRIM_MAX_MS		15000	/* while no pipeline moves on */
 #define FULL_MS			200
 #define LOOK_MS			1000
-#define IDLE_MS			5000	/* between two looks at invalidations */
+#define IDLE_MS			1000	/* between two looks at invalidations */
 #define LOCK_TIMEOUT	"200ms" /* so that nobody's DDL gets a deadlock with us */
 #define TRIM_ROWS		50000	/* of one transaction */
 #define RETRY_MIN_MS	100

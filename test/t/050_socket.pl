@@ -278,7 +278,8 @@ sql("SELECT streamext.pause('e'); SELECT streamext.reset('e'); SELECT streamext.
 $peer = accepted($listener);
 is(line($peer), "6\n", 'numbers go on after reset()');
 print $peer "7\n";
-becomes('SELECT max(no) FROM e_all', '7', '… and records come');
+is(line($peer), "7\n", '… with the records');
+becomes('SELECT max(no) FROM e_all', '7', '… which are processed');
 sql('DROP STREAM e CASCADE');
 gone($peer, 'DROP STREAM ends the connection');
 
