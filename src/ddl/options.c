@@ -23,6 +23,7 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
+#include "catalog/sx_catalog.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -42,7 +43,9 @@
 #define TABLE	(1 << 4)
 #define NOTHING	(1 << 5)
 #define FUNCTION (1 << 6)
-#define SOCKET	(1 << 7)
+#define PRINT	(1 << 7)
+#define NOTIFY	(1 << 8)
+#define SOCKET	(1 << 9)
 
 static const struct
 {
@@ -52,18 +55,20 @@ static const struct
 }			connectors[] =
 {
 	{"kafka", KAFKA, SX_OPT_SOURCE},
-	{"file", FILES, SX_OPT_SOURCE},
+	{"file", FILES, SX_OPT_SOURCE | SX_OPT_SINK},
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
 	{"socket", SOCKET, SX_OPT_SOURCE},
 	{"table", TABLE, SX_OPT_SINK},
+	{"print", PRINT, SX_OPT_SINK},
+	{"notify", NOTIFY, SX_OPT_SINK},
 	{"null", NOTHING, SX_OPT_SINK},
 	{"function", FUNCTION, SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
 static const char *const later_connectors[] = {
-	"function", "postgres", "print", "notify", "kafka", "file", "table",
+	"function", "postgres", "kafka", "table",
 };
 
 #define SRC		SX_OPT_SOURCE
@@ -90,7 +95,7 @@ static const SxOptionDef options[] =
 	{"isolation_level", SRC | SERVER, KAFKA, SX_VALUE_ENUM, "read_committed|read_uncommitted"},
 	{"on_data_loss", SRC, KAFKA, SX_VALUE_ENUM, "stop|continue"},
 	{"max_message_bytes", SRC | SERVER, KAFKA, SX_VALUE_INT, NULL, 1024, 64 * 1024 * 1024},
-	{"path", SRC, FILES, SX_VALUE_TEXT},
+	{"path", SRC | SNK, FILES, SX_VALUE_TEXT},
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
@@ -104,12 +109,13 @@ static const SxOptionDef options[] =
 
 	/* how they are decoded */
 	{"format", SRC | SERVER, DECODED, SX_VALUE_ENUM, FORMATS},
-	{"header", SRC, KAFKA | FILES, SX_VALUE_BOOL},
-	{"delimiter", SRC, DECODED, SX_VALUE_CHAR},
-	{"quote", SRC, DECODED, SX_VALUE_CHAR},
-	{"escape", SRC, DECODED, SX_VALUE_CHAR},
-	{"null", SRC, DECODED, SX_VALUE_TEXT},
-	{"encoding", SRC, DECODED, SX_VALUE_ENCODING},
+	{"format", SNK, FILES, SX_VALUE_ENUM, "text|csv|json|binary"},
+	{"header", SRC | SNK, KAFKA | FILES, SX_VALUE_BOOL},
+	{"delimiter", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"quote", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"escape", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"null", SRC | SNK, DECODED, SX_VALUE_TEXT},
+	{"encoding", SRC | SNK, DECODED, SX_VALUE_ENCODING},
 	{"timestamp_format", SRC, DECODED, SX_VALUE_ENUM, "iso|s|ms|us"},
 	{"timezone", SRC, DECODED, SX_VALUE_TIMEZONE},
 	{"strict", SRC, DECODED, SX_VALUE_BOOL},
@@ -137,6 +143,10 @@ static const SxOptionDef options[] =
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
 	{"function", SNK, FUNCTION, SX_VALUE_TEXT},
 	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
+	{"prefix", SNK, FILES, SX_VALUE_TEXT},
+	{"suffix", SNK, FILES, SX_VALUE_TEXT},
+	{"rows", SNK, PRINT, SX_VALUE_INT, NULL, 0, 1000},
+	{"channel", SNK, NOTIFY, SX_VALUE_TEXT},
 	{"backfill", SNK | VIEW, 0, SX_VALUE_BOOL},
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
@@ -384,7 +394,9 @@ require_options(List *given, SxOptionTarget target, int bit)
 						 connector_list(target, ~0))));
 	if (bit == KAFKA && sx_option(given, "topic_pattern") == NULL)
 		require_option(given, "topic", "Name the topic, or several separated by commas.");
-	if (bit == FILES)
+	if (bit == FILES && target == SX_OPT_SINK)
+		require_option(given, "path", "Name the directory that the files go into.");
+	else if (bit == FILES)
 	{
 		require_option(given, "path", "Name a directory, a file or a pattern.");
 		if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
@@ -400,6 +412,8 @@ require_options(List *given, SxOptionTarget target, int bit)
 	}
 	if (bit == FUNCTION)
 		require_option(given, "function", "Name the function to call with each batch.");
+	if (bit == NOTIFY)
+		require_option(given, "channel", "Name the channel that listeners LISTEN to.");
 	if (bit == TABLE)
 		require_option(given, "table",
 					   "Name the table; it is created with the query's columns when it does not exist.");

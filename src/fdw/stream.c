@@ -205,7 +205,11 @@ sx_stream_load(Oid relid)
 	stream->options = list_concat_copy(table->options, server->options);
 	stream->source = sx_source_find(sx_stream_option(stream, "connector", ""));
 	format = sx_stream_option(stream, "format", NULL);
-	if (format != NULL)
+
+	/* A sink is not read, even where its connector could. */
+	if (stream->source != NULL && sx_relation_kind(relid) == SX_REL_SINK)
+		stream->source = NULL;
+	else if (format != NULL)
 		stream->format = sx_format_find(format);
 	else if (stream->source == &sx_source_kafka || stream->source == &sx_source_file)
 		stream->format = &sx_format_json;

@@ -69,6 +69,12 @@ strategy_name(SxStrategy strategy)
 			return "map_with_state";
 		case SX_STRATEGY_DEDUPLICATE:
 			return "deduplicate";
+		case SX_STRATEGY_SINK_FILE:
+			return "file";
+		case SX_STRATEGY_SINK_PRINT:
+			return "print";
+		case SX_STRATEGY_SINK_NOTIFY:
+			return "notify";
 	}
 	return NULL;
 }

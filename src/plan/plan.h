@@ -32,6 +32,9 @@ typedef enum SxStrategy
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
+	SX_STRATEGY_SINK_FILE,
+	SX_STRATEGY_SINK_PRINT,
+	SX_STRATEGY_SINK_NOTIFY,
 	SX_STRATEGY_BATCH,			/* streams: the query's rows of the batch */
 	SX_STRATEGY_WINDOW,			/* … of the last batches */
 	SX_STRATEGY_UPDATE_STATE,
@@ -68,6 +71,8 @@ typedef struct SxStepPlan
 	List	   *reads;			/* Oids of derived streams with rows of their own
 								 * that it reads directly */
 	List	   *options;		/* DefElems, as given; names in them qualified */
+	bool		leaves;			/* its rows leave the database: the batch's commit
+								 * is flushed */
 
 	bool		stateless;		/* a stream that keeps nothing between batches */
 	bool		end_watermark;	/* must know the watermark at the end of the batch

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sink.c
- *		Sinks of the connectors table and null.
+ *		Sinks: those of the connectors table and null; the others are in sink/.
  *
  * A sink is a foreign table with the columns of its query and the options, and a
  * hidden view streamext_state.<sink>_q that holds the query.  In each batch
@@ -42,6 +42,7 @@
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
+#include "sink/sink.h"
 
 /* One column of the query and the column of the target that it goes into. */
 typedef struct SinkColumn
@@ -328,6 +329,8 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 		sx_function_sink_plan(plan, names);
 		return plan;
 	}
+	if (sx_sink_plan(plan, options, names->query))
+		return plan;
 	if (!is_table_sink(options))
 	{
 		plan->strategy = SX_STRATEGY_SINK_NULL;
@@ -466,6 +469,7 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 		target = prepare_target(options, query);
 	else if (strcmp(connector, "function") == 0)
 		function = sx_function_sink_check(options);
+	sx_sink_check(query, options);
 	sx_qualify_source_option(options);
 	sink = sx_create_query_table(schema, rel->relname, sx_query_column_defs(query), options);
 
@@ -482,4 +486,5 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	sx_register_step(sink, "sink", query_view, target,
 					 connector, &reads,
 					 common->backfill, common->pipeline, sx_options_to_json(options));
+	sx_sink_register(sink, options);
 }

@@ -5,13 +5,14 @@
  *
  * Views and most sinks are one statement.  A stream that is evaluated once puts its
  * query's rows where scans find them; a function sink does so, too, and calls its
- * function.  Streams that keep state have operations of their own in state/.
+ * function.  The sinks whose rows leave the database are in sink/.  Streams that keep state have operations of their own in state/.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "sink/sink.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -60,6 +61,10 @@ static const SxStepOps function_ops = {
 	.apply = apply_function
 };
 
+static const SxStepOps sink_ops = {
+	.apply = sx_sink_apply
+};
+
 const SxStepOps *
 sx_step_ops(SxStrategy strategy)
 {
@@ -72,6 +77,10 @@ sx_step_ops(SxStrategy strategy)
 			return &statement_ops;
 		case SX_STRATEGY_SINK_FUNCTION:
 			return &function_ops;
+		case SX_STRATEGY_SINK_FILE:
+		case SX_STRATEGY_SINK_PRINT:
+		case SX_STRATEGY_SINK_NOTIFY:
+			return &sink_ops;
 		case SX_STRATEGY_BATCH:
 			return &batch_ops;
 		case SX_STRATEGY_WINDOW:

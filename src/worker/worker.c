@@ -38,6 +38,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "sink/sink.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
 #include "worker/pipeline_row.h"
@@ -46,6 +47,7 @@
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
+#define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
 #define MIN_BATCH_US	5000	/* under sustained load */
 
@@ -369,7 +371,14 @@ turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SxDue		due;
+	const char *status;
 
+	if (sx_outbox_is_full(pl, &status))
+	{
+		sx_status_text(status);
+		wait_for_events(NULL, 0, OUTBOX_NAP_MS);
+		return;
+	}
 	if (due_at > now)
 	{
 		wait_until_due(now);
