@@ -393,6 +393,11 @@ COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pi
 -- ---------------------------------------------------------------------
 -- Event triggers: catalog rows come and go with their relations
 -- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.feed_stream() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_feed_stream' LANGUAGE C;
+COMMENT ON FUNCTION streamext.feed_stream() IS 'copies new rows of a table into the log of the stream that follows it';
+REVOKE ALL ON FUNCTION streamext.feed_stream() FROM PUBLIC;
+
 CREATE FUNCTION streamext.on_ddl_end() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'sx_on_ddl_end' LANGUAGE C;
 COMMENT ON FUNCTION streamext.on_ddl_end() IS 'registers a stream that was created as a foreign table';

@@ -59,16 +59,16 @@ static const struct
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
 	{"socket", SOCKET, SX_OPT_SOURCE},
-	{"table", TABLE, SX_OPT_SINK},
+	{"table", TABLE, SX_OPT_SOURCE | SX_OPT_SINK},
 	{"print", PRINT, SX_OPT_SINK},
 	{"notify", NOTIFY, SX_OPT_SINK},
 	{"null", NOTHING, SX_OPT_SINK},
-	{"function", FUNCTION, SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SOURCE | SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
 static const char *const later_connectors[] = {
-	"function", "postgres", "kafka", "table",
+	"postgres", "kafka",
 };
 
 #define SRC		SX_OPT_SOURCE
@@ -98,6 +98,8 @@ static const SxOptionDef options[] =
 	{"path", SRC | SNK, FILES, SX_VALUE_TEXT},
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
+	{"start", SRC, TABLE, SX_VALUE_ENUM, "latest|earliest"},
+	{"poll_interval", SRC, FUNCTION, SX_VALUE_INTERVAL, NULL, 1000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 	{"host", SRC, SOCKET, SX_VALUE_TEXT},
 	{"port", SRC, SOCKET, SX_VALUE_INT, NULL, 1, 65535},
@@ -139,9 +141,9 @@ static const SxOptionDef options[] =
 	{"synchronous_commit", SRC, 0, SX_VALUE_BOOL},
 
 	/* sinks and views */
-	{"table", SNK, TABLE, SX_VALUE_TEXT},
+	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
-	{"function", SNK, FUNCTION, SX_VALUE_TEXT},
+	{"function", SRC | SNK, FUNCTION, SX_VALUE_TEXT},
 	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
 	{"prefix", SNK, FILES, SX_VALUE_TEXT},
 	{"suffix", SNK, FILES, SX_VALUE_TEXT},
@@ -411,11 +413,14 @@ require_options(List *given, SxOptionTarget target, int bit)
 		require_option(given, "port", "Give the TCP port of the server to connect to.");
 	}
 	if (bit == FUNCTION)
-		require_option(given, "function", "Name the function to call with each batch.");
+		require_option(given, "function", target == SX_OPT_SOURCE ?
+					   "Name the function that gives the rows." :
+					   "Name the function to call with each batch.");
 	if (bit == NOTIFY)
 		require_option(given, "channel", "Name the channel that listeners LISTEN to.");
 	if (bit == TABLE)
-		require_option(given, "table",
+		require_option(given, "table", target == SX_OPT_SOURCE ?
+					   "Name the table whose new rows are the stream's." :
 					   "Name the table; it is created with the query's columns when it does not exist.");
 }
 

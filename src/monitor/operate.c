@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "source/queue.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -233,10 +234,11 @@ warn_of_logs(int pipeline)
 	{
 		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
 
-		if (stream->source == &sx_source_queue || stream->source == &sx_source_socket)
+		if (sx_queue_has_log(stream) || stream->source == &sx_source_socket)
 			ereport(WARNING,
 					(errmsg("rows of %s %s that were processed may be gone from its log",
-							stream->source->connector, stream->label),
+							stream->source == &sx_source_queue ? "queue" : "stream",
+							stream->label),
 					 errdetail("They are not read again.")));
 	}
 }

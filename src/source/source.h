@@ -130,8 +130,8 @@ typedef struct SxSourceOps
 	const char *(*record_topic) (SxSource *source, int i);
 
 	/*
-	 * The stream has been registered: makes what the connector keeps for it, as the
-	 * log of a queue.  May be NULL.
+	 * Makes what belongs to a stream that has just been created and registered, such
+	 * as a log table.  May be NULL.
 	 */
 	void		(*created) (SxStream *stream);
 } SxSourceOps;
@@ -158,6 +158,12 @@ struct SxSource
 	 */
 	void		(*get_row) (SxSource *source, int i, Datum *values, bool *isnull);
 
+	/* Nobody has tested those rows for what the stream does not allow. */
+	bool		check_rows;
+
+	/* What goes wrong in poll is worth another try, whatever its SQLSTATE says. */
+	bool		retry_poll;
+
 	/* For streamext.pipelines: what is wrong at the moment, or NULL. */
 	const char *status;
 };
@@ -174,6 +180,9 @@ extern void sx_part_committed(SxPart *part);
 
 /* What metadata 'topic' shows for a record of the batch, or NULL. */
 extern const char *sx_record_topic(SxSource *source, int i);
+
+/* dead_value of a source with get_row: the row as a JSON object. */
+extern void sx_row_dead_value(SxSource *source, int i, StringInfo buf);
 
 /* Where record i is, for messages: "partition …, offset …". */
 extern char *sx_record_place(SxSource *source, int i);
@@ -196,5 +205,7 @@ extern const SxSourceOps sx_source_file;
 extern const SxSourceOps sx_source_rate;
 extern const SxSourceOps sx_source_queue;
 extern const SxSourceOps sx_source_socket;
+extern const SxSourceOps sx_source_table;
+extern const SxSourceOps sx_source_function;
 
 #endif							/* SX_SOURCE_H */

@@ -168,6 +168,7 @@ struct SxPipeline
 	char	   *on_error;		/* dead_letter, skip, stop */
 
 	SxDue		due;			/* what the last poll found */
+	SxSource   *polled;			/* the source that is being polled, or NULL */
 	double		last_commit_ms;
 	int64		poll_us;		/* of the polls since the last batch */
 

@@ -397,8 +397,11 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	{
 		SxSource   *source = pl->inputs[i].source;
 		MemoryContext old = MemoryContextSwitchTo(source->context);
-		SxPollResult result = source->ops->poll(source, &req);
+		SxPollResult result;
 
+		pl->polled = source;
+		result = source->ops->poll(source, &req);
+		pl->polled = NULL;
 		MemoryContextSwitchTo(old);
 		if (result == SX_POLL_DATA)
 			due = SX_DUE_BATCH;

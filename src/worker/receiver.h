@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SX_RECEIVER_H
-#define SX_RECEIVER_H
+#ifndef SX_WORKER_RECEIVER_H
+#define SX_WORKER_RECEIVER_H
 
 #include "nodes/pg_list.h"
 
@@ -34,4 +34,4 @@ extern SxReceiverDuty *sx_receiver_duty(List *duties, Oid stream);
  */
 extern long sx_receivers_tend(List *duties, long nap);
 
-#endif							/* SX_RECEIVER_H */
+#endif							/* SX_WORKER_RECEIVER_H */

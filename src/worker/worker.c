@@ -467,10 +467,19 @@ is_news(const ErrorData *edata)
 		strcmp(row->error_message, edata->message) != 0;
 }
 
+/* By its class, unless a source says that its polls always are. */
+static bool
+is_worth_another_try(int sqlerrcode)
+{
+	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
+		return true;
+	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
+}
+
 static void
 record_failure(const ErrorData *edata)
 {
-	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RETRY)
+	if (is_worth_another_try(edata->sqlerrcode))
 		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
 	else
 		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
