@@ -224,9 +224,9 @@ empty_view(Oid view)
 		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
 }
 
-/* What a queue has handed over it need not have any more. */
+/* What was processed need not be in the log of a queue or socket any more. */
 static void
-warn_of_queues(int pipeline)
+warn_of_logs(int pipeline)
 {
 	ListCell   *lc;
 
@@ -234,7 +234,7 @@ warn_of_queues(int pipeline)
 	{
 		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
 
-		if (sx_queue_has_log(stream))
+		if (sx_queue_has_log(stream) || stream->source == &sx_source_socket)
 			ereport(WARNING,
 					(errmsg("rows of %s %s that were processed may be gone from its log",
 							stream->source == &sx_source_queue ? "queue" : "stream",
@@ -257,7 +257,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	require_paused(pipeline);
-	warn_of_queues(pipeline);
+	warn_of_logs(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
 					1, types, values, NULL, sx_collect_oid, &views);

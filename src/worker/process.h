@@ -17,7 +17,7 @@ typedef struct SxStart
 	uint32		generation;
 	Oid			database;
 	Oid			owner;			/* InvalidOid: the bootstrap superuser */
-	int			pipeline;
+	int			pipeline;		/* of a receiver: Oid of its stream */
 } SxStart;
 
 typedef enum SxStarted
@@ -35,6 +35,7 @@ typedef enum SxStarted
 extern SxStarted sx_process_start(SxProcessKind kind, Oid database);
 extern SxStarted sx_worker_reserve(Oid database, int pipeline, SxStart *start);
 extern bool sx_worker_start(SxStart *start, Oid owner, const char *name);
+extern SxStarted sx_receiver_start(Oid database, Oid stream, Oid owner, const char *name);
 
 /* What every process does first.  Exits when it is not wanted any more. */
 extern void sx_process_begin(SxStart *start, const char *application_name);

@@ -83,19 +83,41 @@ sx_status_rate(double limit, double target_ms, const char *reason)
  * ----------------------------------------------------------------------
  */
 
-/* The slot of the pipeline's worker, NULL when none runs.  The lock is held. */
+/* The slot of a process of this database, NULL when none runs.  The lock is held. */
 static SxSlot *
-find_worker(int pipeline)
+find_process(SxProcessKind kind, int pipeline)
 {
 	for (int i = 0; i < sx_shared->nslots; i++)
 	{
 		SxSlot	   *slot = &sx_shared->slots[i];
 
-		if (slot->kind == SX_PROCESS_WORKER && slot->proc != NULL &&
+		if (slot->kind == kind && slot->proc != NULL &&
 			slot->database == MyDatabaseId && slot->pipeline == pipeline)
 			return slot;
 	}
 	return NULL;
+}
+
+static SxSlot *
+find_worker(int pipeline)
+{
+	return find_process(SX_PROCESS_WORKER, pipeline);
+}
+
+bool
+sx_receiver_status(Oid stream, char *status)
+{
+	const SxSlot *slot;
+
+	if (sx_shared == NULL)
+		return false;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	slot = find_process(SX_PROCESS_RECEIVER, (int) stream);
+	if (slot != NULL)
+		strlcpy(status, slot->status.status, SX_STATUS_SIZE);
+	LWLockRelease(sx_shared->lock);
+	return slot != NULL;
 }
 
 bool

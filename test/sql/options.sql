@@ -24,7 +24,7 @@ CREATE FOREIGN DATA WRAPPER w HANDLER streamext.fdw_handler VALIDATOR streamext.
 -- Connectors
 -- ---------------------------------------------------------------------
 CREATE STREAM s (a int) WITH (connector = 'kafak');
-CREATE STREAM s (a int) WITH (connector = 'socket');
+CREATE STREAM s (a int) WITH (connector = 'postgres');
 CREATE STREAM s (a int) WITH (connector = 'null');
 CREATE STREAM s (a int) WITH (connector = 'kafka');
 CREATE STREAM s (a int) WITH (connector = 'file');
