@@ -216,12 +216,11 @@ empty_view(Oid view)
 {
 	SxStepPlan *plan = sx_plan_load(view);
 
-	sx_catalog_exec(psprintf("DELETE FROM %s", sx_relation_label(plan->state)),
-					0, NULL, NULL, NULL);
+	sx_exec_as(plan->owner, psprintf("DELETE FROM %s", sx_relation_label(plan->state)));
 	if (plan->emit_clear_sql != NULL)
-		sx_catalog_exec(plan->emit_clear_sql, 0, NULL, NULL, NULL);
+		sx_exec_as(plan->owner, plan->emit_clear_sql);
 	if (plan->start_sql != NULL)
-		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
+		sx_exec_as(plan->owner, plan->start_sql);
 }
 
 /* What was processed need not be in the log of a queue or socket any more. */

@@ -15,6 +15,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/sx_catalog.h"
 #include "catalog/dependency.h"
@@ -29,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 static char *
 choose_name(const SxStream *stream, Oid schema)
@@ -88,6 +90,32 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 	ObjectAddressSet(referenced, RelationRelationId, stream->relid);
 	recordDependencyOn(&log, &referenced, DEPENDENCY_INTERNAL);
 	CommandCounterIncrement();
+}
+
+static void
+collect_ctid(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **ctids = arg;
+	bool		isnull;
+	ItemPointer ctid = palloc(sizeof(ItemPointerData));
+
+	*ctid = *(ItemPointer) DatumGetPointer(SPI_getbinval(row, desc, 1, &isnull));
+	*ctids = lappend(*ctids, ctid);
+}
+
+void
+sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
+					const Datum *values)
+{
+	Relation	rel = table_open(log, RowExclusiveLock);
+	List	   *ctids = NIL;
+	ListCell   *lc;
+
+	sx_catalog_rows(sql, nargs, types, values, NULL, collect_ctid, &ctids);
+	foreach(lc, ctids)
+		simple_table_tuple_delete(rel, lfirst(lc), GetActiveSnapshot());
+	list_free_deep(ctids);
+	table_close(rel, NoLock);
 }
 
 Oid

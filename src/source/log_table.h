@@ -20,6 +20,13 @@ extern void sx_log_table_create(const SxStream *stream, const char *columns,
 /* The log of a stream; InvalidOid when it has none. */
 extern Oid	sx_log_table_find(Oid relid);
 
+/*
+ * Deletes the rows whose ctid the statement gives, which locks them.  Directly: a trigger
+ * that the log's owner has put on it would run as the owner of the extension.
+ */
+extern void sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
+								const Datum *values);
+
 /* A statement of the log's DDL.  SPI is connected, in a trusted section. */
 extern void sx_log_table_execute(const char *sql);
 

@@ -235,13 +235,12 @@ sx_queue_trim(const SxStream *stream, Oid log)
 	Oid			types[] = {REGCLASSOID};
 	Datum		values[] = {ObjectIdGetDatum(stream->relid)};
 
-	sx_catalog_exec(psprintf("DELETE FROM %s WHERE _sx_seq = ANY (ARRAY("
-							 "SELECT _sx_seq FROM %s WHERE _sx_xid < ("
-							 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
-							 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
-							 "FROM streamext.source s "
-							 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
-							 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED))",
-							 table, table),
-					lengthof(types), types, values, NULL);
+	sx_log_table_delete(log,
+						psprintf("SELECT ctid FROM %s WHERE _sx_xid < ("
+								 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
+								 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
+								 "FROM streamext.source s "
+								 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
+								 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED", table),
+						lengthof(types), types, values);
 }
