@@ -116,7 +116,6 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	SxPanes    *panes = NULL;
 	SxStepPlan *plan;
 	Query	   *query;
-	Oid			window;
 
 	if (json == NULL)
 		ereport(ERROR,
@@ -154,9 +153,7 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	if (plan->window != NULL)
 		sx_window_sql(plan);
 	plan->panes = panes;
-	if (panes == NULL)
-		plan->no_panes = sx_panes_problem(query, &window);
-	else
+	if (panes != NULL)
 		plan->stateless = false;
 	(*names)->query = sx_qualified_name(query_view);
 	return plan;
@@ -189,9 +186,12 @@ sx_plan_explain(Oid relid)
 	SxLayout   *layout;
 	SxStepNames *names;
 	SxStepPlan *plan;
+	Oid			window;
 
 	if (sx_relation_kind(relid) == SX_REL_DERIVED && sx_is_view(relid))
 		return explain_derived(relid);
 	plan = load(relid, &layout, &names);
+	if (plan->panes == NULL && plan->window == NULL && plan->kind != SX_STEP_VIEW)
+		plan->no_panes = sx_panes_problem(sx_view_query(plan->query), &window);
 	return sx_explain_plan(plan, layout, names);
 }

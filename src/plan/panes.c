@@ -171,6 +171,23 @@ problem_walker(Node *node, ProblemContext *context)
 }
 
 static const char *
+column_problem(const Query *query)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resname != NULL && (strcmp(tle->resname, LEVEL) == 0 || strcmp(tle->resname, PANE) == 0))
+			return "a column has the name of one of the table of panes";
+		any |= !tle->resjunk;
+	}
+	return any ? NULL : "it has no column";
+}
+
+static const char *
 key_problem(const Query *query)
 {
 	ListCell   *lc;
@@ -205,6 +222,8 @@ clause_problem(Query *query)
 		(void) problem_walker((Node *) query->jointree, &context);
 	if (context.problem == NULL)
 		(void) problem_walker(query->havingQual, &context);
+	if (context.problem == NULL)
+		context.problem = column_problem(query);
 	return context.problem != NULL ? context.problem : key_problem(query);
 }
 

@@ -106,7 +106,7 @@ typedef struct SxStepPlan
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
 	SxPanes    *panes;			/* NULL: none */
-	const char *no_panes;		/* why none, over a windowed stream; else NULL */
+	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 
 	/*
