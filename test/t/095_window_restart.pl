@@ -29,6 +29,9 @@ $node->safe_psql('app', q(
 	CREATE STREAM in_one WITH (connector = 'table', table = 'one') AS SELECT id, streamext.batch_id() AS batch FROM tumbling;
 	CREATE STREAM in_eight WITH (connector = 'table', table = 'eight') AS SELECT id, streamext.batch_id() AS batch FROM sliding;
 	CREATE STREAM by_panes WITH (connector = 'table', table = 'panes') AS SELECT id % 10 AS k, count(*) AS n, sum(id) AS s FROM sliding GROUP BY id % 10;
+	CREATE STREAM b (id bigint) WITH (connector = 'queue', batch_interval = '100 milliseconds');
+	CREATE STREAM intervals WITH (window = '300 milliseconds', slide = '300 milliseconds') AS SELECT id FROM b;
+	CREATE STREAM in_one_b WITH (connector = 'table', table = 'one_b') AS SELECT id, streamext.batch_id() AS batch FROM intervals;
 	CREATE STREAM counting WITH (connector = 'table', table = 'counts') AS SELECT count(*) AS n FROM tumbling;));
 like($node->safe_psql('app', "SELECT streamext.explain('by_panes')"), qr/answered from panes/, 'the aggregate is kept in panes');
 
@@ -40,7 +43,7 @@ sub becomes
 
 sub worker
 {
-	return $node->safe_psql('app', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext worker' LIMIT 1");
+	return $node->safe_psql('app', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext worker' ORDER BY random() LIMIT 1");
 }
 
 sub disturb
@@ -69,7 +72,7 @@ for my $round (1 .. $rounds)
 	# the next round begins when rows of this one have gone through a window
 	for my $part (1 .. 4)
 	{
-		$node->safe_psql('app', sprintf('INSERT INTO q SELECT generate_series(%d, %d)', $rows + 1, $rows + 25));
+		$node->safe_psql('app', sprintf('INSERT INTO %s SELECT generate_series(%d, %d)', $_, $rows + 1, $rows + 25)) for 'q', 'b';
 		$rows += 25;
 	}
 	becomes("SELECT max(id) > $rows - 100 FROM one", 't', "round $round: windows fire");
@@ -87,7 +90,13 @@ is($node->safe_psql('app', 'SELECT sum(n) FROM counts'), $rows, 'counted once');
 
 # The windows become empty, which is a result, too; then there is no timer any more.
 becomes("SELECT n = 0 FROM counts ORDER BY ctid DESC LIMIT 1", 't', 'the tumbling window has become empty');
-becomes("SELECT NOT EXISTS (SELECT FROM streamext.window_batch)", 't', 'nothing is retained');
+becomes("SELECT NOT EXISTS (SELECT FROM streamext.window_batch WHERE relation <> 'intervals'::regclass)", 't', 'nothing is retained');
+becomes("SELECT count(*) >= $rows FROM one_b", 't', 'with batch_interval, every row went through its window');
+is($node->safe_psql('app', 'SELECT count(*), count(DISTINCT id) FROM one_b'), "$rows|$rows", 'and through one alone');
+is($node->safe_psql('app', q(
+	SELECT count(*) FROM streamext.batches WHERE pipeline = 'b' AND mod((extract(epoch FROM batch_time) * 1000000)::bigint, 100000) <> 0)), '0',
+	'its batches have the times of intervals');
+$node->safe_psql('app', 'DROP STREAM b CASCADE');
 my $batches = $node->safe_psql('app', 'SELECT batch_id FROM streamext.pipelines');
 $node->safe_psql('app', "SELECT streamext.wait('q')");
 is($node->safe_psql('app', 'SELECT batch_id FROM streamext.pipelines'), $batches, 'no batch without data any more');
