@@ -33,6 +33,7 @@ static const struct
 {
 	{"connector", "Drop the stream and create it again."},
 	{"pipeline", "A stream stays in its pipeline; WITH (pipeline = '...') of a view puts the view elsewhere."},
+	{"tail", "Drop the stream and create it again."},
 	{"paused", "Use streamext.pause() and streamext.resume()."},
 };
 
