@@ -26,6 +26,9 @@
  * how far.  A file in "done" that has grown, as somebody was slow to let go of it, is
  * continued at the next rotation.
  *
+ * A new pipeline begins with what the path names.  When that is nothing, it says so in its
+ * position (inode 0), and all that appears later is read, though it be rotated by then.
+ *
  * A folder that is read while files are renamed in it may hide one.  So it is believed
  * only when it has been at peace for SETTLED_US, and the path is the same before and
  * after; if it never is at peace, after PATIENCE_US.
@@ -46,84 +49,26 @@
 #include "source/file_options.h"
 #include "source/file_reader.h"
 #include "source/file_tail.h"
-#include "source/source.h"
 #include "storage/fd.h"
 #include "utils/timestamp.h"
 
 #define CHECK_BYTES		256
+#define FROM_BEGINNING	(DT_NOBEGIN + 1)	/* "since": no rotated file is done */
 #define SETTLED_US		INT64CONST(100000)
 #define PATIENCE_US		(INT64CONST(2) * USECS_PER_SEC)
-
-/* ----------------------------------------------------------------- the position */
-
-static uint64
-uint64_field(const char *position, const char *field)
-{
-	char	   *digits = sx_position_field(position, field);
-
-	return digits ? strtoull(digits, NULL, 10) : 0;
-}
-
-/* "inode:offset:crc inode:offset:crc …" */
-static void
-parse_done(SxTailPosition *at, const char *text)
-{
-	while (text != NULL && *text != '\0' && at->ndone < SX_TAIL_DONE)
-	{
-		unsigned long long inode;
-		long long	offset;
-		unsigned int check;
-
-		if (sscanf(text, "%llu:%lld:%u", &inode, &offset, &check) != 3)
-			elog(ERROR, "malformed position of a file that is followed");
-		at->done[at->ndone++] = (SxTailMark) {.inode = inode, .offset = offset, .check = check};
-		text = strchr(text, ' ');
-		if (text != NULL)
-			text++;
-	}
-}
 
 void
 sx_tail_init(SxTail *tail, const SxStream *stream, const char *position)
 {
-	SxTailPosition *at = &tail->at;
-
 	tail->stream = stream;
 	tail->path = sx_stream_option(stream, "path", NULL);
 	tail->name = strrchr(tail->path, '/') + 1;
 	tail->folder = pnstrdup(tail->path, Max(tail->name - 1 - tail->path, 1));
 	tail->fd = -1;
-
-	at->mark.inode = uint64_field(position, "inode");
-	at->mark.offset = sx_position_int(position, "offset", 0);
-	at->mark.check = (uint32) sx_position_int(position, "check", 0);
-	at->device = uint64_field(position, "device");
-	at->since = sx_position_int(position, "since", DT_NOBEGIN);
-	at->losses = sx_position_int(position, "losses", 0);
-	parse_done(at, sx_position_field(position, "done"));
+	sx_tail_position_parse(&tail->at, position);
 }
 
-char *
-sx_tail_position_text(const SxTailPosition *position)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "{\"inode\": " UINT64_FORMAT ", \"device\": " UINT64_FORMAT
-					 ", \"offset\": " INT64_FORMAT ", \"check\": %u, \"since\": " INT64_FORMAT,
-					 position->mark.inode, position->device, position->mark.offset,
-					 position->mark.check, position->since);
-	if (position->ndone > 0)
-		appendStringInfoString(&buf, ", \"done\": \"");
-	for (int i = 0; i < position->ndone; i++)
-		appendStringInfo(&buf, "%s" UINT64_FORMAT ":" INT64_FORMAT ":%u", i > 0 ? " " : "",
-						 position->done[i].inode, position->done[i].offset,
-						 position->done[i].check);
-	if (position->ndone > 0)
-		appendStringInfoChar(&buf, '"');
-	appendStringInfo(&buf, ", \"losses\": " INT64_FORMAT "}", position->losses);
-	return buf.data;
-}
+/* ----------------------------------------------------------------- what was read */
 
 /* CRC of the bytes before an offset; false when they are not there. */
 static bool
@@ -397,6 +342,16 @@ see_current(SxTail *tail, const char *name, const struct stat *st, void *arg)
 
 /* ----------------------------------------------------------------- finding the file */
 
+/* The path could not be opened, by errno. */
+static void
+set_unreadable(SxTail *tail)
+{
+	snprintf(tail->status, sizeof(tail->status),
+			 errno == EINVAL ? "\"%s\" is not a regular file" :
+			 errno == ENOENT ? "file \"%s\" does not exist" : "could not open file \"%s\": %m",
+			 tail->path);
+}
+
 /* The path is to be read from its start. */
 static bool
 begin_path(SxTail *tail)
@@ -406,14 +361,23 @@ begin_path(SxTail *tail)
 
 	if (fd < 0)
 	{
-		snprintf(tail->status, sizeof(tail->status),
-				 errno == EINVAL ? "\"%s\" is not a regular file" :
-				 errno == ENOENT ? "file \"%s\" does not exist" : "could not open file \"%s\": %m",
-				 tail->path);
+		set_unreadable(tail);
 		return false;
 	}
 	take_file(tail, fd, &st, 0, 0);
 	return true;
+}
+
+/* The rotated files that are there now are none of ours. */
+static bool
+pass_rotated(SxTail *tail)
+{
+	tail->at.since = FROM_BEGINNING;
+	tail->at.ndone = 0;
+	(void) scan_folder(tail, see_done, NULL);
+	if (tail->blind)
+		tail->at.since = DT_NOBEGIN;
+	return !tail->blind;
 }
 
 /* ERROR, or on to the start of what the path names; false when that is nothing. */
@@ -421,17 +385,50 @@ static bool
 lose(SxTail *tail, const char *what)
 {
 	char	   *message = psprintf("file \"%s\" %s", tail->path, what);
+	SxTailPosition before = tail->at;
 
 	/* Not before there is a file to go on with. */
-	if (!begin_path(tail))
+	if (!pass_rotated(tail) || !begin_path(tail))
+	{
+		tail->at = before;
+		tail->moving_since = 0;
 		return false;
+	}
 	sx_file_data_loss(tail->stream, message, "the file of that name is read from its start");
 	pfree(message);
 	tail->at.losses++;
-	tail->at.since = DT_NOBEGIN;
-	tail->at.ndone = 0;
-	(void) scan_folder(tail, see_done, NULL);
 	return true;
+}
+
+/* There is no file in the position. */
+static bool
+find_first(SxTail *tail, bool *moved)
+{
+	if (tail->at.since == DT_NOBEGIN)
+	{
+		if (!pass_rotated(tail))
+			return false;
+		*moved = true;
+		return begin_path(tail);
+	}
+	if (access(tail->path, R_OK) == 0)
+		return sx_tail_next(tail) && (*moved = true);
+	set_unreadable(tail);
+	tail->moving_since = 0;
+	return false;
+}
+
+/* May the folder be believed?  To be asked before it is read. */
+static bool
+folder_settled(SxTail *tail)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	struct stat st;
+
+	if (tail->moving_since == 0)
+		tail->moving_since = now;
+	return now - tail->moving_since > PATIENCE_US ||
+		(stat(tail->folder, &st) == 0 && now - sx_file_mtime(&st) > SETTLED_US);
 }
 
 /* Opens the file of the position.  moved: at is new. */
@@ -440,24 +437,22 @@ find_file(SxTail *tail, bool *moved)
 {
 	struct stat st;
 	bool		at_path = stat(tail->path, &st) == 0 && st.st_ino == tail->at.mark.inode;
+	bool		settled;
 
 	if (tail->at.mark.inode == 0)
-	{
-		*moved = begin_path(tail);
-		if (*moved)
-			(void) scan_folder(tail, see_done, NULL);
-		return *moved;
-	}
+		return find_first(tail, moved);
 	if (at_path && st.st_size < tail->at.mark.offset)
-		return *moved = lose(tail, "has become shorter");
+		return lose(tail, "has become shorter") && (*moved = true);
+	settled = folder_settled(tail);
 	if ((at_path && see_current(tail, tail->name, &st, NULL)) ||
 		scan_folder(tail, see_current, NULL))
 		return true;
-	if (tail->blind)
+	if (tail->blind || !settled)
 		return false;
 	if (at_path)
-		return *moved = lose(tail, "does not hold any more what was read from it");
-	return *moved = lose(tail, "was replaced, and what it was before is not in its directory any more");
+		return lose(tail, "does not hold any more what was read from it") && (*moved = true);
+	return lose(tail, "was replaced, and what it was before is not in its directory any more") &&
+		(*moved = true);
 }
 
 SxTailState
@@ -495,22 +490,15 @@ sx_tail_look(SxTail *tail, bool *moved)
 
 /* ----------------------------------------------------------------- the next file */
 
-static bool
-folder_settled(const SxTail *tail)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	struct stat st;
-
-	return now - tail->moving_since > PATIENCE_US ||
-		(stat(tail->folder, &st) == 0 && now - sx_file_mtime(&st) > SETTLED_US);
-}
-
 /* The file at hand is done. */
 static void
 note_done(SxTail *tail)
 {
 	SxTailPosition *at = &tail->at;
 	int			keep = 0;
+
+	if (at->mark.inode == 0)
+		return;
 
 	/* a mark of the same inode is outdated */
 	for (int i = 0; i < at->ndone; i++)
@@ -534,7 +522,10 @@ go_to_path(SxTail *tail, const struct stat *expected)
 	int			fd = open_file(tail->path, &st);
 
 	if (fd < 0)
+	{
+		set_unreadable(tail);
 		return false;
+	}
 	if (st.st_ino != expected->st_ino)
 	{
 		close_file(fd);
@@ -582,13 +573,12 @@ sx_tail_next(SxTail *tail)
 	Rotated		oldest = {.name = NULL};
 	TimestampTz since = tail->at.since;
 
-	if (tail->moving_since == 0)
-		tail->moving_since = GetCurrentTimestamp();
 	if (!folder_settled(tail) || stat(tail->path, &before) < 0)
 		return false;
 
 	/* What is older than this one, was there before it. */
-	tail->at.since = Max(since, sx_file_mtime(&tail->st));
+	if (tail->at.mark.inode != 0)
+		tail->at.since = Max(since, sx_file_mtime(&tail->st));
 	(void) scan_folder(tail, see_oldest, &oldest);
 	tail->at.since = since;
 	if (tail->blind)

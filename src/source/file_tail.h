@@ -76,7 +76,8 @@ extern void sx_tail_mark(SxTail *tail);
  */
 extern bool sx_tail_next(SxTail *tail);
 
-/* The position as jsonb text, palloc'd. */
+/* A position from jsonb text, NULL for none, into one of zeros; and palloc'd text. */
+extern void sx_tail_position_parse(SxTailPosition *position, const char *text);
 extern char *sx_tail_position_text(const SxTailPosition *position);
 
 #endif							/* SX_FILE_TAIL_H */

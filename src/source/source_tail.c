@@ -151,7 +151,13 @@ look_and_read(TailSource *ts, const SxPollRequest *req)
 		CHECK_FOR_INTERRUPTS();
 		ts->state = sx_tail_look(&ts->tail, &ts->moved);
 		if (ts->state == SX_TAIL_WAIT)
-			break;
+		{
+			ts->unsettled = ts->tail.moving_since != 0;
+			if (!ts->unsettled || tries-- <= 0)
+				break;
+			pg_usleep(UNSETTLED_MS * 1000L);
+			continue;
+		}
 		read_records(ts, req->max_rows, req->max_bytes);
 		if (ts->state != SX_TAIL_FINAL || ts->buffer->nrecords > 0 || ts->more)
 			break;
