@@ -19,6 +19,7 @@ typedef struct SxFile
 								 * glob */
 	int64		size;
 	TimestampTz mtime;
+	uint32		hash;			/* taken: of the name */
 	bool		reported;		/* taken: its change was reported */
 } SxFile;
 
@@ -35,7 +36,7 @@ typedef struct SxFileList
 	TimestampTz watched_mtime;	/* as the last scan saw it; DT_NOBEGIN: scan anyway */
 	TimestampTz scanned;
 	bool		again;			/* something could not be read: scan anyway */
-	int			round;			/* of looking at taken files */
+	uint32		round;			/* of looking at taken files */
 	bool		changed;		/* a change was seen since round 0 */
 	char		changed_status[256];	/* about taken files, or "" */
 

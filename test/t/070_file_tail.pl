@@ -2,7 +2,8 @@
 # rotates it again and again, while the worker is killed and the server stopped immediately:
 # every line must have been counted, once.  Then the same for clean = delete and archive:
 # each file is taken once, and is gone, or in the archive, in the end.  Last: an idle
-# tail writes no WAL and holds no snapshot; loss of data stops a running pipeline.
+# tail writes no WAL and holds no snapshot; loss of data stops a running pipeline; a file that
+# changed after it was taken is reported.
 
 use strict;
 use warnings;
@@ -199,6 +200,17 @@ $lsn = $node->safe_psql('app', 'CHECKPOINT; SELECT pg_current_wal_insert_lsn()')
 $node->safe_psql('app', q(SELECT count(*) FROM generate_series(1, 30), pg_sleep(0.1)));
 $written = $node->safe_psql('app', "SELECT pg_current_wal_insert_lsn() - '$lsn'::pg_lsn");
 cmp_ok($written, '<', 1000, 'idle directories write no WAL');
+
+# ---------------------------------------------------------------- a change
+append_to_file("$dir/kept.csv", "1,1\n");
+$node->safe_psql('app', qq(
+	CREATE STREAM k (file int, line int) WITH (connector = 'file', path = '$dir/k*.csv', format = 'csv');
+	CREATE MATERIALIZED VIEW kept AS SELECT count(*) AS n FROM k;));
+becomes('SELECT n FROM kept', '1', 'a file was taken');
+append_to_file("$dir/kept.csv", "1,2\n");
+becomes(q(SELECT status LIKE 'file "%kept.csv" has changed after it was taken' FROM streamext.pipelines WHERE pipeline = 'k'),
+	't', 'that it changed is a status');
+is($node->safe_psql('app', 'SELECT n FROM kept'), '1', 'what is new in it is not read');
 
 $node->stop;
 done_testing();
