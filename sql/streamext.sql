@@ -115,9 +115,9 @@ CREATE SEQUENCE streamext.step_seq AS integer;
 
 CREATE TABLE streamext.step (
     relation    regclass PRIMARY KEY,
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline,
+    pipeline    integer REFERENCES streamext.pipeline,
     seq         integer NOT NULL DEFAULT nextval('streamext.step_seq'),
-    kind        text NOT NULL CHECK (kind IN ('view', 'sink')),
+    kind        text NOT NULL CHECK (kind IN ('view', 'sink', 'stream')),
     query       regclass NOT NULL,
     state       regclass,
     strategy    text NOT NULL,
@@ -126,9 +126,10 @@ CREATE TABLE streamext.step (
     first_batch bigint NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE streamext.step IS 'continuous views and sinks: what a batch runs, in order of seq';
+COMMENT ON TABLE streamext.step IS 'continuous views, sinks, and streams with rows of their own: what a batch runs, in order of seq';
+COMMENT ON COLUMN streamext.step.pipeline IS 'NULL for a stream that keeps nothing between batches: it runs in every pipeline that reads it';
 COMMENT ON COLUMN streamext.step.query IS 'the hidden view that holds the query';
-COMMENT ON COLUMN streamext.step.state IS 'state table of a view, target of a table sink';
+COMMENT ON COLUMN streamext.step.state IS 'state table of a view or stream, target of a table sink';
 COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
 
@@ -314,6 +315,44 @@ COMMENT ON COLUMN streamext.file_taken.batch_id IS 'the batch that began to read
 SELECT pg_catalog.pg_extension_config_dump('streamext.file_taken', '');
 
 -- ---------------------------------------------------------------------
+-- Sinks that send: written by the batch, sent after its commit
+-- ---------------------------------------------------------------------
+CREATE TABLE streamext.outbox (
+    sink        regclass NOT NULL,
+    delivery    bigint NOT NULL,
+    seq         integer NOT NULL,
+    batch_id    bigint NOT NULL,
+    batch_time  timestamptz NOT NULL,
+    payload     bytea NOT NULL,
+    PRIMARY KEY (sink, delivery, seq)
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        toast.autovacuum_vacuum_threshold = 1000, toast.autovacuum_vacuum_scale_factor = 0);
+ALTER TABLE streamext.outbox ALTER COLUMN payload SET STORAGE EXTERNAL;
+COMMENT ON TABLE streamext.outbox IS 'what batches wrote for sinks that send, until it has arrived; see streamext.outboxes';
+COMMENT ON COLUMN streamext.outbox.delivery IS 'number of the batch''s output in this sink: the batch id';
+COMMENT ON COLUMN streamext.outbox.seq IS 'chunk of the delivery, from 0';
+COMMENT ON COLUMN streamext.outbox.payload IS 'the bytes as they are sent, at most 1 MB';
+
+-- Updated with every delivery: kept small and HOT.
+CREATE TABLE streamext.delivery (
+    sink        regclass PRIMARY KEY,
+    delivered   bigint NOT NULL DEFAULT 0,
+    failures    integer NOT NULL DEFAULT 0,
+    retry_at    timestamptz,
+    error_sqlstate text,
+    error_message  text,
+    error_at    timestamptz,
+    delivered_at timestamptz
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE streamext.delivery IS 'how far each sink that sends has come';
+COMMENT ON COLUMN streamext.delivery.delivered IS 'the last delivery that has arrived; 0: none yet';
+COMMENT ON COLUMN streamext.delivery.failures IS 'errors in a row; sets the back-off';
+COMMENT ON COLUMN streamext.delivery.retry_at IS 'not tried again before this time';
+SELECT pg_catalog.pg_extension_config_dump('streamext.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.delivery', '');
+
+-- ---------------------------------------------------------------------
 -- Operating functions
 -- ---------------------------------------------------------------------
 CREATE FUNCTION streamext.pause(name text) RETURNS void
@@ -354,6 +393,11 @@ COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pi
 -- ---------------------------------------------------------------------
 -- Event triggers: catalog rows come and go with their relations
 -- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.feed_stream() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_feed_stream' LANGUAGE C;
+COMMENT ON FUNCTION streamext.feed_stream() IS 'copies new rows of a table into the log of the stream that follows it';
+REVOKE ALL ON FUNCTION streamext.feed_stream() FROM PUBLIC;
+
 CREATE FUNCTION streamext.on_ddl_end() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'sx_on_ddl_end' LANGUAGE C;
 COMMENT ON FUNCTION streamext.on_ddl_end() IS 'registers a stream that was created as a foreign table';
@@ -450,7 +494,7 @@ CREATE VIEW streamext.views AS
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
     WHERE streamext.may_see(p.owner);
-COMMENT ON VIEW streamext.views IS 'continuous views and sinks: strategy, counters and state table of each';
+COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
@@ -464,5 +508,25 @@ CREATE VIEW streamext.dead_letters AS
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW streamext.dead_letters IS 'records that failed, byte for byte; only the owner of the stream sees them';
 
+CREATE VIEW streamext.outboxes AS
+    SELECT d.sink, s.strategy AS connector, o.pending, o.pending_bytes, o.oldest_pending,
+           nullif(d.delivered, 0) AS last_delivered, d.delivered_at, d.failures, d.retry_at,
+           d.error_sqlstate, d.error_message, d.error_at
+    FROM streamext.delivery d
+         JOIN streamext.step s ON s.relation = d.sink
+         JOIN pg_catalog.pg_class c ON c.oid = d.sink
+         CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE o.seq = 0) AS pending,
+                   coalesce(sum(pg_catalog.octet_length(o.payload)), 0)::bigint AS pending_bytes,
+                   min(o.batch_time) AS oldest_pending
+            FROM streamext.outbox o WHERE o.sink = d.sink AND o.delivery > d.delivered) o
+    WHERE streamext.may_see(c.relowner);
+COMMENT ON VIEW streamext.outboxes IS 'sinks that send what a batch wrote after its commit: what is waiting, and why';
+COMMENT ON COLUMN streamext.outboxes.pending IS 'deliveries that have not arrived yet: batches that wrote something';
+COMMENT ON COLUMN streamext.outboxes.oldest_pending IS 'time of the oldest batch that is waiting';
+COMMENT ON COLUMN streamext.outboxes.last_delivered IS 'batch id of the last delivery that has arrived';
+COMMENT ON COLUMN streamext.outboxes.failures IS 'errors in a row; 0 when all is well';
+COMMENT ON COLUMN streamext.outboxes.retry_at IS 'when it is tried again';
+
 GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.batches,
-    streamext.views, streamext.dead_letters TO PUBLIC;
+    streamext.views, streamext.dead_letters, streamext.outboxes TO PUBLIC;

@@ -26,7 +26,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "plan/plan.h"
-#include "source/queue.h"
 #include "source/source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -276,8 +275,8 @@ sx_register_source(Oid relid)
 								   stream->owner, paused);
 	check_pipeline_options(pipeline, stream);
 	add_source(pipeline, relid);
-	if (strcmp(stream->source->connector, "queue") == 0)
-		sx_queue_create_log(relid);
+	if (stream->source->created != NULL)
+		stream->source->created(stream);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	pipeline_changed(pipeline);
 }
@@ -325,16 +324,62 @@ home_pipeline(Oid stream)
 	return DatumGetInt32(id);
 }
 
+/* The pipeline that runs a view, sink or stream; 0 when it runs in none of its own. */
 static int
-pipeline_for_step(Oid relid, List *streams, const char *name)
+pipeline_of_step(Oid relid)
 {
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	Datum		id = sx_catalog_value("SELECT pipeline FROM streamext.step WHERE relation = $1",
+									  ARGS(REGCLASSOID), values, NULL, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(id);
+}
+
+static void
+refuse_stateful(Oid stream, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("stream %s keeps state in its own pipeline, %s", sx_relation_label(stream), why),
+			 errhint("Put the streams into one pipeline: give their sources the same option \"pipeline\".")));
+}
+
+/* The pipeline of the stateful streams behind a step, which can only be one; 0: none. */
+static int
+stateful_pipeline(const SxReads *reads, const char *name)
+{
+	int			pipeline = 0;
+	ListCell   *lc;
+
+	foreach(lc, reads->all_derived)
+	{
+		int			own = pipeline_of_step(lfirst_oid(lc));
+
+		if (own == 0)
+			continue;
+		if (pipeline != 0 && own != pipeline)
+			refuse_stateful(lfirst_oid(lc), "and another one that is read is in another");
+		if (name != NULL && own != find_pipeline(name))
+			refuse_stateful(lfirst_oid(lc), psprintf("which is not \"%s\"", name));
+		pipeline = own;
+	}
+	return pipeline;
+}
+
+static int
+pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
+{
+	List	   *streams = reads->streams;
 	int			shared = 0;
 	bool		same = true;
 	bool		paused = true;
-	int			pipeline;
+	int			pipeline = stateful_pipeline(reads, name);
 	ListCell   *lc;
 
-	if (name != NULL)
+	if (pipeline != 0)
+		sx_pipeline_check_owner(pipeline);
+	else if (name != NULL)
 		pipeline = named_pipeline(name, GetUserId(), false);
 	else
 	{
@@ -385,12 +430,19 @@ session_settings(void)
 	return buf.data;
 }
 
+/* Is it, or does it read, something that keeps state between batches? */
+static bool
+reads_state(Oid relid, const char *kind, const SxReads *reads)
+{
+	return strcmp(kind, "stream") == 0 || stateful_pipeline(reads, NULL) != 0;
+}
+
 int
 sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
-				 const char *strategy, List *streams, bool backfill,
+				 const char *strategy, const SxReads *reads, bool backfill,
 				 const char *pipeline_name, const char *options)
 {
-	int			pipeline = pipeline_for_step(relid, streams, pipeline_name);
+	int			pipeline = pipeline_for_step(relid, reads, pipeline_name);
 	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
 	Datum		values[] = {
 		ObjectIdGetDatum(relid), Int32GetDatum(pipeline),
@@ -400,7 +452,12 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 		CStringGetTextDatum(session_settings()), Int64GetDatum(batch + 1)
 	};
 
-	if (batch > 0 && backfill)
+	if (batch > 0 && backfill && reads_state(relid, kind, reads))
+		ereport(NOTICE,
+				(errmsg("%s begins with the next batch of its pipeline",
+						sx_relation_label(relid)),
+				 errdetail("What keeps state goes on from where it is, not from the start of its sources.")));
+	else if (batch > 0 && backfill)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg_plural("the pipeline of %s has already run %lld batch, which it would miss",
@@ -419,6 +476,25 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 					ARGS(REGCLASSOID), values, NULL);
 	pipeline_changed(pipeline);
 	return pipeline;
+}
+
+void
+sx_register_stream(Oid relid, Oid query, Oid state, const char *strategy,
+				   const SxReads *reads, bool stateless, const char *options)
+{
+	Datum		values[] = {
+		ObjectIdGetDatum(relid), ObjectIdGetDatum(query), CStringGetTextDatum(strategy),
+		CStringGetTextDatum(options), CStringGetTextDatum(session_settings())
+	};
+
+	sx_register_derived(relid);
+	if (!stateless)
+		(void) sx_register_step(relid, "stream", query, state, strategy, reads, true,
+								NULL, options);
+	else
+		sx_catalog_exec("INSERT INTO streamext.step (relation, kind, query, strategy, options, settings) "
+						"VALUES ($1, 'stream', $2, $3, $4::jsonb, $5::jsonb)",
+						ARGS(REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID), values, NULL);
 }
 
 typedef struct StepOptions
@@ -457,10 +533,6 @@ sx_step_options(Oid relid, Oid *query, Oid *state)
 static int
 pipeline_of_relation(Oid relid)
 {
-	Datum		values[] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		id;
-
 	switch (sx_relation_kind(relid))
 	{
 		case SX_REL_NONE:
@@ -470,14 +542,14 @@ pipeline_of_relation(Oid relid)
 		case SX_REL_DERIVED:
 			{
 				List	   *streams = sx_relation_streams(relid);
+				int			own = pipeline_of_step(relid);
 
-				return streams == NIL ? 0 : home_pipeline(linitial_oid(streams));
+				return own != 0 ? own :
+					streams == NIL ? 0 : home_pipeline(linitial_oid(streams));
 			}
 		case SX_REL_SINK:
 		case SX_REL_VIEW:
-			id = sx_catalog_value("SELECT pipeline FROM streamext.step WHERE relation = $1",
-								  ARGS(REGCLASSOID), values, NULL, &isnull);
-			return isnull ? 0 : DatumGetInt32(id);
+			return pipeline_of_step(relid);
 	}
 	return 0;
 }

@@ -73,7 +73,8 @@ typedef enum SxRelKind
 {
 	SX_REL_NONE,
 	SX_REL_SOURCE,				/* foreign table with a source connector */
-	SX_REL_DERIVED,				/* view registered by CREATE STREAM … AS */
+	SX_REL_DERIVED,				/* view, or foreign table with a query, registered
+								 * by CREATE STREAM … AS */
 	SX_REL_SINK,				/* foreign table with a query */
 	SX_REL_VIEW					/* continuous view */
 } SxRelKind;
@@ -93,13 +94,22 @@ struct SxStream;
 extern void sx_source_changed(struct SxStream *stream);
 
 /*
- * streams: Oids of the source streams read.  backfill: false when the query said
- * backfill = off.  pipeline_name: option, or NULL.  settings: jsonb text.
- * Returns the pipeline's id.
+ * reads: the streams behind it.  backfill: false when the query said backfill = off.
+ * pipeline_name: option, or NULL.  options: jsonb text.  Returns the pipeline's id.
  */
+struct SxReads;
 extern int	sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
-							 const char *strategy, List *streams, bool backfill,
-							 const char *pipeline_name, const char *options);
+							 const char *strategy, const struct SxReads *reads,
+							 bool backfill, const char *pipeline_name,
+							 const char *options);
+
+/*
+ * A derived stream that is a foreign table with a query.  One that keeps nothing
+ * between batches belongs to no pipeline: it runs in each that reads it.
+ */
+extern void sx_register_stream(Oid relid, Oid query, Oid state, const char *strategy,
+							   const struct SxReads *reads, bool stateless,
+							   const char *options);
 
 /* Options kept for a view or sink: jsonb text, NULL when it is not a step. */
 extern char *sx_step_options(Oid relid, Oid *query, Oid *state);

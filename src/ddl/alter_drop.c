@@ -3,9 +3,9 @@
  * alter_drop.c
  *		ALTER STREAM and DROP STREAM.
  *
- * A source stream and a sink are foreign tables, a derived stream is a view; the
- * statement, parsed as one about a table, becomes the matching statement about
- * what the stream is.  Dependencies, privileges and event triggers are core's.
+ * A source stream and a sink are foreign tables, a derived stream is a view or a
+ * foreign table; the statement, parsed as one about a table, becomes the matching
+ * statement about what the stream is.  Dependencies, privileges and event triggers are core's.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +18,7 @@
 #include "utils/lsyscache.h"
 
 #include "ddl/ddl_internal.h"
+#include "fdw/stream.h"
 #include "worker/worker.h"
 
 /* What to say in the place of STREAM for a relation that is none. */
@@ -75,9 +76,10 @@ stream_kind(const RangeVar *name, bool missing_ok)
 }
 
 static ObjectType
-object_type(SxRelKind kind)
+object_type(const RangeVar *name)
 {
-	return kind == SX_REL_DERIVED ? OBJECT_VIEW : OBJECT_FOREIGN_TABLE;
+	return get_rel_relkind(RangeVarGetRelid(name, NoLock, false)) == RELKIND_VIEW ?
+		OBJECT_VIEW : OBJECT_FOREIGN_TABLE;
 }
 
 static void
@@ -132,9 +134,48 @@ alter_table(SxUtilityCall *call, AlterTableStmt *stmt)
 	}
 
 	alter = copyObject(stmt);
-	alter->objtype = object_type(kind);
+	alter->objtype = object_type(stmt->relation);
 	if (!sx_alter_source(call, stmt, (Node *) alter))
 		sx_utility_next(call, (Node *) alter);
+}
+
+/* Is it a foreign table with a query, whose columns are the query's? */
+static bool
+has_query(const RangeVar *name, SxRelKind *kind)
+{
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+
+	if (!OidIsValid(relid) || !sx_is_stream_table(relid))
+		return false;
+	*kind = sx_relation_kind(relid);
+	return *kind == SX_REL_DERIVED || *kind == SX_REL_SINK;
+}
+
+void
+sx_check_alter_foreign_table(const AlterTableStmt *stmt)
+{
+	SxRelKind	kind;
+	ListCell   *lc;
+
+	if (!has_query(stmt->relation, &kind))
+		return;
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		/* what a source could do, but not this one */
+		if (is_possible(cmd->subtype, SX_REL_SOURCE) && !is_possible(cmd->subtype, kind))
+			refuse_alter(stmt->relation->relname, kind);
+	}
+}
+
+void
+sx_check_rename_of_column(const RenameStmt *stmt)
+{
+	SxRelKind	kind;
+
+	if (has_query(stmt->relation, &kind))
+		refuse_alter(stmt->relation->relname, kind);
 }
 
 static void
@@ -145,10 +186,12 @@ rename_stream(SxUtilityCall *call, RenameStmt *stmt)
 
 	if (kind == SX_REL_NONE)
 		return;
+	if (stmt->renameType == OBJECT_COLUMN)
+		sx_check_rename_of_column(stmt);
 	if (stmt->renameType == OBJECT_TABLE)
-		alter->renameType = object_type(kind);
+		alter->renameType = object_type(stmt->relation);
 	else if (stmt->renameType == OBJECT_COLUMN)
-		alter->relationType = object_type(kind);
+		alter->relationType = object_type(stmt->relation);
 	else
 		refuse_alter(stmt->relation->relname, kind);
 	if (stmt->renameType != OBJECT_COLUMN ||
@@ -164,7 +207,7 @@ move_stream(SxUtilityCall *call, AlterObjectSchemaStmt *stmt)
 
 	if (kind == SX_REL_NONE)
 		return;
-	alter->objectType = object_type(kind);
+	alter->objectType = object_type(stmt->relation);
 	sx_utility_next(call, (Node *) alter);
 }
 
@@ -190,56 +233,72 @@ sx_alter_stream(SxUtilityCall *call, Node *stmt)
 	}
 }
 
-/* DROP of one kind of object out of the list. */
+/* DROP of a run of objects of one type. */
 static void
 drop_objects(SxUtilityCall *call, DropStmt *stmt, List *objects, ObjectType type)
 {
-	DropStmt   *drop;
+	DropStmt   *drop = copyObject(stmt);
 
-	if (objects == NIL)
-		return;
-	drop = copyObject(stmt);
 	drop->objects = objects;
 	drop->removeType = type;
 	sx_utility_next(call, (Node *) drop);
 	CommandCounterIncrement();
 }
 
+/* A stream to be dropped, and when it was made. */
+typedef struct Doomed
+{
+	List	   *name;
+	Oid			relid;
+	ObjectType	type;
+} Doomed;
+
+static int
+newest_first(const ListCell *a, const ListCell *b)
+{
+	Oid			first = ((Doomed *) lfirst(a))->relid;
+	Oid			second = ((Doomed *) lfirst(b))->relid;
+
+	return first < second ? 1 : first > second ? -1 : 0;
+}
+
 /*
  * The list may hold streams that stand on one another: without CASCADE all of them
- * can go when nothing else stands on them.  A sink reads derived streams and
- * sources, a derived stream reads derived streams and sources, never the other way
- * round, so they go in that order.
+ * can go when nothing else stands on them.  What stands on a stream was made after it,
+ * so the newest go first.
  */
 void
 sx_drop_stream(SxUtilityCall *call, DropStmt *stmt)
 {
-	List	   *sinks = NIL;
-	List	   *derived = NIL;
-	List	   *sources = NIL;
+	List	   *doomed = NIL;
+	List	   *run = NIL;
 	ListCell   *lc;
 
 	foreach(lc, stmt->objects)
 	{
 		List	   *object = lfirst_node(List, lc);
+		RangeVar   *name = makeRangeVarFromNameList(object);
+		Doomed	   *entry;
 
-		switch (stream_kind(makeRangeVarFromNameList(object), stmt->missing_ok))
-		{
-			case SX_REL_SINK:
-				sinks = lappend(sinks, copyObject(object));
-				break;
-			case SX_REL_DERIVED:
-				derived = lappend(derived, copyObject(object));
-				break;
-			case SX_REL_SOURCE:
-				sources = lappend(sources, copyObject(object));
-				break;
-			default:
-				break;			/* missing, and that is allowed */
-		}
+		if (stream_kind(name, stmt->missing_ok) == SX_REL_NONE)
+			continue;			/* missing, and that is allowed */
+		entry = palloc(sizeof(Doomed));
+		entry->name = copyObject(object);
+		entry->relid = RangeVarGetRelid(name, NoLock, false);
+		entry->type = object_type(name);
+		doomed = lappend(doomed, entry);
 	}
 
-	drop_objects(call, stmt, sinks, OBJECT_FOREIGN_TABLE);
-	drop_objects(call, stmt, derived, OBJECT_VIEW);
-	drop_objects(call, stmt, sources, OBJECT_FOREIGN_TABLE);
+	list_sort(doomed, newest_first);
+	foreach(lc, doomed)
+	{
+		Doomed	   *entry = lfirst(lc);
+		ListCell   *next = lnext(doomed, lc);
+
+		run = lappend(run, entry->name);
+		if (next != NULL && ((Doomed *) lfirst(next))->type == entry->type)
+			continue;
+		drop_objects(call, stmt, run, entry->type);
+		run = NIL;
+	}
 }

@@ -203,8 +203,8 @@ check_value(const SxOptionDef *def, const char *value)
 	switch (def->type)
 	{
 		case SX_VALUE_TEXT:
-			/* what stands for NULL may well be nothing at all */
-			if (value[0] == '\0' && strcmp(def->name, "null") != 0)
+			/* what stands for NULL may well be nothing at all, as parts of a name */
+			if (value[0] == '\0' && !sx_option_is_choice("null|prefix|suffix", def->name))
 				invalid_value(def, value, "The value cannot be empty.");
 			break;
 		case SX_VALUE_BOOL:
@@ -218,7 +218,7 @@ check_value(const SxOptionDef *def, const char *value)
 			check_interval(def, value);
 			break;
 		case SX_VALUE_ENUM:
-			if (strcmp(def->name, "format") == 0 &&
+			if (strcmp(def->name, "format") == 0 && !sx_option_is_choice(def->choices, value) &&
 				sx_option_is_choice("avro|debezium|binary", value))
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -23,6 +23,7 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
+#include "catalog/sx_catalog.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -41,6 +42,9 @@
 #define QUEUE	(1 << 3)
 #define TABLE	(1 << 4)
 #define NOTHING	(1 << 5)
+#define FUNCTION (1 << 6)
+#define PRINT	(1 << 7)
+#define NOTIFY	(1 << 8)
 
 static const struct
 {
@@ -50,16 +54,19 @@ static const struct
 }			connectors[] =
 {
 	{"kafka", KAFKA, SX_OPT_SOURCE},
-	{"file", FILES, SX_OPT_SOURCE},
+	{"file", FILES, SX_OPT_SOURCE | SX_OPT_SINK},
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
-	{"table", TABLE, SX_OPT_SINK},
+	{"table", TABLE, SX_OPT_SOURCE | SX_OPT_SINK},
+	{"print", PRINT, SX_OPT_SINK},
+	{"notify", NOTIFY, SX_OPT_SINK},
 	{"null", NOTHING, SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SOURCE | SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
 static const char *const later_connectors[] = {
-	"socket", "function", "postgres", "print", "notify", "kafka", "file", "table",
+	"socket", "postgres", "kafka",
 };
 
 #define SRC		SX_OPT_SOURCE
@@ -83,22 +90,25 @@ static const SxOptionDef options[] =
 	{"isolation_level", SRC | SERVER, KAFKA, SX_VALUE_ENUM, "read_committed|read_uncommitted"},
 	{"on_data_loss", SRC, KAFKA | FILES, SX_VALUE_ENUM, "stop|continue"},
 	{"max_message_bytes", SRC | SERVER, KAFKA, SX_VALUE_INT, NULL, 1024, 64 * 1024 * 1024},
-	{"path", SRC, FILES, SX_VALUE_TEXT},
+	{"path", SRC | SNK, FILES, SX_VALUE_TEXT},
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
 	{"tail", SRC, FILES, SX_VALUE_BOOL},
 	{"clean", SRC, FILES, SX_VALUE_ENUM, "off|delete|archive"},
 	{"archive_path", SRC, FILES, SX_VALUE_TEXT},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
+	{"start", SRC, TABLE, SX_VALUE_ENUM, "latest|earliest"},
+	{"poll_interval", SRC, FUNCTION, SX_VALUE_INTERVAL, NULL, 1000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
 
 	/* how they are decoded */
 	{"format", SRC | SERVER, KAFKA | FILES, SX_VALUE_ENUM, FORMATS},
-	{"header", SRC, KAFKA | FILES, SX_VALUE_BOOL},
-	{"delimiter", SRC, KAFKA | FILES, SX_VALUE_CHAR},
-	{"quote", SRC, KAFKA | FILES, SX_VALUE_CHAR},
-	{"escape", SRC, KAFKA | FILES, SX_VALUE_CHAR},
-	{"null", SRC, KAFKA | FILES, SX_VALUE_TEXT},
-	{"encoding", SRC, KAFKA | FILES, SX_VALUE_ENCODING},
+	{"format", SNK, FILES, SX_VALUE_ENUM, "text|csv|json|binary"},
+	{"header", SRC | SNK, KAFKA | FILES, SX_VALUE_BOOL},
+	{"delimiter", SRC | SNK, KAFKA | FILES, SX_VALUE_CHAR},
+	{"quote", SRC | SNK, KAFKA | FILES, SX_VALUE_CHAR},
+	{"escape", SRC | SNK, KAFKA | FILES, SX_VALUE_CHAR},
+	{"null", SRC | SNK, KAFKA | FILES, SX_VALUE_TEXT},
+	{"encoding", SRC | SNK, KAFKA | FILES, SX_VALUE_ENCODING},
 	{"timestamp_format", SRC, KAFKA | FILES, SX_VALUE_ENUM, "iso|s|ms|us"},
 	{"timezone", SRC, KAFKA | FILES, SX_VALUE_TIMEZONE},
 	{"strict", SRC, KAFKA | FILES, SX_VALUE_BOOL},
@@ -122,8 +132,14 @@ static const SxOptionDef options[] =
 	{"synchronous_commit", SRC, 0, SX_VALUE_BOOL},
 
 	/* sinks and views */
-	{"table", SNK, TABLE, SX_VALUE_TEXT},
+	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
+	{"function", SRC | SNK, FUNCTION, SX_VALUE_TEXT},
+	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
+	{"prefix", SNK, FILES, SX_VALUE_TEXT},
+	{"suffix", SNK, FILES, SX_VALUE_TEXT},
+	{"rows", SNK, PRINT, SX_VALUE_INT, NULL, 0, 1000},
+	{"channel", SNK, NOTIFY, SX_VALUE_TEXT},
 	{"backfill", SNK | VIEW, 0, SX_VALUE_BOOL},
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
@@ -155,7 +171,6 @@ static const SxOptionDef options[] =
 	{"event_timer", DERIVED, 0, SX_VALUE_LATER},
 	{"deduplicate", DERIVED, 0, SX_VALUE_LATER},
 	{"within", DERIVED, 0, SX_VALUE_LATER},
-	{"source", DERIVED, 0, SX_VALUE_LATER},
 	{"key", DERIVED, 0, SX_VALUE_LATER},
 	{"idle_timeout", DERIVED, 0, SX_VALUE_LATER},
 };
@@ -370,7 +385,9 @@ require_options(List *given, SxOptionTarget target, int bit)
 						 connector_list(target, ~0))));
 	if (bit == KAFKA && sx_option(given, "topic_pattern") == NULL)
 		require_option(given, "topic", "Name the topic, or several separated by commas.");
-	if (bit == FILES)
+	if (bit == FILES && target == SX_OPT_SINK)
+		require_option(given, "path", "Name the directory that the files go into.");
+	else if (bit == FILES)
 	{
 		require_option(given, "path", "Name a directory, a file or a pattern.");
 		if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
@@ -379,8 +396,15 @@ require_options(List *given, SxOptionTarget target, int bit)
 					 errmsg("permission denied to read files of the server"),
 					 errhint("Ask for GRANT pg_read_server_files.")));
 	}
+	if (bit == FUNCTION)
+		require_option(given, "function", target == SX_OPT_SOURCE ?
+					   "Name the function that gives the rows." :
+					   "Name the function to call with each batch.");
+	if (bit == NOTIFY)
+		require_option(given, "channel", "Name the channel that listeners LISTEN to.");
 	if (bit == TABLE)
-		require_option(given, "table",
+		require_option(given, "table", target == SX_OPT_SOURCE ?
+					   "Name the table whose new rows are the stream's." :
 					   "Name the table; it is created with the query's columns when it does not exist.");
 }
 
@@ -456,12 +480,17 @@ sx_option(List *given, const char *name)
 	return NULL;
 }
 
-/* A foreign table is a sink when its connector can be nothing else. */
+/*
+ * A foreign table made with a query is a sink or a derived stream.  Another one is a
+ * sink when its connector can be nothing else.
+ */
 static SxOptionTarget
 table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
 
+	if (sx_creating_sink)
+		return connector != NULL ? SX_OPT_SINK : SX_OPT_DERIVED;
 	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
 		connector_bit(connector, SX_OPT_SINK) != 0)
 		return SX_OPT_SINK;

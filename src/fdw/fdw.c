@@ -126,8 +126,10 @@ static void
 explain_scan(ForeignScanState *node, ExplainState *es)
 {
 	SxStream   *stream = sx_stream_load(RelationGetRelid(node->ss.ss_currentRelation));
+	const char *connector = sx_stream_option(stream, "connector", NULL);
 
-	ExplainPropertyText("Connector", sx_stream_option(stream, "connector", ""), es);
+	if (connector != NULL)
+		ExplainPropertyText("Connector", connector, es);
 }
 
 Datum

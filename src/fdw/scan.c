@@ -27,7 +27,9 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fdw/ordinal.h"
+#include "fdw/row_check.h"
 #include "fdw/scan.h"
+#include "fdw/scan_rows.h"
 #include "fdw/stream.h"
 #include "fdw/track.h"
 #include "format/format.h"
@@ -37,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "worker/batch_internal.h"
 
 struct SxScan
 {
@@ -47,11 +50,14 @@ struct SxScan
 	SxSource   *source;
 	SxStream   *stream;
 	SxDecoder  *decoder;		/* NULL: the source has rows */
+	bool	   *needed;			/* by attno - 1: read, and no metadata */
 	AttrNumber *meta;			/* metadata columns that are read */
 	int			nmeta;
 	int			natts;
 	bool		track;			/* raise the highest event time on the way */
 	int			next;
+	SxRows	   *rows;			/* not NULL: a stream with rows of its own */
+	SxRowScan  *row_scan;		/* … in place of all but context */
 };
 
 static SxInput *
@@ -110,6 +116,7 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 	SxStream   *stream = scan->stream;
 	bool	   *needed = palloc0(sizeof(bool) * Max(stream->natts, 1));
 
+	scan->needed = needed;
 	scan->meta = palloc(sizeof(AttrNumber) * Max(stream->natts, 1));
 	for (int i = 0; i < stream->natts; i++)
 	{
@@ -134,6 +141,50 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 		scan->decoder = stream->format->create(stream, needed);
 }
 
+/*
+ * Rows that the batch has made of a stream or sink; NULL when this is no relation
+ * that has such rows.
+ */
+static SxRows *
+batch_rows(SxPipeline *pl, Oid relid)
+{
+	SxStep	   *step = sx_find_step(pl, relid);
+
+	if (step == NULL || step->output.desc == NULL)
+		return NULL;
+	if (step->output.store == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream %s has no rows in this batch", sx_relation_label(relid)),
+				 errhint("A function that reads it unseen says so in the stream or sink that calls it: WITH (source = '…').")));
+	return &step->output;
+}
+
+/* Is this a stream or sink that is a foreign table with a query? */
+static bool
+has_query(Oid relid)
+{
+	SxRelKind	kind = sx_relation_kind(relid);
+
+	return kind == SX_REL_DERIVED || kind == SX_REL_SINK;
+}
+
+/* Begins a scan of rows that are there already, if it is one. */
+static bool
+begin_rows(SxScan *scan, Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+
+	if (sx_current != NULL)
+		scan->rows = batch_rows(sx_current, relid);
+	else if (has_query(relid))
+		scan->rows = sx_peek_rows(rel);
+	if (scan->rows == NULL)
+		return false;
+	scan->row_scan = sx_row_scan_begin(scan->rows);
+	return true;
+}
+
 SxScan *
 sx_scan_begin(Relation rel, const Bitmapset *attrs)
 {
@@ -145,6 +196,11 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 
 	scan->context = context;
 	scan->natts = RelationGetDescr(rel)->natts;
+	if (begin_rows(scan, rel))
+	{
+		MemoryContextSwitchTo(old);
+		return scan;
+	}
 	if (sx_current != NULL)
 	{
 		scan->pl = sx_current;
@@ -166,12 +222,19 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 void
 sx_scan_rescan(SxScan *scan)
 {
-	scan->next = scan->input->probe_from;
+	if (scan->row_scan != NULL)
+		sx_row_scan_rescan(scan->row_scan);
+	else
+		scan->next = scan->input->probe_from;
 }
 
 void
 sx_scan_end(SxScan *scan)
 {
+	if (scan->row_scan != NULL)
+		sx_row_scan_end(scan->row_scan);
+	if (scan->rows != NULL && sx_current == NULL)
+		sx_rows_end(scan->rows);
 	MemoryContextDelete(scan->context);
 }
 
@@ -232,18 +295,20 @@ static SxDecodeResult
 fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 {
 	const SxRecord *rec = scan->source->records[i];
+	SxDecodeResult result = SX_DECODE_OK;
 
-	if (scan->source->get_row != NULL)
-		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
+	if (scan->source->get_row == NULL)
+		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
+											  slot->tts_isnull, err);
 	else
 	{
-		SxDecodeResult result = scan->stream->format->decode(scan->decoder, rec,
-															 slot->tts_values,
-															 slot->tts_isnull, err);
-
-		if (result != SX_DECODE_OK)
-			return result;
+		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
+		if (scan->source->check_rows)
+			result = sx_check_row(scan->stream, scan->needed, slot->tts_values,
+								  slot->tts_isnull, err);
 	}
+	if (result != SX_DECODE_OK)
+		return result;
 
 	for (int m = 0; m < scan->nmeta; m++)
 	{
@@ -279,6 +344,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 {
 	int			step = scan->pl != NULL ? scan->pl->running_step : -1;
 
+	if (scan->row_scan != NULL)
+		return sx_row_scan_next(scan->row_scan, slot);
 	memset(slot->tts_isnull, true, scan->natts);
 	while (scan->next < scan->input->probe_to)
 	{
@@ -292,7 +359,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 			result = fill_row(scan, i, slot, &err);
 		else
 		{
-			if (sx_input_is_bad(scan->input, i, step))
+			if (sx_input_is_bad(scan->input, i, step) ||
+				sx_input_is_bad(scan->input, i, scan->pl->on_behalf))
 				continue;
 			scan->pl->decoding_input = scan->input->index;
 			scan->pl->decoding_record = i;

@@ -149,12 +149,26 @@ sx_note_dead(SxPipeline *pl, int input, int i, int step, int sqlerrcode,
 	MemoryContextSwitchTo(old);
 }
 
+void
+sx_leave_out(SxPipeline *pl, SxInput *input, int i, int step)
+{
+	MemoryContext old = MemoryContextSwitchTo(pl->batch_context);
+
+	if (step < 0)
+		input->bad = bms_add_member(input->bad, i);
+	else
+	{
+		if (input->bad_for == NULL)
+			input->bad_for = palloc0(sizeof(Bitmapset *) * pl->nsteps);
+		input->bad_for[step] = bms_add_member(input->bad_for[step], i);
+	}
+	MemoryContextSwitchTo(old);
+}
+
 bool
 sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 					int sqlerrcode, const char *message)
 {
-	MemoryContext old;
-
 	if (sx_input_is_bad(input, i, step))
 		return false;
 	if (strcmp(pl->on_error, "stop") == 0)
@@ -168,16 +182,7 @@ sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 	}
 
 	sx_note_dead(pl, input->index, i, step, sqlerrcode, message);
-	old = MemoryContextSwitchTo(pl->batch_context);
-	if (step < 0)
-		input->bad = bms_add_member(input->bad, i);
-	else
-	{
-		if (input->bad_for == NULL)
-			input->bad_for = palloc0(sizeof(Bitmapset *) * pl->nsteps);
-		input->bad_for[step] = bms_add_member(input->bad_for[step], i);
-	}
-	MemoryContextSwitchTo(old);
+	sx_leave_out(pl, input, i, step);
 
 	/* Has somebody seen it already in this attempt? */
 	if (i < input->tracked ||

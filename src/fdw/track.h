@@ -26,6 +26,9 @@ extern void sx_track_rest(SxPipeline *pl, SxInput *input);
 extern bool sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 								int sqlerrcode, const char *message);
 
+/* Later scans for this step (-1: any) leave the record out. */
+extern void sx_leave_out(SxPipeline *pl, SxInput *input, int i, int step);
+
 /* Notes a dead letter without leaving the record out of anything. */
 extern void sx_note_dead(SxPipeline *pl, int input, int i, int step,
 						 int sqlerrcode, const char *message);

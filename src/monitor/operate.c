@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "source/queue.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -159,15 +160,16 @@ put_result(ReturnSetInfo *rsinfo, const SxBatchResult *result)
 
 /* Positions alone are committed on the way; the caller waits for a batch. */
 static bool
-step_pipeline(SxPipeline *pl, TimestampTz at, SxBatchResult *result)
+step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *result)
 {
 	for (;;)
 	{
 		SxDue		due = sx_pipeline_poll(pl, at, true);
+		TimestampTz time = at_given ? at : sx_pipeline_batch_time(pl, at);
 
 		if (due == SX_DUE_NOTHING)
 			return false;
-		if (sx_batch_run(pl, at, false, result) == SX_BATCH_FENCED)
+		if (sx_batch_run(pl, time, false, result) == SX_BATCH_FENCED)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("pipeline \"%s\" is being run by another session", pl->name)));
@@ -195,7 +197,7 @@ sx_step(PG_FUNCTION_ARGS)
 	pl = sx_pipeline_open(pipeline, CurrentMemoryContext, true);
 	PG_TRY();
 	{
-		if (step_pipeline(pl, at, &result))
+		if (step_pipeline(pl, at, !PG_ARGISNULL(1), &result))
 			put_result(rsinfo, &result);
 	}
 	PG_FINALLY();
@@ -232,9 +234,10 @@ warn_of_queues(int pipeline)
 	{
 		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
 
-		if (stream->source == &sx_source_queue)
+		if (sx_queue_has_log(stream))
 			ereport(WARNING,
-					(errmsg("rows of queue %s that were processed may be gone from its log",
+					(errmsg("rows of %s %s that were processed may be gone from its log",
+							stream->source == &sx_source_queue ? "queue" : "stream",
 							stream->label),
 					 errdetail("They are not read again.")));
 	}

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * analyze.c
- *		Which streams a query reads, and whether it can be kept row by row.
+ *		Whether a query can be kept row by row.
  *
  * A query is row-wise when its result over old and new rows together is its result
  * over the old ones plus its result over the new ones.  That is what makes it enough
@@ -22,9 +22,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
@@ -33,7 +31,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "catalog/sx_catalog.h"
 #include "fdw/stream.h"
@@ -74,114 +71,6 @@ sx_view_query(Oid relid)
 
 	table_close(rel, NoLock);
 	return query;
-}
-
-/* ---------- streams behind a query ---------- */
-
-typedef struct StreamsContext
-{
-	List	   *streams;		/* Oids */
-	List	   *seen;			/* views and functions, by Oid */
-} StreamsContext;
-
-static bool streams_walker(Node *node, StreamsContext *context);
-
-static void
-collect_relation(Oid relid, StreamsContext *context)
-{
-	if (list_member_oid(context->seen, relid))
-		return;
-	context->seen = lappend_oid(context->seen, relid);
-	if (sx_is_stream_table(relid))
-		context->streams = lappend_oid(context->streams, relid);
-	else if (sx_is_view(relid))
-		(void) streams_walker((Node *) sx_view_query(relid), context);
-}
-
-/* A function with an SQL-standard body is transparent: its queries are stored. */
-static void
-collect_function(Oid function, StreamsContext *context)
-{
-	HeapTuple	tuple;
-	Datum		body;
-	bool		isnull;
-
-	if (function < FirstNormalObjectId || list_member_oid(context->seen, function))
-		return;
-	context->seen = lappend_oid(context->seen, function);
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	if (!HeapTupleIsValid(tuple))
-		return;
-	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-	if (!isnull)
-		(void) streams_walker(stringToNode(TextDatumGetCString(body)), context);
-	ReleaseSysCache(tuple);
-}
-
-static bool
-function_checker(Oid function, void *context)
-{
-	collect_function(function, context);
-	return false;
-}
-
-static bool
-streams_walker(Node *node, StreamsContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		if (rte->rtekind == RTE_RELATION)
-			collect_relation(rte->relid, context);
-		return false;
-	}
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, streams_walker, context,
-								 QTW_EXAMINE_RTES_BEFORE);
-	(void) check_functions_in_node(node, function_checker, context);
-	return expression_tree_walker(node, streams_walker, context);
-}
-
-static List *
-node_streams(Node *node)
-{
-	StreamsContext context = {NIL, NIL};
-
-	(void) streams_walker(node, &context);
-	return context.streams;
-}
-
-bool
-sx_query_reads_stream(Query *query)
-{
-	return node_streams((Node *) query) != NIL;
-}
-
-List *
-sx_query_streams(Query *query)
-{
-	return node_streams((Node *) query);
-}
-
-List *
-sx_relation_streams(Oid relid)
-{
-	StreamsContext context = {NIL, NIL};
-	SxRelKind	kind = sx_relation_kind(relid);
-
-	if (kind == SX_REL_VIEW || kind == SX_REL_SINK)
-	{
-		Oid			query;
-		Oid			state;
-
-		if (sx_step_options(relid, &query, &state) != NULL)
-			relid = query;
-	}
-	collect_relation(relid, &context);
-	return context.streams;
 }
 
 /* ---------- row by row ---------- */
@@ -246,13 +135,17 @@ has_volatile(Query *query, SxRefusal *refusal)
 bool
 sx_is_barrier(Oid relid)
 {
-	SxRefusal	refusal;
-	SxLevel		level = {sx_view_query(relid), NULL};
+	return sx_relation_kind(relid) == SX_REL_DERIVED &&
+		(!sx_is_view(relid) || !sx_is_row_wise(sx_view_query(relid)));
+}
 
-	if (sx_relation_kind(relid) != SX_REL_DERIVED)
-		return false;
-	return has_volatile(level.query, &refusal) ||
-		query_streams(&level, false, &refusal) != 1;
+bool
+sx_is_row_wise(Query *query)
+{
+	SxRefusal	refusal;
+	SxLevel		level = {query, NULL};
+
+	return !has_volatile(query, &refusal) && query_streams(&level, false, &refusal) == 1;
 }
 
 static int
@@ -273,17 +166,7 @@ static int
 relation_streams(RangeTblEntry *rte, SxRefusal *refusal)
 {
 	if (sx_is_stream_table(rte->relid))
-	{
-		if (sx_relation_kind(rte->relid) == SX_REL_SINK)
-		{
-			sx_refuse(refusal,
-					  psprintf("\"%s\" is a sink, which cannot be read",
-							   get_rel_name(rte->relid)),
-					  "Put its query into a derived stream (CREATE STREAM … AS SELECT), and let both read that.");
-			return REFUSED;
-		}
 		return 1;
-	}
 	return sx_is_view(rte->relid) ? view_streams(rte->relid, refusal) : 0;
 }
 
@@ -316,7 +199,7 @@ rte_streams(const SxLevel *level, RangeTblEntry *rte, SxRefusal *refusal)
 	}
 	if (rte->rtekind == RTE_CTE)
 		return cte_streams(level, rte, refusal);
-	if (node_streams((Node *) rte->functions) != NIL)
+	if (sx_node_reads_stream((Node *) rte->functions))
 	{
 		sx_refuse(refusal, "a function that reads a stream is not supported in a continuous view",
 				  "Call it in a derived stream, which is evaluated per batch: CREATE STREAM … AS SELECT … FROM f().");

@@ -188,7 +188,11 @@ expose_from(Query *query, Oid owner)
 		return false;
 	rte = rt_fetch(index, query->rtable);
 	if (rte->rtekind == RTE_RELATION && sx_is_stream_table(rte->relid))
+	{
+		if (sx_is_barrier(rte->relid))
+			return false;
 		arrival = arrival_of_stream(rte->relid, index);
+	}
 	else
 	{
 		if (rte->rtekind == RTE_RELATION && !inline_view(rte, owner))

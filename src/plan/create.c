@@ -126,8 +126,8 @@ sx_define_view(RangeVar *name, Query *query)
 	return address.objectId;
 }
 
-static void
-give_to(Oid relid, Oid owner)
+void
+sx_give_to(Oid relid, Oid owner)
 {
 	ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
 	CommandCounterIncrement();
@@ -141,7 +141,7 @@ sx_define_query_view(const char *base, Query *query, Oid owner)
 	Oid			relid;
 
 	relid = sx_define_view(makeRangeVar(pstrdup(SX_STATE_SCHEMA), name, -1), query);
-	give_to(relid, owner);
+	sx_give_to(relid, owner);
 	return relid;
 }
 
@@ -227,7 +227,7 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));
 	relid = get_relname_relid(name, get_namespace_oid(SX_STATE_SCHEMA, false));
-	give_to(relid, owner);
+	sx_give_to(relid, owner);
 	return relid;
 }
 
@@ -328,6 +328,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	Oid			state;
 	Oid			delta;
 	Oid			view;
+	SxReads		reads;
 
 	if (!sx_query_reads_stream(castNode(Query, stmt->query)))
 		return false;
@@ -347,25 +348,9 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	if (OidIsValid(delta))
 		sx_belongs_to(delta, view);
 	CommandCounterIncrement();
+	reads = sx_query_reads(query, NIL);
 	sx_register_step(view, "view", query_view, state,
 					 layout->strategy == SX_STRATEGY_MERGE ? "merge" : "append",
-					 plan->streams, options->backfill, options->pipeline, options->json);
+					 &reads, options->backfill, options->pipeline, options->json);
 	return true;
-}
-
-/* ---------- derived streams ---------- */
-
-void
-sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
-{
-	Query	   *query = sx_created_query(stmt);
-	Oid			relid;
-
-	if (!sx_query_reads_stream(query))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("the query of stream \"%s\" reads no stream", stmt->into->rel->relname),
-				 errhint("A query over tables alone is a view: CREATE VIEW … AS SELECT.")));
-	relid = sx_define_view(stmt->into->rel, query);
-	sx_register_derived(relid);
 }

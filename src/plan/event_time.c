@@ -24,6 +24,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "compat.h"
+#include "foreign/foreign.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
@@ -32,6 +33,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/sx_catalog.h"
+#include "ddl/ddl.h"
 #include "fdw/stream.h"
 #include "plan/plan_internal.h"
 #include "state/window.h"
@@ -233,9 +236,25 @@ trace_output(Query *query, const SxLevel *parent, AttrNumber attno, SxWindow *wi
 	return tle == NULL ? TRACE_OTHER : trace((Node *) tle->expr, &level, window);
 }
 
+/* A stream's rows are its query's, unless a function makes them or a window keeps them. */
+static TraceKind
+trace_derived(Oid relid, AttrNumber attno, SxWindow *window)
+{
+	List	   *options = GetForeignTable(relid)->options;
+	Oid			query;
+
+	if (sx_option(options, "window") != NULL || sx_option(options, "update_state") != NULL ||
+		sx_option(options, "map_with_state") != NULL ||
+		sx_step_options(relid, &query, NULL) == NULL)
+		return TRACE_OTHER;
+	return trace_output(sx_view_query(query), NULL, attno, window);
+}
+
 static TraceKind
 trace_relation(Oid relid, AttrNumber attno, SxWindow *window)
 {
+	if (sx_is_stream_table(relid) && sx_relation_kind(relid) == SX_REL_DERIVED)
+		return trace_derived(relid, attno, window);
 	if (sx_is_stream_table(relid))
 		return sx_stream_load(relid)->event_time == attno && attno > 0 ?
 			TRACE_EVENT_TIME : TRACE_OTHER;
@@ -303,6 +322,23 @@ sx_trace_window(Query *query, Node *expr, AttrNumber attno, SxWindow *window)
 	if (query->setOperations != NULL)
 		return trace_branches(query->setOperations, &level, attno, window) == TRACE_WINDOW;
 	return trace(expr, &level, window) == TRACE_WINDOW;
+}
+
+AttrNumber
+sx_trace_event_time(Query *query)
+{
+	SxWindow	ignored;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk &&
+			trace_output(query, NULL, tle->resno, &ignored) == TRACE_EVENT_TIME)
+			return tle->resno;
+	}
+	return InvalidAttrNumber;
 }
 
 /* ---------- checks ---------- */

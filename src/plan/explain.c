@@ -21,6 +21,7 @@
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
 #include "plan/plan_internal.h"
+#include "plan/stream_def.h"
 
 PG_FUNCTION_INFO_V1(sx_explain);
 
@@ -56,6 +57,24 @@ strategy_name(SxStrategy strategy)
 			return "table";
 		case SX_STRATEGY_SINK_NULL:
 			return "null";
+		case SX_STRATEGY_SINK_FUNCTION:
+			return "function";
+		case SX_STRATEGY_BATCH:
+			return "batch";
+		case SX_STRATEGY_WINDOW:
+			return "window";
+		case SX_STRATEGY_UPDATE_STATE:
+			return "update_state";
+		case SX_STRATEGY_MAP_WITH_STATE:
+			return "map_with_state";
+		case SX_STRATEGY_DEDUPLICATE:
+			return "deduplicate";
+		case SX_STRATEGY_SINK_FILE:
+			return "file";
+		case SX_STRATEGY_SINK_PRINT:
+			return "print";
+		case SX_STRATEGY_SINK_NOTIFY:
+			return "notify";
 	}
 	return NULL;
 }
@@ -92,19 +111,21 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "%s: %s\n", plan->kind == SX_STEP_VIEW ? "View" : "Sink",
-					 plan->name);
+	appendStringInfo(&text, "%s: %s\n",
+					 plan->kind == SX_STEP_VIEW ? "View" :
+					 plan->kind == SX_STEP_SINK ? "Sink" : "Stream", plan->name);
 	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
 	appendStringInfo(&text, "Reason: %s\n", plan->reason);
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
 	if (layout != NULL)
 		explain_window(&text, plan, layout);
-	if (names->state != NULL)
+	if (names->state != NULL && !plan->stateless)
 		appendStringInfo(&text, "%s: %s\n",
-						 plan->kind == SX_STEP_VIEW ? "State table" : "Target table",
+						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
+	explain_sql(&text, "… and then ($1 = batch id, $2 = batch time)", plan->call_sql);
 	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
 	explain_sql(&text, "At each emission", plan->emit_sql);
 	explain_sql(&text, "… and then", plan->emit_clear_sql);
@@ -149,6 +170,10 @@ sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string)
 
 	if (sx_option(stmt->into->options, "connector") != NULL)
 		return explain_sink(stmt, query, names);
+	if (stmt->objtype != OBJECT_MATVIEW &&
+		(stmt->into->options != NIL || !sx_is_row_wise(query)))
+		return sx_explain_plan(sx_build_stream_plan(query, stmt->into->options, names),
+							   NULL, names);
 	if (stmt->objtype != OBJECT_MATVIEW)
 		return psprintf("Stream: %s\nReads: %s\nQuery:\n%s", names->step,
 						sx_streams_text(sx_query_streams(query)), sx_deparse(query));

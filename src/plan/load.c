@@ -24,6 +24,7 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
+#include "plan/stream_def.h"
 
 char *
 sx_delta_name(const char *state)
@@ -84,13 +85,16 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 				   const SxStepNames *names, SxLayout **layout)
 {
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
+	SxReads		reads;
 
 	*layout = sx_layout_build(query);
 	plan->name = names->step;
 	plan->kind = SX_STEP_VIEW;
 	plan->strategy = (*layout)->strategy;
 	plan->reason = (*layout)->reason;
-	plan->streams = sx_query_streams(query);
+	reads = sx_query_reads(query, NIL);
+	plan->streams = reads.streams;
+	plan->reads = reads.derived;
 	plan->windowed = (*layout)->windowed;
 	plan->emit = options->emit;
 	plan->emit_interval = options->emit_interval;
@@ -122,6 +126,11 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 		plan = sx_build_view_plan(query, sx_view_options(sx_options_from_json(json)),
 								  *names, layout);
 		check_state_table(relid, state, *layout);
+	}
+	else if (sx_relation_kind(relid) == SX_REL_DERIVED)
+	{
+		*layout = NULL;
+		plan = sx_build_stream_plan(query, sx_options_from_json(json), *names);
 	}
 	else
 	{
@@ -163,7 +172,7 @@ sx_plan_explain(Oid relid)
 	SxStepNames *names;
 	SxStepPlan *plan;
 
-	if (sx_relation_kind(relid) == SX_REL_DERIVED)
+	if (sx_relation_kind(relid) == SX_REL_DERIVED && sx_is_view(relid))
 		return explain_derived(relid);
 	plan = load(relid, &layout, &names);
 	return sx_explain_plan(plan, layout, names);

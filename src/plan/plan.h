@@ -21,7 +21,8 @@
 typedef enum SxStepKind
 {
 	SX_STEP_VIEW,
-	SX_STEP_SINK
+	SX_STEP_SINK,
+	SX_STEP_STREAM				/* a derived stream with rows of its own */
 } SxStepKind;
 
 typedef enum SxStrategy
@@ -29,7 +30,16 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_SINK_TABLE,
-	SX_STRATEGY_SINK_NULL
+	SX_STRATEGY_SINK_NULL,
+	SX_STRATEGY_SINK_FUNCTION,
+	SX_STRATEGY_SINK_FILE,
+	SX_STRATEGY_SINK_PRINT,
+	SX_STRATEGY_SINK_NOTIFY,
+	SX_STRATEGY_BATCH,			/* streams: the query's rows of the batch */
+	SX_STRATEGY_WINDOW,			/* … of the last batches */
+	SX_STRATEGY_UPDATE_STATE,
+	SX_STRATEGY_MAP_WITH_STATE,
+	SX_STRATEGY_DEDUPLICATE
 } SxStrategy;
 
 typedef enum SxEmit
@@ -57,9 +67,17 @@ typedef struct SxStepPlan
 	SxStepKind	kind;
 	SxStrategy	strategy;
 	char	   *reason;			/* why this strategy, for explain() */
-	List	   *streams;		/* Oids of the source streams that it reads */
+	List	   *streams;		/* Oids of the source streams behind it */
+	List	   *reads;			/* Oids of derived streams with rows of their own
+								 * that it reads directly */
+	List	   *options;		/* DefElems, as given; names in them qualified */
+	bool		leaves;			/* its rows leave the database: the batch's commit
+								 * is flushed */
 
-	bool		windowed;		/* knows lateness: on_time() is in its SQL */
+	bool		stateless;		/* a stream that keeps nothing between batches */
+	bool		end_watermark;	/* must know the watermark at the end of the batch
+								 * when it runs */
+	bool		windowed;		/* knows lateness, so it has a watermark of its own */
 	SxEmit		emit;
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
@@ -69,11 +87,14 @@ typedef struct SxStepPlan
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
 	 * argument types noted.  NULL where the step has no such statement.
 	 */
-	char	   *apply_sql;		/* once a batch; no arguments */
+	char	   *apply_sql;		/* once a batch; no arguments.  A SELECT where the
+								 * rows go to the step's operations */
 	char	   *emit_sql;		/* SX_EMIT_INTERVAL: publish what was collected */
 	char	   *emit_clear_sql; /* … and forget it, run right after */
 	char	   *expire_sql;		/* $1 timestamptz: delete windows that ended at or
 								 * before it */
+	char	   *call_sql;		/* SX_STRATEGY_SINK_FUNCTION: $1 bigint, $2
+								 * timestamptz */
 	char	   *start_sql;		/* the row that a view without GROUP BY has from the
 								 * start: run once, and again after its state was
 								 * emptied */
@@ -85,13 +106,21 @@ typedef struct SxStepPlan
 /* In the current context.  Needs a transaction and a snapshot. */
 extern SxStepPlan *sx_plan_load(Oid relid);
 
+/*
+ * ERROR when a foreign table's columns are not those of its hidden view any more:
+ * without the preloaded library, ALTER FOREIGN TABLE cannot be refused.
+ */
+extern void sx_plan_check_columns(Oid relid, Oid query);
+
+/* SQL that shows what a stream holds between batches: a window, or states. */
+extern char *sx_plan_peek_sql(const SxStepPlan *plan);
+
 /* The maintenance plan of a view, sink or derived stream, for people. */
 extern char *sx_plan_explain(Oid relid);
 
 /* … and of what a statement would create. */
 extern char *sx_plan_explain_query(CreateTableAsStmt *stmt,
 								   const char *query_string);
-extern char *sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string);
 
 /*
  * CREATE MATERIALIZED VIEW over streams.  stmt->query is the analysed Query.
@@ -99,7 +128,10 @@ extern char *sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_st
  */
 extern bool sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string);
 
-/* CREATE STREAM … AS SELECT without options: a registered view. */
+/*
+ * CREATE STREAM … AS SELECT without a connector: a registered view when it is row by
+ * row, else a foreign table with a query.
+ */
 extern void sx_plan_create_derived(CreateTableAsStmt *stmt,
 								   const char *query_string);
 
@@ -107,10 +139,27 @@ extern void sx_plan_create_derived(CreateTableAsStmt *stmt,
 extern void sx_plan_create_sink(CreateTableAsStmt *stmt,
 								const char *query_string);
 
+/*
+ * The streams behind a query or relation, as Oids.  A derived stream that has rows of
+ * its own in a batch is a foreign table with a query; others are views, through which
+ * one sees.
+ */
+typedef struct SxReads
+{
+	List	   *streams;		/* every source, at whatever depth */
+	List	   *sources;		/* those that are read directly */
+	List	   *derived;		/* derived streams with rows of their own, likewise */
+	List	   *all_derived;	/* … at whatever depth */
+} SxReads;
+
+/* options: of the stream or sink, for "source"; may be NIL. */
+extern SxReads sx_query_reads(Query *query, List *options);
+extern SxReads sx_relation_reads(Oid relid);
+
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);
 
-/* Oids of the source streams (foreign tables) behind a query or a relation. */
+/* Only the sources, at whatever depth. */
 extern List *sx_query_streams(Query *query);
 extern List *sx_relation_streams(Oid relid);
 

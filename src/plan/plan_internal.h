@@ -50,9 +50,20 @@ extern bool sx_is_view(Oid relid);
 /* A derived stream that is evaluated per batch, never flattened into a reader. */
 extern bool sx_is_barrier(Oid relid);
 
+/* Row by row over one stream, without volatile functions? */
+extern bool sx_is_row_wise(Query *query);
+
 /* The CTE that an RTE names, and the level at which it is defined. */
 extern CommonTableExpr *sx_find_cte(const SxLevel *level, RangeTblEntry *rte,
 									const SxLevel **defined_at);
+
+/* ---------- reads.c ---------- */
+
+extern bool sx_node_reads_stream(Node *node);
+
+/* Option "source": Oids of relations.  ERROR when one is no stream. */
+extern List *sx_source_option(List *options);
+extern void sx_reads_of_option(List *options, SxReads *reads, bool direct);
 
 /* ---------- clock.c ---------- */
 
@@ -86,6 +97,9 @@ typedef struct SxWindow
  */
 extern bool sx_trace_window(Query *query, Node *expr, AttrNumber attno,
 							SxWindow *window);
+
+/* First output column that is an unmodified event time; 0: none is. */
+extern AttrNumber sx_trace_event_time(Query *query);
 
 /* Refuses windows that cannot be: wrong sizes, functions of later versions. */
 extern void sx_check_windows(Query *query);
@@ -183,14 +197,15 @@ extern const char *sx_late_name(SxLate late);
 /* ---------- sql.c ---------- */
 
 /* The relations of a step, as quoted and qualified names, and its owner. */
-typedef struct SxStepNames
+typedef struct SxStepNames SxStepNames;
+struct SxStepNames
 {
 	Oid			owner;			/* who runs the step */
 	char	   *step;			/* view or sink */
 	char	   *query;
 	char	   *state;			/* state table, or target of a table sink */
 	char	   *delta;			/* for SX_EMIT_INTERVAL */
-} SxStepNames;
+};
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
@@ -218,6 +233,25 @@ extern Query *sx_query_with_arrival(Query *query, Oid owner);
 extern SxStepPlan *sx_build_sink_plan(Query *query, List *options, Oid target,
 									  const SxStepNames *names);
 
+/* ---------- derived.c ---------- */
+
+/* A foreign table with a query, of ColumnDefs: a sink or a derived stream. */
+extern Oid	sx_create_query_table(const char *schema, const char *name, List *columns,
+								  List *options);
+
+/* Dropping the object needs CASCADE while the relation is there. */
+extern void sx_depend_on(Oid relid, Oid class, Oid object);
+extern void sx_depend_on_source_option(Oid relid, List *options);
+
+/* Makes the names in option "source" qualified ones. */
+extern void sx_qualify_source_option(List *options);
+
+/* ---------- sink_function.c ---------- */
+
+/* The function that the options name, which they get by its qualified name. */
+extern Oid	sx_function_sink_check(List *options);
+extern void sx_function_sink_plan(SxStepPlan *plan, const SxStepNames *names);
+
 /* ---------- load.c, explain.c, create.c ---------- */
 
 /* *layout gets what the plan was made from */
@@ -233,6 +267,7 @@ extern char *sx_state_base_name(const char *schema, const char *name);
 extern void sx_future_state_names(SxStepNames *names, const char *base);
 
 extern Query *sx_created_query(CreateTableAsStmt *stmt);
+extern void sx_give_to(Oid relid, Oid owner);
 extern Oid	sx_define_view(RangeVar *name, Query *query);
 extern Oid	sx_define_query_view(const char *base, Query *query, Oid owner);
 

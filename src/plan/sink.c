@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sink.c
- *		Sinks of the connectors table and null.
+ *		Sinks: those of the connectors table and null; the others are in sink/.
  *
  * A sink is a foreign table with the columns of its query and the options, and a
  * hidden view streamext_state.<sink>_q that holds the query.  In each batch
@@ -25,6 +25,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -40,6 +41,8 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
+#include "plan/stream_def.h"
+#include "sink/sink.h"
 
 /* One column of the query and the column of the target that it goes into. */
 typedef struct SinkColumn
@@ -313,10 +316,21 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 	List	   *columns = query_columns(query);
 	bool		keyed = mark_keys(columns, options);
 
+	SxReads		reads = sx_query_reads(query, options);
+
 	plan->name = names->step;
 	plan->kind = SX_STEP_SINK;
-	plan->streams = sx_query_streams(query);
+	plan->streams = reads.streams;
+	plan->reads = reads.derived;
+	plan->options = options;
 	plan->retention = -1;
+	if (strcmp(sx_option(options, "connector"), "function") == 0)
+	{
+		sx_function_sink_plan(plan, names);
+		return plan;
+	}
+	if (sx_sink_plan(plan, options, names->query))
+		return plan;
 	if (!is_table_sink(options))
 	{
 		plan->strategy = SX_STRATEGY_SINK_NULL;
@@ -428,68 +442,24 @@ prepare_target(List *options, Query *query)
 	return target;
 }
 
-static Oid
-create_sink_table(const char *schema, const char *name, Query *query, List *options)
-{
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE FOREIGN TABLE %s (",
-					 quote_qualified_identifier(schema, name));
-	append_columns(&sql, query_columns(query));
-	appendStringInfo(&sql, ") SERVER %s OPTIONS (", SX_SERVER);
-	foreach(lc, options)
-	{
-		DefElem    *option = lfirst_node(DefElem, lc);
-
-		appendStringInfo(&sql, "%s%s %s", lc == list_head(options) ? "" : ", ",
-						 quote_identifier(option->defname),
-						 quote_literal_cstr(strVal(option->arg)));
-	}
-	appendStringInfoChar(&sql, ')');
-
-	/* keeps what watches CREATE FOREIGN TABLE from taking it for a source */
-	sx_creating_sink = true;
-	PG_TRY();
-	{
-		sx_execute_ddl(sql.data);
-	}
-	PG_FINALLY();
-	{
-		sx_creating_sink = false;
-	}
-	PG_END_TRY();
-	return get_relname_relid(name, get_namespace_oid(schema, false));
-}
-
-static void
-depend_on_target(Oid sink, Oid target)
-{
-	ObjectAddress dependent;
-	ObjectAddress referenced;
-
-	ObjectAddressSet(dependent, RelationRelationId, sink);
-	ObjectAddressSet(referenced, RelationRelationId, target);
-	recordDependencyOn(&dependent, &referenced, DEPENDENCY_NORMAL);
-}
-
 void
 sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 {
 	RangeVar   *rel = stmt->into->rel;
 	List	   *options = stmt->into->options;
 	Query	   *query = sx_created_query(stmt);
-	List	   *streams = sx_query_streams(query);
+	SxReads		reads = sx_query_reads(query, options);
 	SxViewOptions *common = sx_view_options(options);
+	const char *connector = sx_option(options, "connector");
 	Oid			target = InvalidOid;
+	Oid			function = InvalidOid;
 	Oid			query_view;
 	Oid			sink;
 	Oid			owner = GetUserId();
 	char	   *schema;
 	SxTrusted	trusted;
 
-	if (streams == NIL)
+	if (reads.streams == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("the query of sink \"%s\" reads no stream", rel->relname),
@@ -497,16 +467,24 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	if (is_table_sink(options))
 		target = prepare_target(options, query);
-	sink = create_sink_table(schema, rel->relname, query, options);
+	else if (strcmp(connector, "function") == 0)
+		function = sx_function_sink_check(options);
+	sx_sink_check(query, options);
+	sx_qualify_source_option(options);
+	sink = sx_create_query_table(schema, rel->relname, sx_query_column_defs(query), options);
 
 	sx_trusted_begin(&trusted);
 	query_view = sx_define_query_view(sx_state_base_name(schema, rel->relname), query, owner);
 	sx_trusted_end(&trusted);
 	sx_belongs_to(query_view, sink);
 	if (OidIsValid(target))
-		depend_on_target(sink, target);
+		sx_depend_on(sink, RelationRelationId, target);
+	if (OidIsValid(function))
+		sx_depend_on(sink, ProcedureRelationId, function);
+	sx_depend_on_source_option(sink, options);
 	CommandCounterIncrement();
 	sx_register_step(sink, "sink", query_view, target,
-					 is_table_sink(options) ? "table" : "null", streams,
+					 connector, &reads,
 					 common->backfill, common->pipeline, sx_options_to_json(options));
+	sx_sink_register(sink, options);
 }

@@ -39,20 +39,17 @@
 #include <unistd.h>
 
 #include "access/xact.h"
-#include "catalog/sx_catalog.h"
-#include "catalog/pg_type.h"
 #include "source/file_clean.h"
 #include "source/file_list.h"
 #include "source/file_options.h"
 #include "source/file_reader.h"
+#include "source/file_taken.h"
 #include "source/source.h"
 #include "source/source_tail.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "worker/batch.h"
 
 #define SCAN_INTERVAL_MS	1000
 
@@ -100,19 +97,14 @@ typedef struct FileSource
 /* --------------------------------------------------------------------- open */
 
 static void
-remember_taken(HeapTuple row, TupleDesc desc, void *arg)
+remember_taken(const SxFile *file, void *arg)
 {
 	FileSource *fs = arg;
-	SxFile		file = {
-		.name = sx_row_text(row, desc, 1),
-		.size = sx_row_int(row, desc, 2, 0),
-		.mtime = sx_row_time(row, desc, 3)
-	};
 
-	sx_file_list_take(fs->list, &file);
+	sx_file_list_take(fs->list, file);
 	if (fs->cleaner != NULL &&
-		(fs->current == NULL || strcmp(fs->current, file.name) != 0))
-		sx_file_cleaner_add(fs->cleaner, file.name);
+		(fs->current == NULL || strcmp(fs->current, file->name) != 0))
+		sx_file_cleaner_add(fs->cleaner, file->name);
 }
 
 static void
@@ -134,8 +126,6 @@ static SxSource *
 file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
 	FileSource *fs;
-	Datum		values[] = {Int32GetDatum(pipeline), ObjectIdGetDatum(stream->relid)};
-	Oid			types[] = {INT4OID, REGCLASSOID};
 
 	if (sx_file_is_tail(stream))
 		return sx_tail_open(stream, pipeline, parts, nparts);
@@ -151,9 +141,7 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	if (pipeline > 0 && sx_file_clean(stream) != SX_CLEAN_OFF)
 		fs->cleaner = sx_file_cleaner_create(fs->list, pipeline);
 	if (pipeline > 0)
-		sx_catalog_rows("SELECT name, size, mtime FROM streamext.file_taken "
-						"WHERE pipeline = $1 AND stream = $2 ORDER BY batch_id, mtime, name",
-						2, types, values, NULL, remember_taken, fs);
+		sx_file_taken_read(pipeline, stream->relid, remember_taken, fs);
 	return &fs->base;
 }
 
@@ -406,43 +394,24 @@ set_new_position(FileSource *fs)
 	sx_part_set(&fs->base, &fs->base.parts[0].new_position, buf.data);
 }
 
-/* Rows of streamext.file_taken for the files that this batch begins. */
+/* Remembers the files that this batch begins. */
 static void
-write_taken(FileSource *fs)
+write_taken(const FileSource *fs)
 {
-	Datum	   *names = palloc(sizeof(Datum) * fs->nfiles);
-	Datum	   *sizes = palloc(sizeof(Datum) * fs->nfiles);
-	Datum	   *mtimes = palloc(sizeof(Datum) * fs->nfiles);
-	Oid			types[] = {INT4OID, REGCLASSOID, INT8OID,
-	TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID};
-	Datum		values[lengthof(types)];
+	SxFile	   *begun = palloc(sizeof(SxFile) * fs->nfiles);
 	int			n = 0;
 
 	for (int i = 0; i < fs->nfiles; i++)
 	{
 		const BatchFile *file = &fs->files[i];
 
-		if (!file->begun)
-			continue;
-		names[n] = CStringGetTextDatum(file->name);
-		sizes[n] = Int64GetDatum(file->at.size);
-		mtimes[n++] = TimestampTzGetDatum(file->at.mtime);
+		if (file->begun)
+			begun[n++] = (SxFile) {
+				.name = file->name, .size = file->at.size, .mtime = file->at.mtime
+			};
 	}
-	if (n == 0)
-		return;
-
-	values[0] = Int32GetDatum(fs->base.pipeline);
-	values[1] = ObjectIdGetDatum(fs->base.stream->relid);
-	values[2] = Int64GetDatum(sx_current != NULL ? sx_current->batch_id + 1 : 0);
-	values[3] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	values[4] = PointerGetDatum(construct_array(sizes, n, INT8OID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[5] = PointerGetDatum(construct_array(mtimes, n, TIMESTAMPTZOID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	sx_catalog_exec("INSERT INTO streamext.file_taken "
-					"(pipeline, stream, batch_id, name, size, mtime) "
-					"SELECT $1, $2, $3, f.* FROM unnest($4, $5, $6) f",
-					lengthof(types), types, values, NULL);
+	if (n > 0)
+		sx_file_taken_write(fs->base.pipeline, fs->base.stream->relid, begun, n);
 }
 
 static void

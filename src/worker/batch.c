@@ -116,6 +116,8 @@ count_rows(const SxPipeline *pl, SxBatchResult *result)
 static void
 run_steps(SxPipeline *pl)
 {
+	for (int i = 0; pl->end_watermark && i < pl->ninputs; i++)
+		sx_track_rest(pl, &pl->inputs[i]);
 	for (int i = 0; i < pl->nsteps && !pl->must_restart; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -193,6 +195,8 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 
 	INSTR_TIME_SET_CURRENT(start);
 	pl->must_restart = pl->record_named = false;
+	pl->on_behalf = -1;
+	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	mine = sx_save_begin(pl, positions_only);
@@ -223,6 +227,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 		if (!positions_only)
 			sx_save_batch(pl, result, started);
 	}
+	sx_rows_end_all(pl);
 	PopActiveSnapshot();
 	UnregisterSnapshot(pl->snapshot);
 	pl->snapshot = NULL;
@@ -260,6 +265,7 @@ adopt(SxPipeline *pl, bool positions_only)
 		step->watermark = step->new_watermark;
 		step->pending = step->new_pending;
 		step->last_emit = step->new_last_emit;
+		step->timer = step->new_timer;
 	}
 }
 
@@ -292,6 +298,8 @@ leave_batch(SxPipeline *pl)
 {
 	sx_current = NULL;
 	pl->snapshot = NULL;
+	pl->on_behalf = -1;
+	sx_rows_forget_all(pl);
 }
 
 /*

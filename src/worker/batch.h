@@ -14,6 +14,7 @@
 #include "nodes/pg_list.h"
 #include "plan/plan.h"
 #include "source/source.h"
+#include "utils/tuplestore.h"
 
 /* "sqlstate" of a late row: a class of our own, no error has it. */
 #define SX_ERRCODE_LATE		MAKE_SQLSTATE('S', 'X', '0', '0', '1')
@@ -28,10 +29,55 @@ typedef struct SxDeadRecord
 	char	   *message;
 } SxDeadRecord;
 
+/*
+ * What a step does, by its strategy (step_ops.c).  All but open are called within a
+ * batch, and again for each attempt at it: what they remember between batches must
+ * be what was committed, so they put it into new_… members of the step, or forget it
+ * when an attempt begins (apply).
+ */
+typedef struct SxPipeline SxPipeline;
+typedef struct SxStep SxStep;
+
+typedef struct SxStepOps
+{
+	/* Once when the pipeline is opened, in a transaction.  May be NULL. */
+	void		(*open) (SxPipeline *pl, SxStep *step);
+
+	/*
+	 * Puts the batch into the step; sets step->rows.  pl->running_step is this one; SPI
+	 * is not connected.  Bisecting calls it in subtransactions that are rolled back.
+	 */
+	void		(*apply) (SxPipeline *pl, SxStep *step);
+
+	/*
+	 * At the end of the batch, when every watermark is known and the step has its
+	 * new_watermark: sets new_timer.  May be NULL.
+	 */
+	void		(*finish) (SxPipeline *pl, SxStep *step);
+
+	/* Called in every batch, also when a windowed stream that it reads does not fire. */
+	bool		always;
+
+	/* With batch_interval set, there is a batch each interval, data or not. */
+	bool		every_interval;
+} SxStepOps;
+
+/* The rows that a stream or sink has in the batch in progress (batch_rows.c). */
+typedef struct SxRows
+{
+	MemoryContext context;		/* of all the rest, in that of the transaction */
+	Tuplestorestate *store;		/* NULL: none yet in this attempt */
+	TupleDesc	desc;			/* of the relation; as long as the pipeline */
+	Bitmapset  *free_pointers;	/* read pointers that no scan uses */
+	int			on_behalf;		/* the step whose bad records are left out too; -1 */
+} SxRows;
+
 /* A step with what the pipeline adds to its plan. */
-typedef struct SxStep
+struct SxStep
 {
 	SxStepPlan *plan;
+	const SxStepOps *ops;
+	void	   *private;		/* of ops, in the pipeline's context */
 	Oid			relid;
 	int			index;
 	char	   *timezone;		/* settings of the session that created it */
@@ -57,7 +103,20 @@ typedef struct SxStep
 	int64		late_rows;		/* pairs (row, window) found late */
 	int64		null_time_rows;
 	int			scans;			/* scans of streams begun by the running statement */
-} SxStep;
+
+	/*
+	 * A batch is due at this batch time for the step's own sake, data or not; DT_NOEND:
+	 * none.  exact: that batch has this time, however late it comes.
+	 */
+	TimestampTz timer;
+	TimestampTz new_timer;		/* becomes the timer at commit */
+	bool		exact_timer;
+
+	bool		due;			/* every windowed stream that it reads fires in this
+								 * batch (a window itself: it fires) */
+	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
+	SxRows		output;
+};
 
 /* One source with what the batch keeps about it. */
 typedef struct SxInput
@@ -85,7 +144,7 @@ typedef enum SxDue
 	SX_DUE_POSITION				/* positions only: no batch id is taken */
 } SxDue;
 
-typedef struct SxPipeline
+struct SxPipeline
 {
 	int			id;
 	char	   *name;
@@ -96,6 +155,8 @@ typedef struct SxPipeline
 	int			ninputs;
 	SxStep	   *steps;			/* in order of creation, which is topological */
 	int			nsteps;
+	bool		end_watermark;	/* a step must know the end's watermark in advance */
+	bool		every_interval; /* a step wants a batch each batch_interval */
 
 	/* options */
 	int64		batch_interval; /* microseconds */
@@ -107,6 +168,7 @@ typedef struct SxPipeline
 	char	   *on_error;		/* dead_letter, skip, stop */
 
 	SxDue		due;			/* what the last poll found */
+	SxSource   *polled;			/* the source that is being polled, or NULL */
 	double		last_commit_ms;
 	int64		poll_us;		/* of the polls since the last batch */
 
@@ -124,8 +186,9 @@ typedef struct SxPipeline
 	int			decoding_record;
 	bool		must_restart;	/* a bad record was seen too late: run it again */
 	bool		record_named;	/* on_error = stop: the error tells its record */
+	int			on_behalf;		/* the step for which a stream is evaluated anew; -1 */
 	List	   *dead;			/* of SxDeadRecord */
-} SxPipeline;
+};
 
 typedef struct SxBatchResult
 {
@@ -156,6 +219,9 @@ extern void sx_pipeline_close(SxPipeline *pl);
  * be due for a timer alone.
  */
 extern SxDue sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end);
+
+/* The time of a batch that is cut now: that of an exact timer, else now. */
+extern TimestampTz sx_pipeline_batch_time(const SxPipeline *pl, TimestampTz now);
 
 /* Milliseconds until a poll is worth while, -1 for ever; fds of the sources. */
 extern long sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds);

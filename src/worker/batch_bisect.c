@@ -70,7 +70,7 @@ probe(Search *search, int from, int to)
 	BeginInternalSubTransaction("streamext_probe");
 	PG_TRY();
 	{
-		sx_step_apply(pl, search->step);
+		sx_step_apply_alone(pl, search->step);
 	}
 	PG_CATCH();
 	{
@@ -81,6 +81,7 @@ probe(Search *search, int from, int to)
 	}
 	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
+	sx_rows_forget_all(pl);
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	pl->running_step = pl->decoding_input = -1;
@@ -91,6 +92,27 @@ probe(Search *search, int from, int to)
 	return passed;
 }
 
+/*
+ * Streams that keep state and that the step stands on go without the record too: they
+ * cannot be evaluated once with it and once without.
+ */
+static void
+leave_out_of_state(SxPipeline *pl, const SxStep *step, SxInput *input, int record)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->plan->reads)
+	{
+		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
+
+		if (stream == NULL)
+			continue;
+		if (!stream->plan->stateless)
+			sx_leave_out(pl, input, record, stream->index);
+		leave_out_of_state(pl, stream, input, record);
+	}
+}
+
 static void
 blame(Search *search, int ordinal)
 {
@@ -99,6 +121,7 @@ blame(Search *search, int ordinal)
 
 	while (ordinal >= pl->inputs[i].source->nrecords)
 		ordinal -= pl->inputs[i++].source->nrecords;
+	leave_out_of_state(pl, search->step, &pl->inputs[i], ordinal);
 	if (sx_batch_bad_record(pl, &pl->inputs[i], ordinal, search->step->index,
 							search->error->sqlerrcode, search->error->message))
 		search->found++;

@@ -43,16 +43,43 @@ extern void sx_load_inputs(SxPipeline *pl);
 /* batch_steps.c */
 extern bool sx_step_reads(const SxStep *step, const SxInput *input);
 
+/* Runs a statement of the step, prepared at its first use; rows written. */
+extern int64 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
+							 const char *sql, int nargs, Oid *types, Datum *values);
+
 /*
  * Locks the relations of all steps.  Without wait: returns the first that somebody
  * else holds, InvalidOid when all are locked.
  */
 extern Oid	sx_steps_lock(const SxPipeline *pl, bool wait);
 extern void sx_step_apply(SxPipeline *pl, SxStep *step);
+
+/* … with the streams that it reads before it, which a probe has on other records */
+extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern int64 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							const char *sql, DestReceiver *dest);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
+
+/* The step of a relation, NULL when the pipeline has none. */
+extern SxStep *sx_find_step(SxPipeline *pl, Oid relid);
+
+/* step_ops.c */
+extern const SxStepOps *sx_step_ops(SxStrategy strategy);
+
+/*
+ * batch_rows.c: rows of a step in this batch.  They are gone with the transaction or
+ * subtransaction in which they were made: end them before a commit, forget them after
+ * an abort.
+ */
+extern void sx_rows_open(SxStep *step);
+extern void sx_rows_begin(SxPipeline *pl, SxStep *step);
+extern void sx_rows_put(SxStep *step, Datum *values, bool *isnull);
+extern int64 sx_rows_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
+							const char *sql);
+extern void sx_rows_end(SxRows *rows);
+extern void sx_rows_end_all(SxPipeline *pl);
+extern void sx_rows_forget_all(SxPipeline *pl);
 
 /* batch_watermark.c: the watermark that an input has now, never below its last */
 extern TimestampTz sx_input_new_watermark(const SxInput *input);

@@ -190,9 +190,9 @@ rows_processed(void)
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
-static int64
-run_statement(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
-			  int nargs, Oid *types, Datum *values)
+int64
+sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+				int nargs, Oid *types, Datum *values)
 {
 	int			nestlevel = NewGUCNestLevel();
 	int64		processed;
@@ -205,16 +205,109 @@ run_statement(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 	return processed;
 }
 
-/* The statement that puts this batch into the view or sink. */
-void
-sx_step_apply(SxPipeline *pl, SxStep *step)
+SxStep *
+sx_find_step(SxPipeline *pl, Oid relid)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		if (pl->steps[i].relid == relid)
+			return &pl->steps[i];
+	}
+	return NULL;
+}
+
+/* The operations of a step, which may fail for one of its records. */
+static void
+run_operations(SxPipeline *pl, SxStep *step)
 {
 	pl->running_step = step->index;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
-	step->rows = run_statement(pl, step, &step->apply, step->plan->apply_sql,
-							   0, NULL, NULL);
+	step->rows = 0;
+	step->ops->apply(pl, step);
 	pl->running_step = -1;
+}
+
+static bool
+has_bad_records(const SxPipeline *pl, const SxStep *step)
+{
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		if (pl->inputs[i].bad_for != NULL && pl->inputs[i].bad_for[step->index] != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The streams that a step reads must have rows without the records that are out for
+ * this step; see batch_rows.c.
+ */
+static void
+prepare_reads(SxPipeline *pl, SxStep *step, int on_behalf)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->plan->reads)
+	{
+		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
+
+		if (stream == NULL || !stream->plan->stateless ||
+			stream->output.on_behalf == on_behalf)
+			continue;
+		prepare_reads(pl, stream, on_behalf);
+		sx_rows_end(&stream->output);
+		pl->on_behalf = on_behalf;
+		run_operations(pl, stream);
+		pl->on_behalf = -1;
+	}
+}
+
+/* What reads a windowed stream is evaluated only in batches in which that fires. */
+static bool
+is_due(SxPipeline *pl, const SxStep *step)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->plan->reads)
+	{
+		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
+
+		if (stream != NULL && !stream->due)
+			return false;
+	}
+	return true;
+}
+
+/* Puts this batch into the view, sink or stream. */
+void
+sx_step_apply(SxPipeline *pl, SxStep *step)
+{
+	step->due = is_due(pl, step);
+	if (step->due)
+		prepare_reads(pl, step, has_bad_records(pl, step) ? step->index : -1);
+	if (step->due || step->ops->always)
+		run_operations(pl, step);
+	else
+		step->rows = step->late_rows = step->null_time_rows = 0;
+}
+
+/* Streams that a step reads, directly or not, before it. */
+void
+sx_step_apply_alone(SxPipeline *pl, SxStep *step)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->plan->reads)
+	{
+		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
+
+		if (stream != NULL && stream->output.store == NULL)
+			sx_step_apply_alone(pl, stream);
+	}
+	step->due = is_due(pl, step);
+	if (step->due || step->ops->always)
+		run_operations(pl, step);
 }
 
 /* Publishes what was collected, when its interval has passed. */
@@ -228,9 +321,9 @@ emit_pending(SxPipeline *pl, SxStep *step)
 		 pl->time < step->last_emit + step->plan->emit_interval))
 		return;
 
-	run_statement(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
-	run_statement(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
-				  0, NULL, NULL);
+	sx_step_execute(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
+	sx_step_execute(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
+					0, NULL, NULL);
 	step->new_pending = false;
 	step->new_last_emit = pl->time;
 }
@@ -254,9 +347,13 @@ sx_step_finish(SxPipeline *pl, SxStep *step)
 			TimestampTzGetDatum(step->new_watermark - step->plan->retention)
 		};
 
-		run_statement(pl, step, &step->expire, step->plan->expire_sql,
-					  1, types, values);
+		sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
+						1, types, values);
 	}
+
+	step->new_timer = step->timer;
+	if (step->ops->finish != NULL)
+		step->ops->finish(pl, step);
 }
 
 /* late = 'dead_letter': rows all of whose windows were late become letters. */

@@ -45,7 +45,7 @@ sx_step_new_watermark(const SxPipeline *pl, const SxStep *step)
 {
 	TimestampTz lowest = DT_NOEND;
 
-	if (!step->plan->windowed)
+	if (!step->plan->windowed && !step->plan->end_watermark)
 		return DT_NOBEGIN;
 	for (int i = 0; i < pl->ninputs; i++)
 	{

@@ -17,6 +17,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -69,22 +70,63 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->last_emit = sx_row_time(row, desc, 7);
 	step->pending = sx_row_bool(row, desc, 8);
 	step->expired_upto = DT_NOBEGIN;
+	step->timer = step->new_timer = DT_NOEND;
+}
+
+/* The streams with rows of their own behind views and sinks: nobody reads others. */
+static Datum
+read_streams(int pipeline)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	List	   *readers = NIL;
+	List	   *streams = NIL;
+	Datum	   *oids;
+	int			n = 0;
+	ListCell   *lc;
+
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind <> 'stream'",
+					1, types, values, NULL, sx_collect_oid, &readers);
+	foreach(lc, readers)
+		streams = list_concat_unique_oid(streams,
+										 sx_relation_reads(lfirst_oid(lc)).all_derived);
+	oids = palloc(sizeof(Datum) * Max(list_length(streams), 1));
+	foreach(lc, streams)
+		oids[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 
 static void
 load_steps(SxPipeline *pl)
 {
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(pl->id)};
+	Oid			types[] = {INT4OID, OIDARRAYOID};
+	Datum		values[] = {Int32GetDatum(pl->id), read_streams(pl->id)};
 
 	sx_catalog_rows("SELECT s.relation, s.settings->>'TimeZone', s.settings->>'DateStyle', "
 					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
 					"p.watermark, p.last_emit, p.pending "
-					"FROM streamext.step s JOIN streamext.step_progress p USING (relation) "
-					"WHERE s.pipeline = $1 ORDER BY s.seq",
-					1, types, values, NULL, add_step, pl);
+					"FROM streamext.step s LEFT JOIN streamext.step_progress p USING (relation) "
+					"WHERE s.pipeline = $1 AND s.kind <> 'stream' OR s.relation::oid = ANY ($2) "
+					"ORDER BY s.seq",
+					2, types, values, NULL, add_step, pl);
 	for (int i = 0; i < pl->nsteps; i++)
+	{
 		pl->steps[i].plan = sx_plan_load(pl->steps[i].relid);
+		pl->steps[i].ops = sx_step_ops(pl->steps[i].plan->strategy);
+		pl->end_watermark |= pl->steps[i].plan->end_watermark;
+		pl->every_interval |= pl->steps[i].ops->every_interval;
+	}
+}
+
+/* After the sources, whose watermarks they may ask for. */
+static void
+open_steps(SxPipeline *pl)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		if (pl->steps[i].ops->open != NULL)
+			pl->steps[i].ops->open(pl, &pl->steps[i]);
+	}
 }
 
 static bool
@@ -254,7 +296,7 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	pl->context = context;
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
-	pl->running_step = pl->decoding_input = -1;
+	pl->running_step = pl->decoding_input = pl->on_behalf = -1;
 	callback->func = close_sources;
 	callback->arg = pl;
 	MemoryContextRegisterResetCallback(context, callback);
@@ -273,6 +315,7 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	load_steps(pl);
 	open_sources(pl);
 	load_options(pl);
+	open_steps(pl);
 	MemoryContextSwitchTo(old);
 	return pl;
 }
@@ -294,15 +337,25 @@ sx_pipeline_close(SxPipeline *pl)
 		free_plan(pl->steps[i].emit_clear);
 		free_plan(pl->steps[i].expire);
 		free_plan(pl->steps[i].late);
+		free_plan(pl->steps[i].call);
 	}
 	MemoryContextDelete(pl->context);
 }
 
 /* ---------- polling ---------- */
 
+/* When a batch is due for batch_interval alone, DT_NOEND: never. */
+static TimestampTz
+next_interval(const SxPipeline *pl)
+{
+	if (!pl->every_interval || pl->batch_interval <= 0)
+		return DT_NOEND;
+	return pl->batch_time == DT_NOBEGIN ? DT_NOBEGIN : pl->batch_time + pl->batch_interval;
+}
+
 /*
- * Is there something to do that no record causes: a view to publish, or a watermark
- * that moves because a partition has become idle?
+ * Is there something to do that no record causes: a view to publish, a timer, or a
+ * watermark that moves because a partition has become idle?
  */
 static bool
 timer_due(const SxPipeline *pl, TimestampTz now)
@@ -313,7 +366,11 @@ timer_due(const SxPipeline *pl, TimestampTz now)
 
 		if (step->pending && now >= step->last_emit + step->plan->emit_interval)
 			return true;
+		if (now >= step->timer)
+			return true;
 	}
+	if (now >= next_interval(pl))
+		return true;
 	for (int i = 0; i < pl->ninputs; i++)
 	{
 		if (sx_input_new_watermark(&pl->inputs[i]) > pl->inputs[i].watermark)
@@ -340,19 +397,51 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	{
 		SxSource   *source = pl->inputs[i].source;
 		MemoryContext old = MemoryContextSwitchTo(source->context);
-		SxPollResult result = source->ops->poll(source, &req);
+		SxPollResult result;
 
+		pl->polled = source;
+		result = source->ops->poll(source, &req);
+		pl->polled = NULL;
 		MemoryContextSwitchTo(old);
 		if (result == SX_POLL_DATA)
 			due = SX_DUE_BATCH;
 		else if (result == SX_POLL_POSITION && due == SX_DUE_NOTHING)
 			due = SX_DUE_POSITION;
 	}
-	if (due == SX_DUE_NOTHING && pl->batch_id > 0 && timer_due(pl, now))
+	if (due == SX_DUE_NOTHING && (pl->batch_id > 0 || pl->every_interval) &&
+		timer_due(pl, now))
 		due = SX_DUE_BATCH;
 	pl->due = due;
 	pl->poll_us += sx_elapsed_us(start);
 	return due;
+}
+
+TimestampTz
+sx_pipeline_batch_time(const SxPipeline *pl, TimestampTz now)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		if (pl->steps[i].exact_timer && pl->steps[i].timer < now)
+			now = pl->steps[i].timer;
+	}
+	return now;
+}
+
+/* Milliseconds until a time, rounded up; -1: there is none. */
+static long
+until(TimestampTz time)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (time == DT_NOEND)
+		return -1;
+	return time <= now ? 0 : (long) ((time - now) / 1000) + 1;
+}
+
+static long
+sooner(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
 }
 
 long
@@ -370,21 +459,16 @@ sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds)
 
 		if (fd >= 0 && *nfds < room)
 			fds[(*nfds)++] = fd;
-		if (ms >= 0 && (timeout < 0 || ms < timeout))
-			timeout = ms;
+		timeout = sooner(timeout, ms);
 	}
+	timeout = sooner(timeout, until(next_interval(pl)));
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		const SxStep *step = &pl->steps[i];
 
+		timeout = sooner(timeout, until(step->timer));
 		if (step->pending)
-		{
-			long		ms = Max(0, (long) ((step->last_emit + step->plan->emit_interval -
-											 GetCurrentTimestamp()) / 1000) + 1);
-
-			if (timeout < 0 || ms < timeout)
-				timeout = ms;
-		}
+			timeout = sooner(timeout, until(step->last_emit + step->plan->emit_interval));
 	}
 	return timeout;
 }

@@ -44,6 +44,9 @@ extern void sx_process_reload(void);
 extern void sx_transaction_begin(void);
 extern void sx_transaction_end(void);
 
+/* The same in the scheduler, with the extension locked; exits when that is gone. */
+extern void sx_scheduler_begin(void);
+
 extern PGDLLEXPORT void sx_scout_main(Datum arg);
 
 /* The mark of a database: see marker.c. */

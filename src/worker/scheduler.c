@@ -8,6 +8,10 @@
  * snapshot and no lock.  It decides from the catalog and from the slots alone, so
  * a new scheduler goes on where the one before was killed.
  *
+ * Between that it sends the outboxes of sinks (sink/sender.c), in slices short enough
+ * that no start of a worker is held up.  A worker's commit that wakes it for the outbox
+ * is no reason to read the catalog of pipelines.
+ *
  * A worker that finds that it is not wanted any more leaves by itself.  The
  * scheduler only reminds it.
  *
@@ -35,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "sink/sink.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
 
@@ -103,6 +108,12 @@ begin(void)
 		}
 		nap(BUSY_NAP_MS);
 	}
+}
+
+void
+sx_scheduler_begin(void)
+{
+	begin();
 }
 
 static List *
@@ -278,18 +289,22 @@ sx_scheduler_main(Datum arg)
 {
 	SxStart		start;
 	MemoryContext context;
+	TimestampTz look_at = 0;
 
 	sx_process_begin(&start, "streamext scheduler");
 	context = AllocSetContextCreate(TopMemoryContext, "streamext scheduler",
 									ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		TimestampTz now = GetCurrentTimestamp();
 		long		wanted;
 
 		MemoryContextSwitchTo(context);
-		wanted = cycle(context);
+		if (sx_must_look() || now >= look_at)
+			look_at = now + cycle(context) * 1000;
 		MemoryContextReset(context);
+		wanted = sx_sender_run();
 		(void) pgstat_report_stat(true);
-		nap(wanted);
+		nap(Min(wanted, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), look_at) + 1));
 	}
 }

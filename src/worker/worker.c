@@ -38,6 +38,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "sink/sink.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
 #include "worker/pipeline_row.h"
@@ -46,6 +47,7 @@
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
+#define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
 #define MIN_BATCH_US	5000	/* under sustained load */
 
@@ -262,7 +264,7 @@ run_batch(TimestampTz now, SxDue due)
 	SxBatchResult result;
 
 	report_running();
-	if (sx_batch_run(pl, now, true, &result) == SX_BATCH_FENCED)
+	if (sx_batch_run(pl, sx_pipeline_batch_time(pl, now), true, &result) == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
 	due_at = next_due(now);
@@ -369,7 +371,14 @@ turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SxDue		due;
+	const char *status;
 
+	if (sx_outbox_is_full(pl, &status))
+	{
+		sx_status_text(status);
+		wait_for_events(NULL, 0, OUTBOX_NAP_MS);
+		return;
+	}
 	if (due_at > now)
 	{
 		wait_until_due(now);
@@ -458,10 +467,19 @@ is_news(const ErrorData *edata)
 		strcmp(row->error_message, edata->message) != 0;
 }
 
+/* By its class, unless a source says that its polls always are. */
+static bool
+is_worth_another_try(int sqlerrcode)
+{
+	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
+		return true;
+	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
+}
+
 static void
 record_failure(const ErrorData *edata)
 {
-	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RETRY)
+	if (is_worth_another_try(edata->sqlerrcode))
 		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
 	else
 		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);

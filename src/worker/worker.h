@@ -18,9 +18,11 @@ extern void sx_worker_init(void);
  * May be called often; each is remembered once a transaction.
  *		scheduler	the catalog of pipelines has changed
  *		pipeline	this pipeline has new data (queue), or was changed
+ *		sender		there is something in the outbox
  */
 extern void sx_wake_scheduler_at_commit(void);
 extern void sx_wake_pipeline_at_commit(int pipeline);
+extern void sx_wake_sender_at_commit(void);
 
 /* What a worker publishes about itself, for streamext.pipelines. */
 typedef struct SxWorkerStatus

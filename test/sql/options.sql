@@ -67,7 +67,7 @@ CREATE STREAM s WITH (window = '3 batches') AS SELECT value FROM r;
 CREATE STREAM s WITH (map_with_state = 'f', key = 'value') AS SELECT value FROM r;
 CREATE STREAM s WITH (deduplicate = 'value') AS SELECT value FROM r;
 CREATE STREAM s WITH (connector = 'kafka', topic = 't') AS SELECT value FROM r;
-CREATE STREAM s WITH (connector = 'print') AS SELECT value FROM r;
+CREATE STREAM s WITH (connector = 'postgres') AS SELECT value FROM r;
 CREATE STREAM s WITH (connector = 'table', table = 't', delete_when = 'true') AS SELECT value FROM r;
 
 -- ---------------------------------------------------------------------

@@ -1,0 +1,107 @@
+/*-------------------------------------------------------------------------
+ *
+ * peek_rows.c
+ *		SELECT from a derived stream with rows of its own, outside a batch.
+ *
+ * A stream that is a view is peeked at as any view is.  One that is a foreign table
+ * does the same by hand: its query runs over what the sources hold now, as the owner of
+ * the stream, under restrictions as REFRESH MATERIALIZED VIEW has them.  Of streams
+ * that keep state, a window shows its rows so far, and update_state its states; what a
+ * function of map_with_state gave to a record is not kept.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/sx_catalog.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "fdw/scan_rows.h"
+#include "fdw/stream.h"
+#include "miscadmin.h"
+#include "plan/plan.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+static void
+refuse(Relation rel, const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("stream %s cannot be read outside a batch",
+					sx_relation_label(RelationGetRelid(rel))),
+			 errdetail("%s", detail),
+			 errhint("%s", hint)));
+}
+
+/* The query that shows what the stream is now. */
+static char *
+peek_sql(Relation rel, const SxStepPlan *plan)
+{
+	switch (plan->strategy)
+	{
+		case SX_STRATEGY_BATCH:
+			sx_plan_check_columns(plan->relid, plan->query);
+			return plan->apply_sql;
+		case SX_STRATEGY_WINDOW:
+		case SX_STRATEGY_UPDATE_STATE:
+			return sx_plan_peek_sql(plan);
+		case SX_STRATEGY_MAP_WITH_STATE:
+		case SX_STRATEGY_DEDUPLICATE:
+			refuse(rel, "Its rows are made from records and the state of their keys, batch by batch.",
+				   "Read its state table, or put its rows into a table: CREATE STREAM … WITH (connector = 'table', table = '…') AS SELECT * FROM the stream.");
+			break;
+		default:
+			refuse(rel, "It is a sink, whose rows are for its connector.",
+				   "Within a batch, its function reads them.");
+	}
+	return NULL;
+}
+
+static void
+run(SxRows *rows, const char *sql)
+{
+	SPIExecuteOptions options = {.read_only = false};
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+	int			rc;
+
+	SetTuplestoreDestReceiverParams(dest, rows->store, rows->context, true, NULL, NULL);
+	options.dest = dest;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	rc = SPI_execute_extended(sql, &options);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_extended failed: %s", SPI_result_code_string(rc));
+	SPI_finish();
+	dest->rDestroy(dest);
+}
+
+SxRows *
+sx_peek_rows(Relation rel)
+{
+	SxRows	   *rows = palloc0(sizeof(SxRows));
+	char	   *sql = peek_sql(rel, sx_plan_load(RelationGetRelid(rel)));
+	int			nestlevel = NewGUCNestLevel();
+	Oid			userid;
+	int			sec_context;
+	MemoryContext old;
+
+	rows->desc = CreateTupleDescCopy(RelationGetDescr(rel));
+	rows->context = AllocSetContextCreate(CurrentMemoryContext, "streamext peek",
+										  ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(rows->context);
+	rows->store = tuplestore_begin_heap(false, false, work_mem);
+	tuplestore_set_eflags(rows->store, EXEC_FLAG_REWIND);
+	rows->free_pointers = bms_make_singleton(0);
+	MemoryContextSwitchTo(old);
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   sec_context | SECURITY_RESTRICTED_OPERATION);
+	run(rows, sql);
+	AtEOXact_GUC(false, nestlevel);
+	SetUserIdAndSecContext(userid, sec_context);
+	return rows;
+}

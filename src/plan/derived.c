@@ -1,0 +1,420 @@
+/*-------------------------------------------------------------------------
+ *
+ * derived.c
+ *		CREATE STREAM … AS SELECT without a connector.
+ *
+ * A query that is row by row and has no options becomes a view: readers are flattened
+ * into one plan with it, and nothing is stored.  Everything else has rows of its own
+ * in a batch, the same for all who read it, and becomes a foreign table with a query
+ * (stream_def.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "streamext.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/varlena.h"
+
+#include "catalog/sx_catalog.h"
+#include "ddl/ddl.h"
+#include "plan/plan_internal.h"
+#include "plan/stream_def.h"
+
+static void
+define_batch(SxStreamDef *def)
+{
+}
+
+static const SxStreamKind kind_batch = {
+	.name = "batch",
+	.strategy = SX_STRATEGY_BATCH,
+	.stateless = true,
+	.define = define_batch
+};
+
+static const SxStreamKind *const kinds[] = {
+	&kind_batch
+};
+
+/* ---------- what define() needs ---------- */
+
+const SxStreamKind *
+sx_stream_kind(List *options)
+{
+	const SxStreamKind *chosen = NULL;
+
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (kinds[i]->option == NULL || sx_option(options, kinds[i]->option) == NULL)
+			continue;
+		if (chosen != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("options \"%s\" and \"%s\" cannot be given together",
+							chosen->option, kinds[i]->option),
+					 errhint("Make two streams, one AS SELECT … FROM the other.")));
+		chosen = kinds[i];
+	}
+	return chosen != NULL ? chosen : &kind_batch;
+}
+
+List *
+sx_query_column_defs(Query *query)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		Node	   *expr = (Node *) tle->expr;
+
+		if (!tle->resjunk)
+			columns = lappend(columns, makeColumnDef(tle->resname, exprType(expr),
+													 exprTypmod(expr), exprCollation(expr)));
+	}
+	return columns;
+}
+
+ColumnDef *
+sx_find_column_def(List *columns, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		ColumnDef  *column = lfirst_node(ColumnDef, lc);
+
+		if (strcmp(column->colname, name) == 0)
+			return column;
+	}
+	return NULL;
+}
+
+static char *
+column_names(List *columns)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	initStringInfo(&names);
+	foreach(lc, columns)
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+						 quote_identifier(lfirst_node(ColumnDef, lc)->colname));
+	return names.data;
+}
+
+List *
+sx_columns_of_option(List *options, const char *option, List *columns)
+{
+	const char *value = sx_option(options, option);
+	List	   *names;
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(value), ',', &names) || names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" is not a list of columns: \"%s\"", option, value),
+				 errhint("Write %s = 'a' or %s = 'a, b'.", option, option)));
+	foreach(lc, names)
+	{
+		ColumnDef  *column = sx_find_column_def(columns, lfirst(lc));
+
+		if (column == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of option \"%s\" is not in the query's output",
+							(char *) lfirst(lc), option),
+					 errhint("Its columns are: %s.", column_names(columns))));
+		if (list_member_ptr(result, column))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_COLUMN),
+					 errmsg("option \"%s\" names column \"%s\" twice", option,
+							column->colname)));
+		result = lappend(result, column);
+	}
+	return result;
+}
+
+void
+sx_set_option(List *options, const char *name, const char *value)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, name) == 0)
+			option->arg = (Node *) makeString(pstrdup(value));
+	}
+}
+
+/* ---------- creation ---------- */
+
+static void
+append_column_defs(StringInfo sql, List *columns)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		ColumnDef  *column = lfirst_node(ColumnDef, lc);
+		Oid			type = column->typeName->typeOid;
+
+		appendStringInfo(sql, "%s%s %s", lc == list_head(columns) ? "" : ", ",
+						 quote_identifier(column->colname),
+						 sx_type_sql(type, column->typeName->typemod));
+		if (OidIsValid(column->collOid) && column->collOid != get_typcollation(type))
+			appendStringInfo(sql, " COLLATE %s", generate_collation_name(column->collOid));
+		if (column->is_not_null)
+			appendStringInfoString(sql, " NOT NULL");
+	}
+}
+
+/* A foreign table with a query: a sink or a derived stream. */
+Oid
+sx_create_query_table(const char *schema, const char *name, List *columns, List *options)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE FOREIGN TABLE %s (",
+					 quote_qualified_identifier(schema, name));
+	append_column_defs(&sql, columns);
+	appendStringInfo(&sql, ") SERVER %s", SX_SERVER);
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		appendStringInfo(&sql, "%s%s %s", lc == list_head(options) ? " OPTIONS (" : ", ",
+						 quote_identifier(option->defname),
+						 quote_literal_cstr(strVal(option->arg)));
+	}
+	if (options != NIL)
+		appendStringInfoChar(&sql, ')');
+
+	/* keeps what watches CREATE FOREIGN TABLE from taking it for a source */
+	sx_creating_sink = true;
+	PG_TRY();
+	{
+		sx_execute_ddl(sql.data);
+	}
+	PG_FINALLY();
+	{
+		sx_creating_sink = false;
+	}
+	PG_END_TRY();
+	return get_relname_relid(name, get_namespace_oid(schema, false));
+}
+
+void
+sx_depend_on(Oid relid, Oid class, Oid object)
+{
+	ObjectAddress dependent;
+	ObjectAddress referenced;
+
+	ObjectAddressSet(dependent, RelationRelationId, relid);
+	ObjectAddressSet(referenced, class, object);
+	recordDependencyOn(&dependent, &referenced, DEPENDENCY_NORMAL);
+}
+
+/* Updated again and again, or filled at one end and emptied at the other. */
+static Oid
+create_state(const char *base, const SxStreamDef *def)
+{
+	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, base);
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
+	append_column_defs(&sql, def->state_columns);
+	appendStringInfoString(&sql, ") WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
+						   "autovacuum_vacuum_cost_delay = 0)");
+	sx_execute_ddl(sql.data);
+	foreach(lc, def->state_indexes)
+	{
+		const char *index = lfirst(lc);
+		bool		unique = strncmp(index, "UNIQUE ", 7) == 0;
+
+		sx_execute_ddl(psprintf("CREATE %sINDEX ON %s %s", unique ? "UNIQUE " : "",
+								qualified, unique ? index + 7 : index));
+	}
+	return get_relname_relid(base, get_namespace_oid(SX_STATE_SCHEMA, false));
+}
+
+/* Names in option "source" are kept qualified. */
+void
+sx_qualify_source_option(List *options)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	if (sx_option(options, "source") == NULL)
+		return;
+	initStringInfo(&names);
+	foreach(lc, sx_source_option(options))
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+						 sx_qualified_name(lfirst_oid(lc)));
+	sx_set_option(options, "source", names.data);
+}
+
+void
+sx_depend_on_source_option(Oid relid, List *options)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_source_option(options))
+		sx_depend_on(relid, RelationRelationId, lfirst_oid(lc));
+}
+
+static void
+require_stream(const SxReads *reads, const char *name)
+{
+	if (reads->streams != NIL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+			 errmsg("the query of stream \"%s\" reads no stream", name),
+			 errhint("A query over tables alone is a view: CREATE VIEW … AS SELECT.  Where a function reads a stream unseen, name it: WITH (source = '…').")));
+}
+
+static void
+create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
+{
+	char	   *base = sx_state_base_name(def->schema, def->name);
+	Oid			owner = GetUserId();
+	Oid			query_view;
+	Oid			state = InvalidOid;
+	Oid			stream;
+	SxTrusted	trusted;
+	ListCell   *lc;
+
+	kind->define(def);
+	if (def->columns == NIL)
+		def->columns = sx_query_column_defs(def->query);
+	stream = sx_create_query_table(def->schema, def->name, def->columns, def->options);
+
+	sx_trusted_begin(&trusted);
+	query_view = sx_define_query_view(base, def->query, owner);
+	if (def->state_columns != NIL)
+	{
+		state = create_state(base, def);
+		sx_give_to(state, owner);
+	}
+	sx_trusted_end(&trusted);
+
+	sx_belongs_to(query_view, stream);
+	if (OidIsValid(state))
+		sx_belongs_to(state, stream);
+	sx_depend_on_source_option(stream, def->options);
+	foreach(lc, def->depends_on)
+	{
+		ObjectAddress *object = lfirst(lc);
+
+		sx_depend_on(stream, object->classId, object->objectId);
+	}
+	CommandCounterIncrement();
+	if (kind->created != NULL)
+		kind->created(def, state);
+	sx_register_stream(stream, query_view, state, kind->name, &def->reads,
+					   kind->stateless, sx_options_to_json(def->options));
+}
+
+void
+sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
+{
+	SxStreamDef def = {
+		.schema = get_namespace_name(RangeVarGetCreationNamespace(stmt->into->rel)),
+		.name = stmt->into->rel->relname,
+		.query = sx_created_query(stmt),
+		.options = stmt->into->options
+	};
+
+	sx_qualify_source_option(def.options);
+	def.reads = sx_query_reads(def.query, def.options);
+	require_stream(&def.reads, def.name);
+	if (def.options == NIL && sx_is_row_wise(def.query))
+		sx_register_derived(sx_define_view(stmt->into->rel, def.query));
+	else
+		create_stream_table(&def, sx_stream_kind(def.options));
+}
+
+/* ---------- plan ---------- */
+
+void
+sx_plan_check_columns(Oid relid, Oid query)
+{
+	Relation	table = relation_open(relid, AccessShareLock);
+	Relation	view = relation_open(query, AccessShareLock);
+	TupleDesc	columns = RelationGetDescr(table);
+	TupleDesc	expected = RelationGetDescr(view);
+	bool		fits = columns->natts == expected->natts;
+
+	for (int i = 0; fits && i < columns->natts; i++)
+		fits = !TupleDescAttr(columns, i)->attisdropped &&
+			TupleDescAttr(columns, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the columns of stream %s are not those of its query any more",
+						sx_qualified_name(relid)),
+				 errhint("Drop the stream and create it again.")));
+	relation_close(view, NoLock);
+	relation_close(table, NoLock);
+}
+
+char *
+sx_plan_peek_sql(const SxStepPlan *plan)
+{
+	Relation	rel = relation_open(plan->relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < desc->natts; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(desc, i)->attname)));
+	appendStringInfo(&sql, "\nFROM %s", sx_qualified_name(plan->state));
+	relation_close(rel, NoLock);
+	return sql.data;
+}
+
+SxStepPlan *
+sx_build_stream_plan(Query *query, List *options, const SxStepNames *names)
+{
+	const SxStreamKind *kind = sx_stream_kind(options);
+	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
+	SxReads		reads = sx_query_reads(query, options);
+
+	plan->name = names->step;
+	plan->kind = SX_STEP_STREAM;
+	plan->strategy = kind->strategy;
+	plan->stateless = kind->stateless;
+	plan->reason = "rows of its own in each batch, evaluated once for all who read them";
+	plan->streams = reads.streams;
+	plan->reads = reads.derived;
+	plan->options = options;
+	plan->retention = -1;
+	plan->apply_sql = psprintf("SELECT d.*\nFROM %s d", names->query);
+	if (kind->plan != NULL)
+		kind->plan(plan, query);
+	return plan;
+}
