@@ -386,9 +386,18 @@ CREATE FUNCTION streamext.reset(name text) RETURNS void
 COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views; a queue forgets what was processed, sinks keep what they have';
 
 CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
-        OUT rows_per_second double precision, OUT batches bigint, OUT status text)
+        OUT rows_per_second double precision, OUT batches bigint, OUT status text,
+        OUT rate_limit double precision, OUT target double precision, OUT rate_reason text)
     AS 'MODULE_PATHNAME', 'sx_worker_status_row' LANGUAGE C STRICT;
 COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs';
+
+CREATE FUNCTION streamext.pid_rates(at_ms bigint[], elements bigint[], processing_ms bigint[], scheduling_ms bigint[],
+        batch_interval_ms bigint, kp double precision DEFAULT 1.0, ki double precision DEFAULT 0.2,
+        kd double precision DEFAULT 0.0, min_rate double precision DEFAULT 100)
+    RETURNS SETOF double precision
+    AS 'MODULE_PATHNAME', 'sx_pid_rates' LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT;
+COMMENT ON FUNCTION streamext.pid_rates(bigint[], bigint[], bigint[], bigint[], bigint, double precision, double precision, double precision, double precision)
+    IS 'rows per second that backpressure = ''pid'' would allow after each batch of a series; NULL where a batch gives no new rate';
 
 -- ---------------------------------------------------------------------
 -- Event triggers: catalog rows come and go with their relations
@@ -437,7 +446,7 @@ COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source
 
 CREATE VIEW streamext.pipelines AS
     SELECT p.name AS pipeline, p.owner, p.state, w.pid, w.status,
-           g.batch_id, g.batch_time, w.rows_per_second,
+           g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
            n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id
     FROM streamext.pipeline p
@@ -462,6 +471,9 @@ CREATE VIEW streamext.pipelines AS
     WHERE streamext.may_see(p.owner);
 COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
 COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached';
+COMMENT ON COLUMN streamext.pipelines.rate_limit IS 'rows per second that back-pressure or max_rate allow now; NULL: no limit';
+COMMENT ON COLUMN streamext.pipelines.target IS 'milliseconds that a batch should take at most: target_latency or batch_interval; NULL with backpressure = ''off''';
+COMMENT ON COLUMN streamext.pipelines.rate_reason IS 'what set the limit: pid, max_rate, or adaptive with the length of the last batch; NULL: no limit';
 COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources held and no batch had taken when the last batch ran; NULL when not known';
 COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that holds the watermark back most';
 

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include <ctype.h>
+#include <math.h>
 
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -94,6 +95,21 @@ check_int(const SxOptionDef *def, const char *value)
 		invalid_value(def, value,
 					  psprintf("Give a whole number from " INT64_FORMAT " to " INT64_FORMAT ".",
 							   def->min, def->max));
+}
+
+/* Finite, and 0 or more, or above 0. */
+static void
+check_number(const SxOptionDef *def, const char *value, bool zero)
+{
+	char	   *end;
+	double		number;
+
+	errno = 0;
+	number = strtod(value, &end);
+	if (errno != 0 || end == value || *end != '\0' || !isfinite(number) ||
+		number < 0 || (number == 0 && !zero))
+		invalid_value(def, value, zero ? "Give a number of 0 or more, as '0.2'." :
+					  "Give a number above 0, as '100'.");
 }
 
 static void
@@ -213,6 +229,12 @@ check_value(const SxOptionDef *def, const char *value)
 			break;
 		case SX_VALUE_INT:
 			check_int(def, value);
+			break;
+		case SX_VALUE_FACTOR:
+			check_number(def, value, true);
+			break;
+		case SX_VALUE_POSITIVE:
+			check_number(def, value, false);
 			break;
 		case SX_VALUE_INTERVAL:
 			check_interval(def, value);

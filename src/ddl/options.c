@@ -45,6 +45,7 @@
 #define FUNCTION (1 << 6)
 #define PRINT	(1 << 7)
 #define NOTIFY	(1 << 8)
+#define SOCKET	(1 << 9)
 
 static const struct
 {
@@ -57,6 +58,7 @@ static const struct
 	{"file", FILES, SX_OPT_SOURCE | SX_OPT_SINK},
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
+	{"socket", SOCKET, SX_OPT_SOURCE},
 	{"table", TABLE, SX_OPT_SOURCE | SX_OPT_SINK},
 	{"print", PRINT, SX_OPT_SINK},
 	{"notify", NOTIFY, SX_OPT_SINK},
@@ -66,7 +68,7 @@ static const struct
 
 /* To come: as source or sink. */
 static const char *const later_connectors[] = {
-	"socket", "postgres", "kafka",
+	"postgres", "kafka",
 };
 
 #define SRC		SX_OPT_SOURCE
@@ -76,6 +78,9 @@ static const char *const later_connectors[] = {
 #define COLUMN	SX_OPT_COLUMN
 #define SERVER	SX_OPT_SERVER
 #define MAPPING	SX_OPT_USER_MAPPING
+
+/* Connectors whose records are bytes. */
+#define DECODED	(KAFKA | FILES | SOCKET)
 
 #define FORMATS "json|csv|text|raw"
 
@@ -99,19 +104,26 @@ static const SxOptionDef options[] =
 	{"start", SRC, TABLE, SX_VALUE_ENUM, "latest|earliest"},
 	{"poll_interval", SRC, FUNCTION, SX_VALUE_INTERVAL, NULL, 1000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
+	{"host", SRC, SOCKET, SX_VALUE_TEXT},
+	{"port", SRC, SOCKET, SX_VALUE_INT, NULL, 1, 65535},
+	{"framing", SRC, SOCKET, SX_VALUE_ENUM, "line|length"},
+	{"durable", SRC, SOCKET, SX_VALUE_BOOL},
+	{"ack", SRC, SOCKET, SX_VALUE_BOOL},
+	{"max_record_bytes", SRC, SOCKET, SX_VALUE_INT, NULL, 1, 64 * 1024 * 1024},
+	{"max_log_rows", SRC, SOCKET, SX_VALUE_INT, NULL, 1, INT64CONST(1000000000000)},
 
 	/* how they are decoded */
-	{"format", SRC | SERVER, KAFKA | FILES, SX_VALUE_ENUM, FORMATS},
+	{"format", SRC | SERVER, DECODED, SX_VALUE_ENUM, FORMATS},
 	{"format", SNK, FILES, SX_VALUE_ENUM, "text|csv|json|binary"},
 	{"header", SRC | SNK, KAFKA | FILES, SX_VALUE_BOOL},
-	{"delimiter", SRC | SNK, KAFKA | FILES, SX_VALUE_CHAR},
-	{"quote", SRC | SNK, KAFKA | FILES, SX_VALUE_CHAR},
-	{"escape", SRC | SNK, KAFKA | FILES, SX_VALUE_CHAR},
-	{"null", SRC | SNK, KAFKA | FILES, SX_VALUE_TEXT},
-	{"encoding", SRC | SNK, KAFKA | FILES, SX_VALUE_ENCODING},
-	{"timestamp_format", SRC, KAFKA | FILES, SX_VALUE_ENUM, "iso|s|ms|us"},
-	{"timezone", SRC, KAFKA | FILES, SX_VALUE_TIMEZONE},
-	{"strict", SRC, KAFKA | FILES, SX_VALUE_BOOL},
+	{"delimiter", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"quote", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"escape", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"null", SRC | SNK, DECODED, SX_VALUE_TEXT},
+	{"encoding", SRC | SNK, DECODED, SX_VALUE_ENCODING},
+	{"timestamp_format", SRC, DECODED, SX_VALUE_ENUM, "iso|s|ms|us"},
+	{"timezone", SRC, DECODED, SX_VALUE_TIMEZONE},
+	{"strict", SRC, DECODED, SX_VALUE_BOOL},
 	{"allow_special", SRC, 0, SX_VALUE_BOOL},
 
 	/* time */
@@ -126,6 +138,13 @@ static const SxOptionDef options[] =
 	{"batch_interval", SRC, 0, SX_VALUE_INTERVAL, NULL, 0},
 	{"max_batch_rows", SRC, 0, SX_VALUE_INT, NULL, 1, 100000000},
 	{"max_batch_bytes", SRC, 0, SX_VALUE_INT, NULL, 1, 1 << 30},
+	{"backpressure", SRC, 0, SX_VALUE_ENUM, "adaptive|pid|off"},
+	{"target_latency", SRC, 0, SX_VALUE_INTERVAL, NULL, 1},
+	{"max_rate", SRC, 0, SX_VALUE_INT, NULL, 1, 1000000000},
+	{"pid_proportional", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_integral", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_derived", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_min_rate", SRC, 0, SX_VALUE_POSITIVE},
 	{"parallelism", SRC, 0, SX_VALUE_PARALLELISM},
 	{"on_error", SRC, 0, SX_VALUE_ENUM, "dead_letter|skip|stop"},
 	{"max_errors", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
@@ -155,10 +174,6 @@ static const SxOptionDef options[] =
 
 	/* to come */
 	{"topic_pattern", SRC, 0, SX_VALUE_LATER},
-	{"backpressure", SRC, 0, SX_VALUE_LATER},
-	{"target_latency", SRC, 0, SX_VALUE_LATER},
-	{"max_rate", SRC, 0, SX_VALUE_LATER},
-	{"durable", SRC, 0, SX_VALUE_LATER},
 	{"max_errors_per_hour", SRC, 0, SX_VALUE_LATER},
 	{"allow_plaintext", SERVER, 0, SX_VALUE_LATER},
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
@@ -395,6 +410,11 @@ require_options(List *given, SxOptionTarget target, int bit)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to read files of the server"),
 					 errhint("Ask for GRANT pg_read_server_files.")));
+	}
+	if (bit == SOCKET)
+	{
+		require_option(given, "host", "Name the server to connect to, by its address for preference.");
+		require_option(given, "port", "Give the TCP port of the server to connect to.");
 	}
 	if (bit == FUNCTION)
 		require_option(given, "function", target == SX_OPT_SOURCE ?

@@ -17,6 +17,7 @@
 #include "format/format.h"
 #include "kafka/producer.h"
 #include "nodes/nodes.h"
+#include "parser/parsetree.h"
 #include "source/queue.h"
 #include "source/source.h"
 #include "utils/builtins.h"
@@ -40,10 +41,29 @@ sx_is_updatable(Relation rel)
 		(1 << CMD_INSERT) : 0;
 }
 
+/*
+ * Tells what takes inserts, where core would only say that this does not.  Streams that
+ * are no sources it refuses itself.
+ */
+static void
+check_connector(const SxStream *stream)
+{
+	if (stream->source != NULL && stream->source != &sx_source_queue &&
+		stream->source != &sx_source_kafka)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot insert into stream %s", stream->label),
+				 errdetail("Its connector \"%s\" only reads.",
+						   sx_stream_option(stream, "connector", "")),
+				 errhint("Use a stream of connector queue or kafka.")));
+}
+
 List *
 sx_plan_insert(PlannerInfo *root, ModifyTable *plan, Index result_relation,
 			   int subplan_index)
 {
+	if (plan->operation == CMD_INSERT)
+		check_connector(sx_stream_load(planner_rt_fetch(result_relation, root)->relid));
 	if (plan->returningLists != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -61,18 +81,12 @@ sx_begin_copy(ModifyTableState *mtstate, ResultRelInfo *rinfo)
 	InsertState *state = palloc0(sizeof(InsertState));
 
 	state->stream = sx_stream_load(RelationGetRelid(rinfo->ri_RelationDesc));
+	check_connector(state->stream);
 	if (state->stream->source == &sx_source_queue)
 	{
 		state->queue = sx_queue_insert_prepare(state->stream);
 		sx_queue_insert_open(state->queue, QUEUE_BATCH);
 	}
-	else if (state->stream->source != &sx_source_kafka)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot insert into stream %s", state->stream->label),
-				 errdetail("Its connector \"%s\" only reads.",
-						   sx_stream_option(state->stream, "connector", "")),
-				 errhint("Use a stream of connector queue or kafka.")));
 	for (int i = 0; i < state->stream->natts; i++)
 	{
 		if (state->stream->columns[i].metadata == SX_META_KEY)

@@ -221,6 +221,8 @@ sx_stream_load(Oid relid)
 		stream->format = sx_format_find(format);
 	else if (stream->source == &sx_source_kafka || stream->source == &sx_source_file)
 		stream->format = &sx_format_json;
+	else if (stream->source == &sx_source_socket)
+		stream->format = &sx_format_text;
 	stream->allow_special = sx_stream_option_bool(stream, "allow_special", false);
 	stream->max_future_skew =
 		sx_interval_option_usec("max_future_skew",

@@ -216,17 +216,16 @@ empty_view(Oid view)
 {
 	SxStepPlan *plan = sx_plan_load(view);
 
-	sx_catalog_exec(psprintf("DELETE FROM %s", sx_relation_label(plan->state)),
-					0, NULL, NULL, NULL);
+	sx_exec_as(plan->owner, psprintf("DELETE FROM %s", sx_relation_label(plan->state)));
 	if (plan->emit_clear_sql != NULL)
-		sx_catalog_exec(plan->emit_clear_sql, 0, NULL, NULL, NULL);
+		sx_exec_as(plan->owner, plan->emit_clear_sql);
 	if (plan->start_sql != NULL)
-		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
+		sx_exec_as(plan->owner, plan->start_sql);
 }
 
-/* What a queue has handed over it need not have any more. */
+/* What was processed need not be in the log of a queue or socket any more. */
 static void
-warn_of_queues(int pipeline)
+warn_of_logs(int pipeline)
 {
 	ListCell   *lc;
 
@@ -234,7 +233,7 @@ warn_of_queues(int pipeline)
 	{
 		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
 
-		if (sx_queue_has_log(stream))
+		if (sx_queue_has_log(stream) || stream->source == &sx_source_socket)
 			ereport(WARNING,
 					(errmsg("rows of %s %s that were processed may be gone from its log",
 							stream->source == &sx_source_queue ? "queue" : "stream",
@@ -257,7 +256,7 @@ sx_reset(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	require_paused(pipeline);
-	warn_of_queues(pipeline);
+	warn_of_logs(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
 					1, types, values, NULL, sx_collect_oid, &views);

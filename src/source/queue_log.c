@@ -12,46 +12,27 @@
  *		_sx_written_at	when
  *		…				the stream's columns, by their names
  *
- * The table depends on the stream internally, so it goes when the stream goes, and
- * that dependency is also how it is found.  Its owner, the stream's, may read it and
- * add indexes.  Nobody is granted INSERT or DELETE: rows come through queue_insert.c.
+ * Nobody is granted INSERT or DELETE on it (log_table.c): rows come through
+ * queue_insert.c.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/sx_catalog.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "miscadmin.h"
+#include "source/log_table.h"
 #include "source/queue.h"
 #include "streamext.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
 /* ----------------------------------------------------------------- creation */
-
-static char *
-choose_name(const SxStream *stream, Oid schema)
-{
-	char	   *name = makeObjectName(stream->name, NULL, "log");
-
-	if (!OidIsValid(get_relname_relid(name, schema)))
-		return name;
-	return ChooseRelationName(stream->schema, stream->name, "log", schema, false);
-}
 
 static bool
 is_logged(const SxColumn *column)
@@ -87,97 +68,29 @@ append_columns(StringInfo sql, const SxStream *stream)
 	}
 }
 
-static void
-execute(const char *sql)
-{
-	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not execute: %s", sql);
-}
-
-static void
-create_table(const SxStream *stream, const char *table)
-{
-	char	   *owner = pstrdup(quote_identifier(GetUserNameFromId(stream->owner, false)));
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s ("
-					 "_sx_seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-					 "_sx_xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
-					 "_sx_written_at timestamptz NOT NULL DEFAULT clock_timestamp()",
-					 table);
-	append_columns(&sql, stream);
-	appendStringInfoString(&sql, ") WITH (autovacuum_vacuum_scale_factor = 0, "
-						   "autovacuum_vacuum_threshold = 10000, "
-						   "autovacuum_vacuum_cost_delay = 0)");
-	execute(sql.data);
-	execute(psprintf("CREATE INDEX ON %s (_sx_xid, _sx_seq)", table));
-	execute(psprintf("COMMENT ON TABLE %s IS %s", table,
-					 quote_literal_cstr(psprintf("rows of the stream %s that are not processed yet",
-												 stream->label))));
-	execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
-	execute(psprintf("REVOKE ALL ON %s FROM %s", table, owner));
-	execute(psprintf("GRANT SELECT ON %s TO %s", table, owner));
-}
-
 void
 sx_queue_create_log(Oid relid)
 {
 	SxStream   *stream = sx_stream_load(relid);
-	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
-	char	   *name = choose_name(stream, schema);
-	ObjectAddress log;
-	ObjectAddress referenced;
-	SxTrusted	save;
+	StringInfoData columns;
 
-	sx_trusted_begin(&save);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	create_table(stream, quote_qualified_identifier(SX_STATE_SCHEMA, name));
-	SPI_finish();
-	sx_trusted_end(&save);
-
-	ObjectAddressSet(log, RelationRelationId, get_relname_relid(name, schema));
-	ObjectAddressSet(referenced, RelationRelationId, relid);
-	recordDependencyOn(&log, &referenced, DEPENDENCY_INTERNAL);
-	CommandCounterIncrement();
+	initStringInfo(&columns);
+	appendStringInfoString(&columns,
+						   "_sx_seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+						   "_sx_xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
+						   "_sx_written_at timestamptz NOT NULL DEFAULT clock_timestamp()");
+	append_columns(&columns, stream);
+	sx_log_table_create(stream, columns.data, "CREATE INDEX ON %s (_sx_xid, _sx_seq)",
+						psprintf("rows of the stream %s that are not processed yet",
+								 stream->label));
 }
 
 /* -------------------------------------------------------------------- lookup */
 
-/* The table that depends on the relation internally, or InvalidOid. */
-static Oid
-dependent_table(Oid relid)
-{
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	Oid			result = InvalidOid;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
-	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->deptype == DEPENDENCY_INTERNAL &&
-			form->classid == RelationRelationId &&
-			get_rel_relkind(form->objid) == RELKIND_RELATION)
-			result = form->objid;
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return result;
-}
-
 Oid
 sx_queue_log(const SxStream *stream)
 {
-	Oid			log = dependent_table(stream->relid);
+	Oid			log = sx_log_table_find(stream->relid);
 
 	if (!OidIsValid(log))
 		ereport(ERROR,
@@ -211,7 +124,7 @@ alter_log(const SxStream *stream, const char *actions)
 	sx_trusted_begin(&save);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	execute(psprintf("ALTER TABLE %s %s",
+	sx_log_table_execute(psprintf("ALTER TABLE %s %s",
 					 quote_qualified_identifier(SX_STATE_SCHEMA, get_rel_name(log)),
 					 actions));
 	SPI_finish();
@@ -322,13 +235,12 @@ sx_queue_trim(const SxStream *stream, Oid log)
 	Oid			types[] = {REGCLASSOID};
 	Datum		values[] = {ObjectIdGetDatum(stream->relid)};
 
-	sx_catalog_exec(psprintf("DELETE FROM %s WHERE _sx_seq = ANY (ARRAY("
-							 "SELECT _sx_seq FROM %s WHERE _sx_xid < ("
-							 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
-							 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
-							 "FROM streamext.source s "
-							 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
-							 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED))",
-							 table, table),
-					lengthof(types), types, values, NULL);
+	sx_log_table_delete(log,
+						psprintf("SELECT ctid FROM %s WHERE _sx_xid < ("
+								 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
+								 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
+								 "FROM streamext.source s "
+								 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
+								 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED", table),
+						lengthof(types), types, values);
 }

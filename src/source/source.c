@@ -27,6 +27,7 @@ static const SxSourceOps *const connectors[] = {
 	&sx_source_file,
 	&sx_source_rate,
 	&sx_source_queue,
+	&sx_source_socket,
 	&sx_source_table,
 	&sx_source_function
 };

@@ -204,6 +204,7 @@ extern const SxSourceOps sx_source_kafka;
 extern const SxSourceOps sx_source_file;
 extern const SxSourceOps sx_source_rate;
 extern const SxSourceOps sx_source_queue;
+extern const SxSourceOps sx_source_socket;
 extern const SxSourceOps sx_source_table;
 extern const SxSourceOps sx_source_function;
 

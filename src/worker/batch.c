@@ -81,6 +81,7 @@ begin_input(SxPipeline *pl, SxInput *input)
 		input->part_max[i] = source->parts[i].max_event_time;
 	MemoryContextSwitchTo(old);
 
+	input->rows = source->nrecords;
 	input->tracked = 0;
 	input->future_rows = 0;
 	input->skew_limit = GetCurrentTimestamp() + source->stream->max_future_skew;

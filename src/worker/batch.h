@@ -123,6 +123,9 @@ typedef struct SxInput
 {
 	SxSource   *source;
 	int			index;
+	int64		allowed;		/* rows that the next poll may take: see rate.h */
+	int64		rows;			/* of the last batch */
+	bool		had_less;		/* … than it was allowed, clearly */
 	TimestampTz watermark;		/* of the stream, end of the last batch */
 	bool		end_reached;	/* since the pipeline was asked for its end */
 	int			tracked;		/* records whose event time is accounted for */
@@ -167,6 +170,7 @@ struct SxPipeline
 	bool		async_commit;
 	char	   *on_error;		/* dead_letter, skip, stop */
 
+	struct SxRate *rate;		/* of a worker; NULL: no back-pressure (step) */
 	SxDue		due;			/* what the last poll found */
 	SxSource   *polled;			/* the source that is being polled, or NULL */
 	double		last_commit_ms;
@@ -219,6 +223,19 @@ extern void sx_pipeline_close(SxPipeline *pl);
  * be due for a timer alone.
  */
 extern SxDue sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end);
+
+/* Did a limit end the last batch of this input, so that more is waiting? */
+static inline bool
+sx_input_was_full(const SxInput *input)
+{
+	return input->rows * 10 >= input->allowed * 9;
+}
+
+/*
+ * An option of the pipeline: the first source that gives it decides; they were checked
+ * to agree.  NULL: none does.
+ */
+extern const char *sx_pipeline_option(const SxPipeline *pl, const char *name);
 
 /* The time of a batch that is cut now: that of an exact timer, else now. */
 extern TimestampTz sx_pipeline_batch_time(const SxPipeline *pl, TimestampTz now);

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 #include "worker/batch.h"
 #include "worker/batch_internal.h"
+#include "worker/rate.h"
 
 #define DEFAULT_MAX_ROWS	100000
 #define DEFAULT_MAX_BYTES	(16 * 1024 * 1024)
@@ -227,9 +228,8 @@ open_sources(SxPipeline *pl)
 
 /* ---------- options ---------- */
 
-/* The first source that gives the option decides; they were checked to agree. */
-static const char *
-pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
+const char *
+sx_pipeline_option(const SxPipeline *pl, const char *name)
 {
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -238,7 +238,15 @@ pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
 		if (value != NULL)
 			return value;
 	}
-	return dflt;
+	return NULL;
+}
+
+static const char *
+pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
+{
+	const char *value = sx_pipeline_option(pl, name);
+
+	return value != NULL ? value : dflt;
 }
 
 static int64
@@ -384,7 +392,6 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 {
 	SxPollRequest req = {
 		.now = now,
-		.max_rows = pl->max_rows,
 		.max_bytes = pl->max_bytes,
 		.max_files = pl->max_files,
 		.to_end = to_end
@@ -393,12 +400,14 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	instr_time	start;
 
 	INSTR_TIME_SET_CURRENT(start);
+	sx_rate_allow(pl, GetCurrentTimestamp());
 	for (int i = 0; i < pl->ninputs; i++)
 	{
 		SxSource   *source = pl->inputs[i].source;
 		MemoryContext old = MemoryContextSwitchTo(source->context);
 		SxPollResult result;
 
+		req.max_rows = pl->inputs[i].allowed;
 		pl->polled = source;
 		result = source->ops->poll(source, &req);
 		pl->polled = NULL;

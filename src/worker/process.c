@@ -39,7 +39,8 @@ static const struct
 {
 	[SX_PROCESS_SCOUT] = {"streamext scout", "sx_scout_main"},
 	[SX_PROCESS_SCHEDULER] = {"streamext scheduler", "sx_scheduler_main"},
-	[SX_PROCESS_WORKER] = {"streamext worker", "sx_pipeline_main"}
+	[SX_PROCESS_WORKER] = {"streamext worker", "sx_pipeline_main"},
+	[SX_PROCESS_RECEIVER] = {"streamext receiver", "sx_receiver_main"}
 };
 
 /*
@@ -142,6 +143,23 @@ sx_worker_start(SxStart *start, Oid owner, const char *name)
 		return true;
 	sx_slot_release(start->slot, start->generation);
 	return false;
+}
+
+SxStarted
+sx_receiver_start(Oid database, Oid stream, Oid owner, const char *name)
+{
+	SxStart		start;
+	SxStarted	reserved = reserve(SX_PROCESS_RECEIVER, database, (int) stream, &start);
+	char		title[BGW_MAXLEN];
+
+	if (reserved != SX_STARTED)
+		return reserved;
+	start.owner = owner;
+	snprintf(title, sizeof(title), "streamext receiver: %s", name);
+	if (register_process(SX_PROCESS_RECEIVER, &start, title))
+		return SX_STARTED;
+	sx_slot_release(start.slot, start.generation);
+	return SX_START_NO_PROCESS;
 }
 
 /*

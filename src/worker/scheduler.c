@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * scheduler.c
- *		One per database: keeps a worker for every pipeline that should run.
+ *		One per database: keeps a worker for every pipeline that should run, and a
+ *		receiver for every stream that needs one (receiver_duty.c).
  *
  * It reads the catalog when it is woken, by a commit that changed it or by a
  * worker's exit, and every few seconds.  In between it holds no transaction, no
@@ -42,6 +43,7 @@
 #include "sink/sink.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
+#include "worker/receiver.h"
 
 #define NAP_MS			5000
 #define BUSY_NAP_MS		500
@@ -117,13 +119,14 @@ sx_scheduler_begin(void)
 }
 
 static List *
-read_duties(MemoryContext context)
+read_duties(MemoryContext context, List **receivers)
 {
 	List	   *duties;
 
 	begin();
 	MemoryContextSwitchTo(context);
 	duties = sx_duties();
+	*receivers = sx_receiver_duties();
 	sx_transaction_end();
 	MemoryContextSwitchTo(context);
 	return duties;
@@ -266,7 +269,8 @@ tend(const SxDuty *duty, TimestampTz now, SxStarted *lack)
 static long
 cycle(MemoryContext context)
 {
-	List	   *duties = read_duties(context);
+	List	   *receivers;
+	List	   *duties = read_duties(context, &receivers);
 	TimestampTz now = GetCurrentTimestamp();
 	SxStarted	lack = SX_STARTED;
 	long		soonest = NAP_MS;
@@ -281,7 +285,7 @@ cycle(MemoryContext context)
 		MemoryContextSwitchTo(context);
 	}
 	lacking = lack;
-	return soonest;
+	return Min(soonest, sx_receivers_tend(receivers, NAP_MS));
 }
 
 void

@@ -223,7 +223,7 @@ slot_detach(int code, Datum arg)
 	slot_free(sx_my_slot);
 	LWLockRelease(sx_shared->lock);
 
-	if (kind == SX_PROCESS_WORKER)
+	if (kind == SX_PROCESS_WORKER || kind == SX_PROCESS_RECEIVER)
 		sx_slots_wake(SX_PROCESS_SCHEDULER, database, 0, true);
 	else
 		sx_launcher_wake(false);

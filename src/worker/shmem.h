@@ -18,7 +18,8 @@ typedef enum SxProcessKind
 	SX_PROCESS_NONE = 0,		/* the slot is free */
 	SX_PROCESS_SCOUT,
 	SX_PROCESS_SCHEDULER,
-	SX_PROCESS_WORKER
+	SX_PROCESS_WORKER,
+	SX_PROCESS_RECEIVER
 } SxProcessKind;
 
 /*
@@ -30,13 +31,13 @@ typedef struct SxSlot
 {
 	SxProcessKind kind;
 	Oid			database;
-	int			pipeline;		/* of a worker */
+	int			pipeline;		/* of a worker; of a receiver: Oid of its stream */
 	uint32		generation;
 	TimestampTz reserved_at;
 	PGPROC	   *proc;			/* NULL: not attached yet */
 	bool		look;			/* read the catalog again */
 	bool		send;			/* of a scheduler: look into the outbox */
-	SxWorkerStatus status;		/* of a worker */
+	SxWorkerStatus status;		/* of a worker or receiver */
 	TimestampTz rate_at;		/* … when rows_per_second was true */
 	uint64		ends_wanted;	/* questions of wait(), and … */
 	uint64		ends_reached;	/* … the last one that is answered */
