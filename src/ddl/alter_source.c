@@ -35,6 +35,7 @@ static const struct
 {
 	{"connector", "Drop the stream and create it again."},
 	{"pipeline", "A stream stays in its pipeline; WITH (pipeline = '...') of a view puts the view elsewhere."},
+	{"tail", "Drop the stream and create it again."},
 	{"durable", "Drop the stream and create it again."},
 	{"paused", "Use streamext.pause() and streamext.resume()."},
 	{"function", "CREATE OR REPLACE FUNCTION changes what it does; to call another one drop the stream and create it again."},
