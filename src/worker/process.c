@@ -67,6 +67,7 @@ static const struct
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
 	{"session_replication_role", "origin"},
+	{"deadlock_timeout", "50ms"},	/* we try again: let it be us, not the user */
 	{"jit", "off"},
 	{"max_parallel_workers_per_gather", "0"},
 	{"plan_cache_mode", "force_generic_plan"},
