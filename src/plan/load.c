@@ -114,6 +114,7 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	char	   *json = sx_step_options(relid, &query_view, &state);
 	Oid			panes_table = sx_panes_of(relid);
 	SxPanes    *panes = NULL;
+	List	   *options;
 	SxStepPlan *plan;
 	Query	   *query;
 
@@ -121,6 +122,7 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a continuous view or sink", sx_qualified_name(relid))));
+	options = sx_follow_names(relid, sx_options_from_json(json));
 	query = sx_view_query(query_view);
 	*names = step_names(relid, query_view, state);
 	if (OidIsValid(panes_table))
@@ -132,19 +134,19 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	}
 	if (sx_is_view(relid))
 	{
-		plan = sx_build_view_plan(query, sx_view_options(sx_options_from_json(json)),
+		plan = sx_build_view_plan(query, sx_view_options(options),
 								  *names, layout);
 		check_state_table(relid, state, *layout);
 	}
 	else if (sx_relation_kind(relid) == SX_REL_DERIVED)
 	{
 		*layout = NULL;
-		plan = sx_build_stream_plan(query, sx_options_from_json(json), *names);
+		plan = sx_build_stream_plan(query, options, *names);
 	}
 	else
 	{
 		*layout = NULL;
-		plan = sx_build_sink_plan(query, sx_options_from_json(json), state, *names);
+		plan = sx_build_sink_plan(query, options, state, *names);
 	}
 	plan->relid = relid;
 	plan->query = query_view;

@@ -287,6 +287,12 @@ extern Query *sx_query_with_arrival(Query *query, Oid owner);
 extern SxStepPlan *sx_build_sink_plan(Query *query, List *options, Oid target,
 									  const SxStepNames *names);
 
+/* ---------- names.c ---------- */
+
+/* A copy of the options of a stream with a query, with today's names in them. */
+extern List *sx_follow_names(Oid relid, List *options);
+extern List *sx_table_options(Oid relid);
+
 /* ---------- derived.c ---------- */
 
 /* A foreign table with a query, of ColumnDefs: a sink or a derived stream. */

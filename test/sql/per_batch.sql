@@ -105,15 +105,19 @@ ALTER STREAM totals OPTIONS (ADD source 'q');
 ALTER FOREIGN TABLE totals ADD COLUMN x int;
 ALTER FOREIGN TABLE sink1 ALTER COLUMN k TYPE int;
 ALTER TABLE totals RENAME COLUMN k TO kk;
-DROP STREAM sink6;
+-- names in options follow
 ALTER STREAM totals RENAME TO sums;
+ALTER FUNCTION first_call(bigint, timestamptz) RENAME TO "First call";
+CREATE OR REPLACE FUNCTION unseen() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT count(*) FROM per_batch.sums); END $$;
 INSERT INTO q VALUES ('n', 1);
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-06Z');
 SELECT k, v FROM t1 WHERE k = 'n';
+SELECT * FROM t6;
+SELECT name, rows FROM calls WHERE batch = 10 ORDER BY name;
 ALTER STREAM sums RENAME TO totals;
 
 -- streams that stand on one another go in one statement
-DROP STREAM sink1, sink2, sink3, sink4, best, totals CASCADE;
+DROP STREAM sink1, sink2, sink3, sink4, sink6, best, totals CASCADE;
 DROP STREAM q, positive, unread, halves, sink5, each, "Every one";
 SELECT count(*) FROM streamext.step;
 SELECT count(*) FROM streamext.stream;
