@@ -64,10 +64,12 @@ CREATE TABLE streamext.progress (
     epoch       bigint NOT NULL DEFAULT 0,
     batch_id    bigint NOT NULL DEFAULT 0,
     batch_time  timestamptz,
+    first_batch_time timestamptz,
     PRIMARY KEY (pipeline, slot)
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.progress IS 'last committed batch of each pipeline; its row lock and epoch fence an old worker';
+COMMENT ON COLUMN streamext.progress.first_batch_time IS 'of batch 1: windows in time fire at multiples of their slide counted from it';
 COMMENT ON COLUMN streamext.progress.epoch IS 'grows with every worker or step() that takes the pipeline';
 
 CREATE TABLE streamext.source (
@@ -123,6 +125,7 @@ CREATE TABLE streamext.step (
     strategy    text NOT NULL,
     options     jsonb NOT NULL DEFAULT '{}',
     settings    jsonb NOT NULL DEFAULT '{}',
+    panes       regclass,
     first_batch bigint NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -130,6 +133,7 @@ COMMENT ON TABLE streamext.step IS 'continuous views, sinks, and streams with ro
 COMMENT ON COLUMN streamext.step.pipeline IS 'NULL for a stream that keeps nothing between batches: it runs in every pipeline that reads it';
 COMMENT ON COLUMN streamext.step.query IS 'the hidden view that holds the query';
 COMMENT ON COLUMN streamext.step.state IS 'state table of a view or stream, target of a table sink';
+COMMENT ON COLUMN streamext.step.panes IS 'table of partial aggregates, where a query over a windowed stream is answered from panes';
 COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
 
@@ -141,11 +145,20 @@ CREATE TABLE streamext.step_progress (
     null_time_rows bigint NOT NULL DEFAULT 0,
     dead_letters bigint NOT NULL DEFAULT 0,
     skipped_rows bigint NOT NULL DEFAULT 0,
-    last_emit   timestamptz,
+    last_emit   timestamptz,    -- of a windowed stream in time: the last boundary that fired
     pending     boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.step_progress IS 'counters and watermark of each view and sink, updated in every batch that changes them';
+
+CREATE TABLE streamext.window_batch (
+    relation    regclass NOT NULL,
+    batch_id    bigint NOT NULL,
+    batch_time  timestamptz NOT NULL,
+    PRIMARY KEY (relation, batch_id)
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX ON streamext.window_batch (relation, batch_time, batch_id);
+COMMENT ON TABLE streamext.window_batch IS 'for windowed streams in time: when the batches were whose rows are retained';
 
 CREATE TABLE streamext.batch (
     pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
@@ -197,6 +210,7 @@ SELECT pg_catalog.pg_extension_config_dump('streamext.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.window_batch', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.dead_letter_id_seq', '');
@@ -290,6 +304,15 @@ COMMENT ON AGGREGATE streamext.partial_agg(regprocedure, "any") IS 'state of an 
 CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a bytea, b bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'sx_combine_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.combine_agg(regprocedure, bytea, bytea) IS 'combines two states of an aggregate';
+CREATE FUNCTION streamext.combine_trans(state bytea, aggregate regprocedure, part bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sx_combine_trans' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.combine_trans(bytea, regprocedure, bytea) IS 'transition function of streamext.combine_states';
+CREATE AGGREGATE streamext.combine_states(aggregate regprocedure, state bytea) (
+    SFUNC = streamext.combine_trans, STYPE = bytea);
+COMMENT ON AGGREGATE streamext.combine_states(regprocedure, bytea) IS 'combines states of an aggregate';
+CREATE FUNCTION streamext.pane_cover(stream regclass, OUT level integer, OUT pane bigint) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sx_pane_cover' LANGUAGE C STABLE STRICT ROWS 20;
+COMMENT ON FUNCTION streamext.pane_cover(regclass) IS 'in a batch: the panes that make up the window of a windowed stream';
 CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_type anyelement) RETURNS anyelement
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
@@ -316,6 +339,44 @@ COMMENT ON TABLE streamext.file_taken IS 'files that streams of connector file h
 COMMENT ON COLUMN streamext.file_taken.name IS 'within the directory; the whole path where the stream has a pattern';
 COMMENT ON COLUMN streamext.file_taken.batch_id IS 'the batch that began to read it';
 SELECT pg_catalog.pg_extension_config_dump('streamext.file_taken', '');
+
+-- ---------------------------------------------------------------------
+-- Sinks that send: written by the batch, sent after its commit
+-- ---------------------------------------------------------------------
+CREATE TABLE streamext.outbox (
+    sink        regclass NOT NULL,
+    delivery    bigint NOT NULL,
+    seq         integer NOT NULL,
+    batch_id    bigint NOT NULL,
+    batch_time  timestamptz NOT NULL,
+    payload     bytea NOT NULL,
+    PRIMARY KEY (sink, delivery, seq)
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        toast.autovacuum_vacuum_threshold = 1000, toast.autovacuum_vacuum_scale_factor = 0);
+ALTER TABLE streamext.outbox ALTER COLUMN payload SET STORAGE EXTERNAL;
+COMMENT ON TABLE streamext.outbox IS 'what batches wrote for sinks that send, until it has arrived; see streamext.outboxes';
+COMMENT ON COLUMN streamext.outbox.delivery IS 'number of the batch''s output in this sink: the batch id';
+COMMENT ON COLUMN streamext.outbox.seq IS 'chunk of the delivery, from 0';
+COMMENT ON COLUMN streamext.outbox.payload IS 'the bytes as they are sent, at most 1 MB';
+
+-- Updated with every delivery: kept small and HOT.
+CREATE TABLE streamext.delivery (
+    sink        regclass PRIMARY KEY,
+    delivered   bigint NOT NULL DEFAULT 0,
+    failures    integer NOT NULL DEFAULT 0,
+    retry_at    timestamptz,
+    error_sqlstate text,
+    error_message  text,
+    error_at    timestamptz,
+    delivered_at timestamptz
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE streamext.delivery IS 'how far each sink that sends has come';
+COMMENT ON COLUMN streamext.delivery.delivered IS 'the last delivery that has arrived; 0: none yet';
+COMMENT ON COLUMN streamext.delivery.failures IS 'errors in a row; sets the back-off';
+COMMENT ON COLUMN streamext.delivery.retry_at IS 'not tried again before this time';
+SELECT pg_catalog.pg_extension_config_dump('streamext.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.delivery', '');
 
 -- ---------------------------------------------------------------------
 -- Operating functions
@@ -348,16 +409,30 @@ COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything th
 
 CREATE FUNCTION streamext.reset(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views; a queue forgets what was processed, sinks keep what they have';
+COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views and the state of its streams; a queue forgets what was processed, sinks keep what they have';
 
 CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
-        OUT rows_per_second double precision, OUT batches bigint, OUT status text)
+        OUT rows_per_second double precision, OUT batches bigint, OUT status text,
+        OUT rate_limit double precision, OUT target double precision, OUT rate_reason text)
     AS 'MODULE_PATHNAME', 'sx_worker_status_row' LANGUAGE C STRICT;
 COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs';
+
+CREATE FUNCTION streamext.pid_rates(at_ms bigint[], elements bigint[], processing_ms bigint[], scheduling_ms bigint[],
+        batch_interval_ms bigint, kp double precision DEFAULT 1.0, ki double precision DEFAULT 0.2,
+        kd double precision DEFAULT 0.0, min_rate double precision DEFAULT 100)
+    RETURNS SETOF double precision
+    AS 'MODULE_PATHNAME', 'sx_pid_rates' LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT;
+COMMENT ON FUNCTION streamext.pid_rates(bigint[], bigint[], bigint[], bigint[], bigint, double precision, double precision, double precision, double precision)
+    IS 'rows per second that backpressure = ''pid'' would allow after each batch of a series; NULL where a batch gives no new rate';
 
 -- ---------------------------------------------------------------------
 -- Event triggers: catalog rows come and go with their relations
 -- ---------------------------------------------------------------------
+CREATE FUNCTION streamext.feed_stream() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_feed_stream' LANGUAGE C;
+COMMENT ON FUNCTION streamext.feed_stream() IS 'copies new rows of a table into the log of the stream that follows it';
+REVOKE ALL ON FUNCTION streamext.feed_stream() FROM PUBLIC;
+
 CREATE FUNCTION streamext.on_ddl_end() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'sx_on_ddl_end' LANGUAGE C;
 COMMENT ON FUNCTION streamext.on_ddl_end() IS 'registers a stream that was created as a foreign table';
@@ -397,7 +472,7 @@ COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source
 
 CREATE VIEW streamext.pipelines AS
     SELECT p.name AS pipeline, p.owner, p.state, w.pid, w.status,
-           g.batch_id, g.batch_time, w.rows_per_second,
+           g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
            n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id
     FROM streamext.pipeline p
@@ -422,6 +497,9 @@ CREATE VIEW streamext.pipelines AS
     WHERE streamext.may_see(p.owner);
 COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
 COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached';
+COMMENT ON COLUMN streamext.pipelines.rate_limit IS 'rows per second that back-pressure or max_rate allow now; NULL: no limit';
+COMMENT ON COLUMN streamext.pipelines.target IS 'milliseconds that a batch should take at most: target_latency or batch_interval; NULL with backpressure = ''off''';
+COMMENT ON COLUMN streamext.pipelines.rate_reason IS 'what set the limit: pid, max_rate, or adaptive with the length of the last batch; NULL: no limit';
 COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources held and no batch had taken when the last batch ran; NULL when not known';
 COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that holds the watermark back most';
 
@@ -453,8 +531,8 @@ CREATE VIEW streamext.views AS
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
-    WHERE streamext.may_see(p.owner) AND s.kind <> 'stream';
-COMMENT ON VIEW streamext.views IS 'continuous views and sinks: strategy, counters and state table of each';
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
@@ -468,5 +546,25 @@ CREATE VIEW streamext.dead_letters AS
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW streamext.dead_letters IS 'records that failed, byte for byte; only the owner of the stream sees them';
 
+CREATE VIEW streamext.outboxes AS
+    SELECT d.sink, s.strategy AS connector, o.pending, o.pending_bytes, o.oldest_pending,
+           nullif(d.delivered, 0) AS last_delivered, d.delivered_at, d.failures, d.retry_at,
+           d.error_sqlstate, d.error_message, d.error_at
+    FROM streamext.delivery d
+         JOIN streamext.step s ON s.relation = d.sink
+         JOIN pg_catalog.pg_class c ON c.oid = d.sink
+         CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE o.seq = 0) AS pending,
+                   coalesce(sum(pg_catalog.octet_length(o.payload)), 0)::bigint AS pending_bytes,
+                   min(o.batch_time) AS oldest_pending
+            FROM streamext.outbox o WHERE o.sink = d.sink AND o.delivery > d.delivered) o
+    WHERE streamext.may_see(c.relowner);
+COMMENT ON VIEW streamext.outboxes IS 'sinks that send what a batch wrote after its commit: what is waiting, and why';
+COMMENT ON COLUMN streamext.outboxes.pending IS 'deliveries that have not arrived yet: batches that wrote something';
+COMMENT ON COLUMN streamext.outboxes.oldest_pending IS 'time of the oldest batch that is waiting';
+COMMENT ON COLUMN streamext.outboxes.last_delivered IS 'batch id of the last delivery that has arrived';
+COMMENT ON COLUMN streamext.outboxes.failures IS 'errors in a row; 0 when all is well';
+COMMENT ON COLUMN streamext.outboxes.retry_at IS 'when it is tried again';
+
 GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.batches,
-    streamext.views, streamext.dead_letters TO PUBLIC;
+    streamext.views, streamext.dead_letters, streamext.outboxes TO PUBLIC;

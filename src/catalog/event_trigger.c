@@ -60,6 +60,19 @@ wake_pipeline(HeapTuple row, TupleDesc desc, void *arg)
 	sx_wake_pipeline_at_commit((int) sx_row_int(row, desc, 1, 0));
 }
 
+/* The order of locks is that of the sender: see sink/README.md. */
+static void
+drop_outboxes(void)
+{
+	if (sx_catalog_exec("DELETE FROM streamext.delivery WHERE sink::oid IN "
+						"(SELECT objid FROM pg_event_trigger_dropped_objects() "
+						" WHERE classid = 'pg_class'::regclass AND objsubid = 0)",
+						0, NULL, NULL, NULL) > 0)
+		sx_catalog_exec("DELETE FROM streamext.outbox o WHERE NOT EXISTS "
+						"(SELECT FROM streamext.delivery d WHERE d.sink = o.sink)",
+						0, NULL, NULL, NULL);
+}
+
 /* sql_drop: forget what was dropped, and pipelines that have nothing left. */
 Datum
 sx_on_drop(PG_FUNCTION_ARGS)
@@ -68,11 +81,13 @@ sx_on_drop(PG_FUNCTION_ARGS)
 	if (!sx_extension_exists())
 		PG_RETURN_NULL();
 
+	drop_outboxes();
 	sx_catalog_rows("WITH gone AS (SELECT objid FROM pg_event_trigger_dropped_objects() "
 					"              WHERE classid = 'pg_class'::regclass AND objsubid = 0), "
 					"steps AS (DELETE FROM streamext.step WHERE relation::oid IN (SELECT objid FROM gone) "
 					"          RETURNING pipeline), "
 					"counters AS (DELETE FROM streamext.step_progress WHERE relation::oid IN (SELECT objid FROM gone)), "
+					"windows AS (DELETE FROM streamext.window_batch WHERE relation::oid IN (SELECT objid FROM gone)), "
 					"sources AS (DELETE FROM streamext.source WHERE stream::oid IN (SELECT objid FROM gone) "
 					"            RETURNING pipeline), "
 					"streams AS (DELETE FROM streamext.stream WHERE relation::oid IN (SELECT objid FROM gone)), "

@@ -26,7 +26,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "plan/plan.h"
-#include "source/queue.h"
 #include "source/source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -35,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/varlena.h"
+#include "worker/rate.h"
 #include "worker/worker.h"
 
 #define ARGS(...) \
@@ -189,7 +189,38 @@ pipeline_changed(int pipeline)
 	sx_wake_scheduler_at_commit();
 }
 
+/* SxRateOption: the first of a list of streams that gives it. */
+static const char *
+option_of_streams(void *arg, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, (List *) arg)
+	{
+		const char *value = sx_stream_option(lfirst(lc), name, NULL);
+
+		if (value != NULL)
+			return value;
+	}
+	return NULL;
+}
+
 /* Options of a pipeline that two of its sources give must agree. */
+static void
+check_same_option(const SxStream *added, const SxStream *other, const char *name)
+{
+	const char *a = sx_stream_option(added, name, NULL);
+	const char *b = sx_stream_option(other, name, NULL);
+
+	if (a != NULL && b != NULL && strcmp(a, b) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" of stream %s conflicts with stream %s of the same pipeline",
+						name, added->label, other->label),
+				 errdetail("It is \"%s\" here and \"%s\" there.", a, b),
+				 errhint("Give it on one of the streams, or use another pipeline.")));
+}
+
 static void
 check_pipeline_options(int pipeline, SxStream *added)
 {
@@ -198,6 +229,7 @@ check_pipeline_options(int pipeline, SxStream *added)
 		"max_files_per_batch", "on_error", "max_errors", "synchronous_commit"
 	};
 	List	   *others = sx_pipeline_sources(pipeline);
+	List	   *streams = list_make1(added);
 	ListCell   *lc;
 
 	foreach(lc, others)
@@ -208,19 +240,12 @@ check_pipeline_options(int pipeline, SxStream *added)
 			continue;
 		other = sx_stream_load(lfirst_oid(lc));
 		for (int i = 0; i < lengthof(shared); i++)
-		{
-			const char *a = sx_stream_option(added, shared[i], NULL);
-			const char *b = sx_stream_option(other, shared[i], NULL);
-
-			if (a != NULL && b != NULL && strcmp(a, b) != 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("option \"%s\" of stream %s conflicts with stream %s of the same pipeline",
-								shared[i], added->label, other->label),
-						 errdetail("It is \"%s\" here and \"%s\" there.", a, b),
-						 errhint("Give it on one of the streams, or use another pipeline.")));
-		}
+			check_same_option(added, other, shared[i]);
+		for (int i = 0; sx_rate_options[i] != NULL; i++)
+			check_same_option(added, other, sx_rate_options[i]);
+		streams = lappend(streams, other);
 	}
+	sx_rate_check_options(option_of_streams, streams);
 }
 
 static void
@@ -276,8 +301,8 @@ sx_register_source(Oid relid)
 								   stream->owner, paused);
 	check_pipeline_options(pipeline, stream);
 	add_source(pipeline, relid);
-	if (strcmp(stream->source->connector, "queue") == 0)
-		sx_queue_create_log(relid);
+	if (stream->source->created != NULL)
+		stream->source->created(stream);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	pipeline_changed(pipeline);
 }

@@ -43,6 +43,13 @@ extern Datum sx_catalog_value(const char *sql, int nargs, const Oid *types,
 							  bool *isnull);
 
 /*
+ * One statement on relations that belong to a role, run as that role under
+ * restrictions: what the role has attached to them (triggers, constraints) must not run
+ * as anybody else.
+ */
+extern void sx_exec_as(Oid role, const char *sql);
+
+/*
  * Calls each() for every row of a statement, in the caller's memory context.  SPI
  * is connected meanwhile.  The sx_row_… functions read a column (from 1) of such a
  * row: text copied into the current context (NULL when null); integers of either

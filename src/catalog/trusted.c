@@ -179,6 +179,23 @@ sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 	return processed;
 }
 
+void
+sx_exec_as(Oid role, const char *sql)
+{
+	SxTrusted	save;
+	int			rc;
+
+	sx_trusted_begin(&save);
+	SetUserIdAndSecContext(role, save.sec_context | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	rc = SPI_execute(sql, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	SPI_finish();
+	sx_trusted_end(&save);
+}
+
 Datum
 sx_catalog_value(const char *sql, int nargs, const Oid *types,
 				 const Datum *values, const char *nulls, bool *isnull)

@@ -18,6 +18,7 @@
 #include "utils/lsyscache.h"
 
 #include "ddl/ddl_internal.h"
+#include "fdw/stream.h"
 #include "worker/worker.h"
 
 /* What to say in the place of STREAM for a relation that is none. */
@@ -138,6 +139,45 @@ alter_table(SxUtilityCall *call, AlterTableStmt *stmt)
 		sx_utility_next(call, (Node *) alter);
 }
 
+/* Is it a foreign table with a query, whose columns are the query's? */
+static bool
+has_query(const RangeVar *name, SxRelKind *kind)
+{
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+
+	if (!OidIsValid(relid) || !sx_is_stream_table(relid))
+		return false;
+	*kind = sx_relation_kind(relid);
+	return *kind == SX_REL_DERIVED || *kind == SX_REL_SINK;
+}
+
+void
+sx_check_alter_foreign_table(const AlterTableStmt *stmt)
+{
+	SxRelKind	kind;
+	ListCell   *lc;
+
+	if (!has_query(stmt->relation, &kind))
+		return;
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		/* what a source could do, but not this one */
+		if (is_possible(cmd->subtype, SX_REL_SOURCE) && !is_possible(cmd->subtype, kind))
+			refuse_alter(stmt->relation->relname, kind);
+	}
+}
+
+void
+sx_check_rename_of_column(const RenameStmt *stmt)
+{
+	SxRelKind	kind;
+
+	if (has_query(stmt->relation, &kind))
+		refuse_alter(stmt->relation->relname, kind);
+}
+
 static void
 rename_stream(SxUtilityCall *call, RenameStmt *stmt)
 {
@@ -146,6 +186,8 @@ rename_stream(SxUtilityCall *call, RenameStmt *stmt)
 
 	if (kind == SX_REL_NONE)
 		return;
+	if (stmt->renameType == OBJECT_COLUMN)
+		sx_check_rename_of_column(stmt);
 	if (stmt->renameType == OBJECT_TABLE)
 		alter->renameType = object_type(stmt->relation);
 	else if (stmt->renameType == OBJECT_COLUMN)

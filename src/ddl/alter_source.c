@@ -5,10 +5,11 @@
  *
  * The foreign table itself is altered by core, however the statement is spelt (ALTER
  * STREAM, ALTER FOREIGN TABLE, ALTER TABLE).  Around that: options that decide where
- * the stream belongs are refused beforehand; afterwards the log of a queue gets the
- * same columns, the option event_time follows a column that is renamed, the stream is
- * checked as it would be at creation, and every pipeline that reads it starts a new
- * epoch, so that the next batch goes by what the catalogs say now.
+ * the stream belongs are refused beforehand; afterwards a stream's log gets the same
+ * columns, and so does the trigger that feeds it from a table; the option event_time
+ * follows a column that is renamed, the stream is checked as it would be at creation,
+ * and every pipeline that reads it starts a new epoch, so that the next batch goes by
+ * what the catalogs say now.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,7 @@
 #include "fdw/stream.h"
 #include "source/queue.h"
 #include "source/source.h"
+#include "source/table.h"
 
 /* Options that are taken up once, when the stream is created. */
 static const struct
@@ -33,7 +35,11 @@ static const struct
 {
 	{"connector", "Drop the stream and create it again."},
 	{"pipeline", "A stream stays in its pipeline; WITH (pipeline = '...') of a view puts the view elsewhere."},
+	{"tail", "Drop the stream and create it again."},
+	{"durable", "Drop the stream and create it again."},
 	{"paused", "Use streamext.pause() and streamext.resume()."},
+	{"function", "CREATE OR REPLACE FUNCTION changes what it does; to call another one drop the stream and create it again."},
+	{"table", "Drop the stream and create it again."},
 };
 
 /* The source stream of that name, or InvalidOid. */
@@ -78,8 +84,10 @@ finish(Oid relid)
 	stream = sx_stream_load(relid);
 	if (stream->source->check != NULL)
 		stream->source->check(stream);
-	if (stream->source == &sx_source_queue)
+	if (sx_queue_has_log(stream))
 		sx_queue_sync_log(stream);
+	if (stream->source == &sx_source_table)
+		sx_table_sync(stream);
 	sx_source_changed(stream);
 }
 
@@ -132,7 +140,7 @@ sx_rename_source_column(SxUtilityCall *call, const RenameStmt *stmt, Node *inste
 	CommandCounterIncrement();
 	if (strcmp(sx_stream_option(stream, "event_time", ""), from) == 0)
 		set_event_time(call, name, to);
-	if (stream->source == &sx_source_queue)
+	if (sx_queue_has_log(stream))
 		sx_queue_rename_column(stream, from, to);
 	finish(relid);
 	return true;

@@ -54,6 +54,10 @@ extern bool sx_explain_create(SxUtilityCall *call, ExplainStmt *stmt,
 
 /* alter_drop.c */
 extern void sx_alter_stream(SxUtilityCall *call, Node *stmt);
+
+/* ERROR when it would change the columns or options of a stream with a query. */
+extern void sx_check_alter_foreign_table(const AlterTableStmt *stmt);
+extern void sx_check_rename_of_column(const RenameStmt *stmt);
 extern void sx_drop_stream(SxUtilityCall *call, DropStmt *stmt);
 
 /*

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include <ctype.h>
+#include <math.h>
 
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -18,6 +19,7 @@
 #include "utils/varlena.h"
 
 #include "ddl/option_value.h"
+#include "ddl/span.h"
 #include "fdw/stream.h"
 
 /* The error for a value of the wrong shape; what: a sentence for the hint. */
@@ -94,6 +96,21 @@ check_int(const SxOptionDef *def, const char *value)
 		invalid_value(def, value,
 					  psprintf("Give a whole number from " INT64_FORMAT " to " INT64_FORMAT ".",
 							   def->min, def->max));
+}
+
+/* Finite, and 0 or more, or above 0. */
+static void
+check_number(const SxOptionDef *def, const char *value, bool zero)
+{
+	char	   *end;
+	double		number;
+
+	errno = 0;
+	number = strtod(value, &end);
+	if (errno != 0 || end == value || *end != '\0' || !isfinite(number) ||
+		number < 0 || (number == 0 && !zero))
+		invalid_value(def, value, zero ? "Give a number of 0 or more, as '0.2'." :
+					  "Give a number above 0, as '100'.");
 }
 
 static void
@@ -203,8 +220,8 @@ check_value(const SxOptionDef *def, const char *value)
 	switch (def->type)
 	{
 		case SX_VALUE_TEXT:
-			/* what stands for NULL may well be nothing at all */
-			if (value[0] == '\0' && strcmp(def->name, "null") != 0)
+			/* what stands for NULL may well be nothing at all, as parts of a name */
+			if (value[0] == '\0' && !sx_option_is_choice("null|prefix|suffix", def->name))
 				invalid_value(def, value, "The value cannot be empty.");
 			break;
 		case SX_VALUE_BOOL:
@@ -214,11 +231,17 @@ check_value(const SxOptionDef *def, const char *value)
 		case SX_VALUE_INT:
 			check_int(def, value);
 			break;
+		case SX_VALUE_FACTOR:
+			check_number(def, value, true);
+			break;
+		case SX_VALUE_POSITIVE:
+			check_number(def, value, false);
+			break;
 		case SX_VALUE_INTERVAL:
 			check_interval(def, value);
 			break;
 		case SX_VALUE_ENUM:
-			if (strcmp(def->name, "format") == 0 &&
+			if (strcmp(def->name, "format") == 0 && !sx_option_is_choice(def->choices, value) &&
 				sx_option_is_choice("avro|debezium|binary", value))
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -250,6 +273,9 @@ check_value(const SxOptionDef *def, const char *value)
 		case SX_VALUE_EMIT:
 			check_emit(def, value);
 			break;
+		case SX_VALUE_SPAN:
+			(void) sx_span_option(def->name, value);
+			break;
 		case SX_VALUE_LATER:
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -275,7 +301,8 @@ sx_option_value_check(const SxOptionDef *def, const char *value)
 		.arg = unconstify(char *, def->name)
 	};
 
-	if (def->type != SX_VALUE_START && def->type != SX_VALUE_INTERVAL)
+	if (def->type != SX_VALUE_START && def->type != SX_VALUE_INTERVAL &&
+		def->type != SX_VALUE_SPAN)
 	{
 		check_value(def, value);
 		return;

@@ -13,6 +13,8 @@ typedef enum SxValueType
 	SX_VALUE_TEXT,				/* anything but the empty string */
 	SX_VALUE_BOOL,
 	SX_VALUE_INT,				/* min to max */
+	SX_VALUE_FACTOR,			/* a number, 0 or more */
+	SX_VALUE_POSITIVE,			/* a number above 0 */
 	SX_VALUE_INTERVAL,			/* without months, at least min microseconds */
 	SX_VALUE_ENUM,				/* one of "choices", separated by | */
 	SX_VALUE_CHAR,				/* one single-byte character */
@@ -22,6 +24,7 @@ typedef enum SxValueType
 	SX_VALUE_PARTITIONS,		/* 0-7,9 */
 	SX_VALUE_PARALLELISM,		/* 1 */
 	SX_VALUE_EMIT,				/* changes, final or an interval */
+	SX_VALUE_SPAN,				/* 3 batches, or an interval */
 	SX_VALUE_LATER				/* not supported yet */
 } SxValueType;
 

@@ -23,6 +23,7 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
+#include "catalog/sx_catalog.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -42,6 +43,9 @@
 #define TABLE	(1 << 4)
 #define NOTHING	(1 << 5)
 #define FUNCTION (1 << 6)
+#define PRINT	(1 << 7)
+#define NOTIFY	(1 << 8)
+#define SOCKET	(1 << 9)
 
 static const struct
 {
@@ -51,17 +55,20 @@ static const struct
 }			connectors[] =
 {
 	{"kafka", KAFKA, SX_OPT_SOURCE},
-	{"file", FILES, SX_OPT_SOURCE},
+	{"file", FILES, SX_OPT_SOURCE | SX_OPT_SINK},
 	{"rate", RATE, SX_OPT_SOURCE},
 	{"queue", QUEUE, SX_OPT_SOURCE},
-	{"table", TABLE, SX_OPT_SINK},
+	{"socket", SOCKET, SX_OPT_SOURCE},
+	{"table", TABLE, SX_OPT_SOURCE | SX_OPT_SINK},
+	{"print", PRINT, SX_OPT_SINK},
+	{"notify", NOTIFY, SX_OPT_SINK},
 	{"null", NOTHING, SX_OPT_SINK},
-	{"function", FUNCTION, SX_OPT_SINK},
+	{"function", FUNCTION, SX_OPT_SOURCE | SX_OPT_SINK},
 };
 
 /* To come: as source or sink. */
 static const char *const later_connectors[] = {
-	"socket", "function", "postgres", "print", "notify", "kafka", "file", "table",
+	"postgres", "kafka",
 };
 
 #define SRC		SX_OPT_SOURCE
@@ -71,6 +78,9 @@ static const char *const later_connectors[] = {
 #define COLUMN	SX_OPT_COLUMN
 #define SERVER	SX_OPT_SERVER
 #define MAPPING	SX_OPT_USER_MAPPING
+
+/* Connectors whose records are bytes. */
+#define DECODED	(KAFKA | FILES | SOCKET)
 
 #define FORMATS "json|csv|text|raw"
 
@@ -83,24 +93,37 @@ static const SxOptionDef options[] =
 	{"partitions", SRC, KAFKA, SX_VALUE_PARTITIONS},
 	{"start", SRC, KAFKA, SX_VALUE_START},
 	{"isolation_level", SRC | SERVER, KAFKA, SX_VALUE_ENUM, "read_committed|read_uncommitted"},
-	{"on_data_loss", SRC, KAFKA, SX_VALUE_ENUM, "stop|continue"},
+	{"on_data_loss", SRC, KAFKA | FILES, SX_VALUE_ENUM, "stop|continue"},
 	{"max_message_bytes", SRC | SERVER, KAFKA, SX_VALUE_INT, NULL, 1024, 64 * 1024 * 1024},
-	{"path", SRC, FILES, SX_VALUE_TEXT},
+	{"path", SRC | SNK, FILES, SX_VALUE_TEXT},
 	{"max_files_per_batch", SRC, FILES, SX_VALUE_INT, NULL, 1, 1000000},
+	{"tail", SRC, FILES, SX_VALUE_BOOL},
+	{"clean", SRC, FILES, SX_VALUE_ENUM, "off|delete|archive"},
+	{"archive_path", SRC, FILES, SX_VALUE_TEXT},
 	{"rows_per_second", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
+	{"start", SRC, TABLE, SX_VALUE_ENUM, "latest|earliest"},
+	{"poll_interval", SRC, FUNCTION, SX_VALUE_INTERVAL, NULL, 1000},
 	{"rows_per_batch", SRC, RATE, SX_VALUE_INT, NULL, 1, 100000000},
+	{"host", SRC, SOCKET, SX_VALUE_TEXT},
+	{"port", SRC, SOCKET, SX_VALUE_INT, NULL, 1, 65535},
+	{"framing", SRC, SOCKET, SX_VALUE_ENUM, "line|length"},
+	{"durable", SRC, SOCKET, SX_VALUE_BOOL},
+	{"ack", SRC, SOCKET, SX_VALUE_BOOL},
+	{"max_record_bytes", SRC, SOCKET, SX_VALUE_INT, NULL, 1, 64 * 1024 * 1024},
+	{"max_log_rows", SRC, SOCKET, SX_VALUE_INT, NULL, 1, INT64CONST(1000000000000)},
 
 	/* how they are decoded */
-	{"format", SRC | SERVER, KAFKA | FILES, SX_VALUE_ENUM, FORMATS},
-	{"header", SRC, KAFKA | FILES, SX_VALUE_BOOL},
-	{"delimiter", SRC, KAFKA | FILES, SX_VALUE_CHAR},
-	{"quote", SRC, KAFKA | FILES, SX_VALUE_CHAR},
-	{"escape", SRC, KAFKA | FILES, SX_VALUE_CHAR},
-	{"null", SRC, KAFKA | FILES, SX_VALUE_TEXT},
-	{"encoding", SRC, KAFKA | FILES, SX_VALUE_ENCODING},
-	{"timestamp_format", SRC, KAFKA | FILES, SX_VALUE_ENUM, "iso|s|ms|us"},
-	{"timezone", SRC, KAFKA | FILES, SX_VALUE_TIMEZONE},
-	{"strict", SRC, KAFKA | FILES, SX_VALUE_BOOL},
+	{"format", SRC | SERVER, DECODED, SX_VALUE_ENUM, FORMATS},
+	{"format", SNK, FILES, SX_VALUE_ENUM, "text|csv|json|binary"},
+	{"header", SRC | SNK, KAFKA | FILES, SX_VALUE_BOOL},
+	{"delimiter", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"quote", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"escape", SRC | SNK, DECODED, SX_VALUE_CHAR},
+	{"null", SRC | SNK, DECODED, SX_VALUE_TEXT},
+	{"encoding", SRC | SNK, DECODED, SX_VALUE_ENCODING},
+	{"timestamp_format", SRC, DECODED, SX_VALUE_ENUM, "iso|s|ms|us"},
+	{"timezone", SRC, DECODED, SX_VALUE_TIMEZONE},
+	{"strict", SRC, DECODED, SX_VALUE_BOOL},
 	{"allow_special", SRC, 0, SX_VALUE_BOOL},
 
 	/* time */
@@ -115,22 +138,35 @@ static const SxOptionDef options[] =
 	{"batch_interval", SRC, 0, SX_VALUE_INTERVAL, NULL, 0},
 	{"max_batch_rows", SRC, 0, SX_VALUE_INT, NULL, 1, 100000000},
 	{"max_batch_bytes", SRC, 0, SX_VALUE_INT, NULL, 1, 1 << 30},
+	{"backpressure", SRC, 0, SX_VALUE_ENUM, "adaptive|pid|off"},
+	{"target_latency", SRC, 0, SX_VALUE_INTERVAL, NULL, 1},
+	{"max_rate", SRC, 0, SX_VALUE_INT, NULL, 1, 1000000000},
+	{"pid_proportional", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_integral", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_derived", SRC, 0, SX_VALUE_FACTOR},
+	{"pid_min_rate", SRC, 0, SX_VALUE_POSITIVE},
 	{"parallelism", SRC, 0, SX_VALUE_PARALLELISM},
 	{"on_error", SRC, 0, SX_VALUE_ENUM, "dead_letter|skip|stop"},
 	{"max_errors", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
 	{"synchronous_commit", SRC, 0, SX_VALUE_BOOL},
 
 	/* sinks and views */
-	{"table", SNK, TABLE, SX_VALUE_TEXT},
+	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
-	{"function", SNK, FUNCTION, SX_VALUE_TEXT},
+	{"function", SRC | SNK, FUNCTION, SX_VALUE_TEXT},
 	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
+	{"prefix", SNK, FILES, SX_VALUE_TEXT},
+	{"suffix", SNK, FILES, SX_VALUE_TEXT},
+	{"rows", SNK, PRINT, SX_VALUE_INT, NULL, 0, 1000},
+	{"channel", SNK, NOTIFY, SX_VALUE_TEXT},
 	{"backfill", SNK | VIEW, 0, SX_VALUE_BOOL},
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
 	{"retention", VIEW, 0, SX_VALUE_INTERVAL, NULL, 0},
 
-	/* keyed state */
+	/* derived streams */
+	{"window", DERIVED, 0, SX_VALUE_SPAN},
+	{"slide", DERIVED, 0, SX_VALUE_SPAN},
 	{"map_with_state", DERIVED, 0, SX_VALUE_TEXT},
 	{"update_state", DERIVED, 0, SX_VALUE_TEXT},
 	{"key", DERIVED, 0, SX_VALUE_TEXT},
@@ -151,18 +187,9 @@ static const SxOptionDef options[] =
 
 	/* to come */
 	{"topic_pattern", SRC, 0, SX_VALUE_LATER},
-	{"backpressure", SRC, 0, SX_VALUE_LATER},
-	{"target_latency", SRC, 0, SX_VALUE_LATER},
-	{"max_rate", SRC, 0, SX_VALUE_LATER},
-	{"tail", SRC, 0, SX_VALUE_LATER},
-	{"clean", SRC, 0, SX_VALUE_LATER},
-	{"archive_path", SRC, 0, SX_VALUE_LATER},
-	{"durable", SRC, 0, SX_VALUE_LATER},
 	{"max_errors_per_hour", SRC, 0, SX_VALUE_LATER},
 	{"allow_plaintext", SERVER, 0, SX_VALUE_LATER},
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
-	{"window", DERIVED, 0, SX_VALUE_LATER},
-	{"slide", DERIVED, 0, SX_VALUE_LATER},
 };
 
 PG_FUNCTION_INFO_V1(sx_fdw_validator);
@@ -375,7 +402,9 @@ require_options(List *given, SxOptionTarget target, int bit)
 						 connector_list(target, ~0))));
 	if (bit == KAFKA && sx_option(given, "topic_pattern") == NULL)
 		require_option(given, "topic", "Name the topic, or several separated by commas.");
-	if (bit == FILES)
+	if (bit == FILES && target == SX_OPT_SINK)
+		require_option(given, "path", "Name the directory that the files go into.");
+	else if (bit == FILES)
 	{
 		require_option(given, "path", "Name a directory, a file or a pattern.");
 		if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
@@ -384,10 +413,20 @@ require_options(List *given, SxOptionTarget target, int bit)
 					 errmsg("permission denied to read files of the server"),
 					 errhint("Ask for GRANT pg_read_server_files.")));
 	}
+	if (bit == SOCKET)
+	{
+		require_option(given, "host", "Name the server to connect to, by its address for preference.");
+		require_option(given, "port", "Give the TCP port of the server to connect to.");
+	}
 	if (bit == FUNCTION)
-		require_option(given, "function", "Name the function to call with each batch.");
+		require_option(given, "function", target == SX_OPT_SOURCE ?
+					   "Name the function that gives the rows." :
+					   "Name the function to call with each batch.");
+	if (bit == NOTIFY)
+		require_option(given, "channel", "Name the channel that listeners LISTEN to.");
 	if (bit == TABLE)
-		require_option(given, "table",
+		require_option(given, "table", target == SX_OPT_SOURCE ?
+					   "Name the table whose new rows are the stream's." :
 					   "Name the table; it is created with the query's columns when it does not exist.");
 }
 

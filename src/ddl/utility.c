@@ -105,11 +105,16 @@ other_command(SxUtilityCall *call, Node *stmt)
 			sx_create_foreign_table(call, (CreateForeignTableStmt *) stmt);
 			return true;
 		case T_AlterTableStmt:
+			if (is_table(((AlterTableStmt *) stmt)->objtype) && sx_extension_exists())
+				sx_check_alter_foreign_table((AlterTableStmt *) stmt);
 			return (is_table(((AlterTableStmt *) stmt)->objtype) &&
 					sx_extension_exists() &&
 					sx_alter_source(call, (AlterTableStmt *) stmt, NULL)) ||
 				sx_continuous_view_command(call, stmt);
 		case T_RenameStmt:
+			if (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN &&
+				is_table(((RenameStmt *) stmt)->relationType) && sx_extension_exists())
+				sx_check_rename_of_column((RenameStmt *) stmt);
 			return (((RenameStmt *) stmt)->renameType == OBJECT_COLUMN &&
 					is_table(((RenameStmt *) stmt)->relationType) &&
 					sx_extension_exists() &&

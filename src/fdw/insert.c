@@ -10,22 +10,18 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
-#include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "fdw/row_check.h"
 #include "fdw/scan.h"
 #include "fdw/stream.h"
 #include "format/format.h"
 #include "kafka/producer.h"
 #include "nodes/nodes.h"
+#include "parser/parsetree.h"
 #include "source/queue.h"
 #include "source/source.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/numeric.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 
 #define QUEUE_BATCH		1000	/* rows that the executor collects for us */
 
@@ -45,10 +41,29 @@ sx_is_updatable(Relation rel)
 		(1 << CMD_INSERT) : 0;
 }
 
+/*
+ * Tells what takes inserts, where core would only say that this does not.  Streams that
+ * are no sources it refuses itself.
+ */
+static void
+check_connector(const SxStream *stream)
+{
+	if (stream->source != NULL && stream->source != &sx_source_queue &&
+		stream->source != &sx_source_kafka)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot insert into stream %s", stream->label),
+				 errdetail("Its connector \"%s\" only reads.",
+						   sx_stream_option(stream, "connector", "")),
+				 errhint("Use a stream of connector queue or kafka.")));
+}
+
 List *
 sx_plan_insert(PlannerInfo *root, ModifyTable *plan, Index result_relation,
 			   int subplan_index)
 {
+	if (plan->operation == CMD_INSERT)
+		check_connector(sx_stream_load(planner_rt_fetch(result_relation, root)->relid));
 	if (plan->returningLists != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -66,15 +81,12 @@ sx_begin_copy(ModifyTableState *mtstate, ResultRelInfo *rinfo)
 	InsertState *state = palloc0(sizeof(InsertState));
 
 	state->stream = sx_stream_load(RelationGetRelid(rinfo->ri_RelationDesc));
+	check_connector(state->stream);
 	if (state->stream->source == &sx_source_queue)
-		state->queue = sx_queue_insert_begin(state->stream);
-	else if (state->stream->source != &sx_source_kafka)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot insert into stream %s", state->stream->label),
-				 errdetail("Its connector \"%s\" only reads.",
-						   sx_stream_option(state->stream, "connector", "")),
-				 errhint("Use a stream of connector queue or kafka.")));
+	{
+		state->queue = sx_queue_insert_prepare(state->stream);
+		sx_queue_insert_open(state->queue, QUEUE_BATCH);
+	}
 	for (int i = 0; i < state->stream->natts; i++)
 	{
 		if (state->stream->columns[i].metadata == SX_META_KEY)
@@ -89,29 +101,6 @@ sx_begin_insert(ModifyTableState *mtstate, ResultRelInfo *rinfo, List *fdw_priva
 {
 	if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 		sx_begin_copy(mtstate, rinfo);
-}
-
-/* Infinity or NaN? */
-static bool
-is_special(Oid base_type, Datum value)
-{
-	switch (base_type)
-	{
-		case FLOAT4OID:
-			return !isfinite(DatumGetFloat4(value));
-		case FLOAT8OID:
-			return !isfinite(DatumGetFloat8(value));
-		case NUMERICOID:
-			return numeric_is_nan(DatumGetNumeric(value)) ||
-				numeric_is_inf(DatumGetNumeric(value));
-		case DATEOID:
-			return DATE_NOT_FINITE(DatumGetDateADT(value));
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-			return TIMESTAMP_NOT_FINITE(DatumGetTimestamp(value));
-		default:
-			return false;
-	}
 }
 
 /*
@@ -138,7 +127,7 @@ check_row(const InsertState *state, TupleTableSlot *slot)
 								column->name, stream->label)));
 		}
 		else if (!stream->allow_special &&
-				 is_special(column->base_type, slot->tts_values[i]))
+				 sx_value_is_special(column->base_type, slot->tts_values[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("column \"%s\" of stream %s takes no infinity and no NaN",
@@ -208,6 +197,6 @@ sx_end_insert(EState *estate, ResultRelInfo *rinfo)
 	InsertState *state = rinfo->ri_FdwState;
 
 	if (state != NULL && state->queue != NULL)
-		sx_queue_insert_end(state->queue);
+		sx_queue_insert_close(state->queue);
 	rinfo->ri_FdwState = NULL;
 }

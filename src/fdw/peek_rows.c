@@ -43,6 +43,7 @@ peek_sql(Relation rel, const SxStepPlan *plan)
 	switch (plan->strategy)
 	{
 		case SX_STRATEGY_BATCH:
+			sx_plan_check_columns(plan->relid, plan->query);
 			return plan->apply_sql;
 		case SX_STRATEGY_WINDOW:
 		case SX_STRATEGY_UPDATE_STATE:

@@ -27,6 +27,7 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fdw/ordinal.h"
+#include "fdw/row_check.h"
 #include "fdw/scan.h"
 #include "fdw/scan_rows.h"
 #include "fdw/stream.h"
@@ -49,6 +50,7 @@ struct SxScan
 	SxSource   *source;
 	SxStream   *stream;
 	SxDecoder  *decoder;		/* NULL: the source has rows */
+	bool	   *needed;			/* by attno - 1: read, and no metadata */
 	AttrNumber *meta;			/* metadata columns that are read */
 	int			nmeta;
 	int			natts;
@@ -114,6 +116,7 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 	SxStream   *stream = scan->stream;
 	bool	   *needed = palloc0(sizeof(bool) * Max(stream->natts, 1));
 
+	scan->needed = needed;
 	scan->meta = palloc(sizeof(AttrNumber) * Max(stream->natts, 1));
 	for (int i = 0; i < stream->natts; i++)
 	{
@@ -149,6 +152,8 @@ batch_rows(SxPipeline *pl, Oid relid)
 
 	if (step == NULL || step->output.desc == NULL)
 		return NULL;
+	if (step->output.store != NULL && step->ops->fill != NULL)
+		step->ops->fill(pl, step);
 	if (step->output.store == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -292,18 +297,20 @@ static SxDecodeResult
 fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 {
 	const SxRecord *rec = scan->source->records[i];
+	SxDecodeResult result = SX_DECODE_OK;
 
-	if (scan->source->get_row != NULL)
-		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
+	if (scan->source->get_row == NULL)
+		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
+											  slot->tts_isnull, err);
 	else
 	{
-		SxDecodeResult result = scan->stream->format->decode(scan->decoder, rec,
-															 slot->tts_values,
-															 slot->tts_isnull, err);
-
-		if (result != SX_DECODE_OK)
-			return result;
+		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
+		if (scan->source->check_rows)
+			result = sx_check_row(scan->stream, scan->needed, slot->tts_values,
+								  slot->tts_isnull, err);
 	}
+	if (result != SX_DECODE_OK)
+		return result;
 
 	for (int m = 0; m < scan->nmeta; m++)
 	{

@@ -12,20 +12,28 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "catalog/sx_catalog.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_foreign_table.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
 #include "foreign/foreign.h"
 #include "format/format.h"
 #include "format/path.h"
+#include "nodes/makefuncs.h"
 #include "nodes/value.h"
 #include "source/source.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 bool
@@ -205,10 +213,16 @@ sx_stream_load(Oid relid)
 	stream->options = list_concat_copy(table->options, server->options);
 	stream->source = sx_source_find(sx_stream_option(stream, "connector", ""));
 	format = sx_stream_option(stream, "format", NULL);
-	if (format != NULL)
+
+	/* A sink is not read, even where its connector could. */
+	if (stream->source != NULL && sx_relation_kind(relid) == SX_REL_SINK)
+		stream->source = NULL;
+	else if (format != NULL)
 		stream->format = sx_format_find(format);
 	else if (stream->source == &sx_source_kafka || stream->source == &sx_source_file)
 		stream->format = &sx_format_json;
+	else if (stream->source == &sx_source_socket)
+		stream->format = &sx_format_text;
 	stream->allow_special = sx_stream_option_bool(stream, "allow_special", false);
 	stream->max_future_skew =
 		sx_interval_option_usec("max_future_skew",
@@ -249,6 +263,33 @@ sx_stream_option_int(const SxStream *stream, const char *name, int64 dflt)
 
 	return value == NULL ? dflt :
 		DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+}
+
+void
+sx_stream_set_option(const SxStream *stream, const char *name, const char *value)
+{
+	Relation	tables = table_open(ForeignTableRelationId, RowExclusiveLock);
+	HeapTuple	tuple = SearchSysCacheCopy1(FOREIGNTABLEREL, ObjectIdGetDatum(stream->relid));
+	DefElem    *option = makeDefElemExtended(NULL, pstrdup(name),
+											 (Node *) makeString(pstrdup(value)),
+											 DEFELEM_SET, -1);
+	Datum		values[Natts_pg_foreign_table] = {0};
+	bool		nulls[Natts_pg_foreign_table] = {0};
+	bool		replace[Natts_pg_foreign_table] = {0};
+	Datum		old;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for foreign table %u", stream->relid);
+	old = SysCacheGetAttr(FOREIGNTABLEREL, tuple, Anum_pg_foreign_table_ftoptions, &isnull);
+	values[Anum_pg_foreign_table_ftoptions - 1] =
+		transformGenericOptions(ForeignTableRelationId, isnull ? PointerGetDatum(NULL) : old,
+								list_make1(option), InvalidOid);
+	replace[Anum_pg_foreign_table_ftoptions - 1] = true;
+	tuple = heap_modify_tuple(tuple, RelationGetDescr(tables), values, nulls, replace);
+	CatalogTupleUpdate(tables, &tuple->t_self, tuple);
+	table_close(tables, RowExclusiveLock);
+	CommandCounterIncrement();
 }
 
 int64

@@ -84,6 +84,13 @@ extern bool sx_stream_option_bool(const SxStream *stream, const char *name,
 extern int64 sx_stream_option_int(const SxStream *stream, const char *name,
 								  int64 dflt);
 
+/*
+ * Replaces the value of an option of the foreign table, as what a name meant when the
+ * stream was created; not checked again.  The stream at hand stays as it was loaded.
+ */
+extern void sx_stream_set_option(const SxStream *stream, const char *name,
+								 const char *value);
+
 /* microseconds of an interval option without months; ERROR 22023 otherwise */
 extern int64 sx_interval_option_usec(const char *option, const char *value);
 

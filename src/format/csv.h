@@ -11,6 +11,7 @@
 #define SX_CSV_H
 
 #include "fdw/stream.h"
+#include "lib/stringinfo.h"
 
 typedef struct SxCsvDialect
 {
@@ -23,5 +24,9 @@ typedef struct SxCsvDialect
 
 /* ERROR 22023 when the options contradict each other. */
 extern void sx_csv_dialect(const SxStream *stream, SxCsvDialect *dialect);
+
+/* Appends a value, in quotes if it would read back as something else without. */
+extern void sx_csv_append_field(StringInfo line, const SxCsvDialect *dialect,
+								const char *str);
 
 #endif							/* SX_CSV_H */

@@ -137,7 +137,8 @@ value_to_text(const SxColumn *column, Datum value)
 static bool
 needs_quotes(const SxCsvDialect *dialect, const char *str)
 {
-	if (strcmp(str, dialect->null) == 0 || str[0] == '\0')
+	/* \. alone in a line ends the data of COPY */
+	if (strcmp(str, dialect->null) == 0 || str[0] == '\0' || strcmp(str, "\\.") == 0)
 		return true;
 	for (const char *p = str; *p != '\0'; p++)
 	{
@@ -148,8 +149,8 @@ needs_quotes(const SxCsvDialect *dialect, const char *str)
 	return false;
 }
 
-static void
-append_csv_field(StringInfo line, const SxCsvDialect *dialect, const char *str)
+void
+sx_csv_append_field(StringInfo line, const SxCsvDialect *dialect, const char *str)
 {
 	if (!needs_quotes(dialect, str))
 	{
@@ -191,7 +192,7 @@ encode_csv(const SxStream *stream, const Datum *values, const bool *isnull)
 			appendStringInfo(&line, INT64_FORMAT,
 							 DatumGetInt64(epoch_number(values[i], unit)));
 		else
-			append_csv_field(&line, &dialect, value_to_text(column, values[i]));
+			sx_csv_append_field(&line, &dialect, value_to_text(column, values[i]));
 	}
 	return encode_string(stream, line.data, GetDatabaseEncoding());
 }

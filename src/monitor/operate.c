@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "plan/state_spec.h"
+#include "source/queue.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -216,17 +217,38 @@ empty_view(Oid view)
 {
 	SxStepPlan *plan = sx_plan_load(view);
 
-	sx_catalog_exec(psprintf("DELETE FROM %s", sx_relation_label(plan->state)),
-					0, NULL, NULL, NULL);
+	sx_exec_as(plan->owner, psprintf("DELETE FROM %s", sx_relation_label(plan->state)));
 	if (plan->emit_clear_sql != NULL)
-		sx_catalog_exec(plan->emit_clear_sql, 0, NULL, NULL, NULL);
+		sx_exec_as(plan->owner, plan->emit_clear_sql);
 	if (plan->start_sql != NULL)
-		sx_catalog_exec(plan->start_sql, 0, NULL, NULL, NULL);
+		sx_exec_as(plan->owner, plan->start_sql);
 }
 
-/* What a queue has handed over it need not have any more. */
+/* Empties what a stream keeps between batches. */
 static void
-warn_of_queues(int pipeline)
+empty_stream(Oid stream)
+{
+	SxStepPlan *plan = sx_plan_load(stream);
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	sx_exec_as(plan->owner, psprintf("DELETE FROM %s", sx_relation_label(plan->state)));
+	sx_catalog_exec("DELETE FROM streamext.window_batch WHERE relation = $1",
+					1, types, values, NULL);
+	sx_initial_state_again(plan);
+}
+
+static void
+empty_panes(Oid step)
+{
+	SxStepPlan *plan = sx_plan_load(step);
+
+	sx_exec_as(plan->owner, psprintf("DELETE FROM %s", sx_relation_label(plan->panes->table)));
+}
+
+/* What was processed need not be in the log of a queue or socket any more. */
+static void
+warn_of_logs(int pipeline)
 {
 	ListCell   *lc;
 
@@ -234,9 +256,10 @@ warn_of_queues(int pipeline)
 	{
 		SxStream   *stream = sx_stream_load(lfirst_oid(lc));
 
-		if (stream->source == &sx_source_queue)
+		if (sx_queue_has_log(stream) || stream->source == &sx_source_socket)
 			ereport(WARNING,
-					(errmsg("rows of queue %s that were processed may be gone from its log",
+					(errmsg("rows of %s %s that were processed may be gone from its log",
+							stream->source == &sx_source_queue ? "queue" : "stream",
 							stream->label),
 					 errdetail("They are not read again.")));
 	}
@@ -254,20 +277,25 @@ sx_reset(PG_FUNCTION_ARGS)
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	List	   *views = NIL;
 	List	   *streams = NIL;
+	List	   *panes = NIL;
 	ListCell   *lc;
 
 	require_paused(pipeline);
-	warn_of_queues(pipeline);
+	warn_of_logs(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
 					1, types, values, NULL, sx_collect_oid, &views);
 	foreach(lc, views)
 		empty_view(lfirst_oid(lc));
-	sx_catalog_rows("SELECT relation FROM streamext.step "
-					"WHERE pipeline = $1 AND kind = 'stream' AND state IS NOT NULL",
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'stream' "
+					"AND state IS NOT NULL",
 					1, types, values, NULL, sx_collect_oid, &streams);
 	foreach(lc, streams)
-		sx_state_empty(lfirst_oid(lc));
+		empty_stream(lfirst_oid(lc));
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND panes IS NOT NULL",
+					1, types, values, NULL, sx_collect_oid, &panes);
+	foreach(lc, panes)
+		empty_panes(lfirst_oid(lc));
 	sx_catalog_exec("DELETE FROM streamext.partition WHERE pipeline = $1",
 					1, types, values, NULL);
 	sx_catalog_exec("DELETE FROM streamext.file_taken WHERE pipeline = $1",

@@ -29,8 +29,8 @@ Datum
 sx_worker_status_row(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[5];
-	bool		nulls[5] = {true, true, true, true, true};
+	Datum		values[8];
+	bool		nulls[8] = {true, true, true, true, true, true, true, true};
 	SxWorkerStatus status;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -44,6 +44,12 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 		values[3] = Int64GetDatum(status.batches);
 		values[4] = CStringGetTextDatum(status.status);
 		nulls[4] = status.status[0] == '\0';
+		values[5] = Float8GetDatum(status.rate_limit);
+		nulls[5] = status.rate_limit <= 0;
+		values[6] = Float8GetDatum(status.target_ms);
+		nulls[6] = status.target_ms <= 0;
+		values[7] = CStringGetTextDatum(status.rate_reason);
+		nulls[7] = status.rate_reason[0] == '\0';
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

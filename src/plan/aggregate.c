@@ -256,6 +256,31 @@ sx_aggregate_to_state(SxLayoutBuilder *builder, Aggref *agg)
 	return partial_to_state(builder, agg);
 }
 
+/* avg is made of a sum and a count. */
+static bool
+is_avg(Oid aggregate)
+{
+	return aggregate == F_AVG_INT2 || aggregate == F_AVG_INT4 || aggregate == F_AVG_INT8 ||
+		aggregate == F_AVG_NUMERIC || aggregate == F_AVG_FLOAT4 ||
+		aggregate == F_AVG_FLOAT8 || aggregate == F_AVG_INTERVAL;
+}
+
+const char *
+sx_aggregate_problem(const Aggref *agg, bool *plain)
+{
+	if (AGGKIND_IS_ORDERED_SET(agg->aggkind) || agg->aggdistinct != NIL ||
+		agg->aggorder != NIL || agg->aggdirectargs != NIL)
+		return "looks at all rows at once (DISTINCT, ORDER BY or WITHIN GROUP)";
+	if (is_avg(agg->aggfnoid) || is_sum_of_large(agg->aggfnoid))
+		return NULL;
+	*plain = is_plain(agg);
+	if (*plain)
+		return NULL;
+	if (OidIsValid(agg->inputcollid) && agg->inputcollid != DEFAULT_COLLATION_OID)
+		return "is used with a collation of its own";
+	return sx_inner_agg_problem(agg->aggfnoid);
+}
+
 /* partial_agg(aggregate, arguments …) FILTER (…), in place of the aggregate */
 Aggref *
 sx_partial_aggref(SxStateColumn *column)

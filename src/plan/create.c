@@ -163,7 +163,8 @@ name_is_free(const char *base)
 
 	return !OidIsValid(get_relname_relid(base, schema)) &&
 		!OidIsValid(get_relname_relid(makeObjectName(base, NULL, "q"), schema)) &&
-		!OidIsValid(get_relname_relid(sx_delta_name(base), schema));
+		!OidIsValid(get_relname_relid(sx_delta_name(base), schema)) &&
+		!OidIsValid(get_relname_relid(makeObjectName(base, NULL, "panes"), schema));
 }
 
 /* <name>, or <schema>_<name> when that is taken, or that with a number. */
@@ -192,8 +193,8 @@ sx_future_state_names(SxStepNames *names, const char *base)
 
 /* ---------- state tables ---------- */
 
-static void
-append_column_sql(StringInfo sql, const SxStateColumn *column)
+void
+sx_append_column_sql(StringInfo sql, const SxStateColumn *column)
 {
 	appendStringInfo(sql, "%s\n    %s %s", sql->data[sql->len - 1] == '(' ? "" : ",",
 					 quote_identifier(column->name),
@@ -217,7 +218,7 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
 	foreach(lc, layout->columns)
-		append_column_sql(&sql, lfirst(lc));
+		sx_append_column_sql(&sql, lfirst(lc));
 	appendStringInfoString(&sql, ")");
 	if (layout->strategy == SX_STRATEGY_MERGE)
 		appendStringInfoString(&sql, " WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
@@ -334,6 +335,8 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		return false;
 	query = sx_created_query(stmt);
 	sx_check_view_query(query);
+	reads = sx_query_reads(query, NIL);
+	sx_check_slides(&reads);
 
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	base = sx_state_base_name(schema, rel->relname);
@@ -348,7 +351,6 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	if (OidIsValid(delta))
 		sx_belongs_to(delta, view);
 	CommandCounterIncrement();
-	reads = sx_query_reads(query, NIL);
 	sx_register_step(view, "view", query_view, state,
 					 layout->strategy == SX_STRATEGY_MERGE ? "merge" : "append",
 					 &reads, options->backfill, options->pipeline, options->json);

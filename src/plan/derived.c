@@ -48,6 +48,7 @@ static const SxStreamKind kind_batch = {
 
 static const SxStreamKind *const kinds[] = {
 	&kind_batch,
+	&sx_kind_window,
 	&sx_kind_update_state,
 	&sx_kind_map_with_state,
 	&sx_kind_deduplicate
@@ -250,8 +251,9 @@ create_state(const char *base, const SxStreamDef *def)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
 	append_column_defs(&sql, def->state_columns);
-	appendStringInfoString(&sql, ") USING heap WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
-						   "autovacuum_vacuum_cost_delay = 0)");
+	appendStringInfo(&sql, ") USING heap WITH (%sautovacuum_vacuum_scale_factor = 0.02, "
+					 "autovacuum_vacuum_cost_delay = 0)",
+					 def->state_is_queue ? "" : "fillfactor = 50, ");
 	sx_execute_ddl(sql.data);
 	foreach(lc, def->state_indexes)
 	{
@@ -307,6 +309,7 @@ create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
 	Oid			owner = GetUserId();
 	Oid			query_view;
 	Oid			state = InvalidOid;
+	Oid			panes = InvalidOid;
 	Oid			stream;
 	SxTrusted	trusted;
 	ListCell   *lc;
@@ -323,6 +326,8 @@ create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
 		state = create_state(base, def);
 		sx_give_to(state, owner);
 	}
+	if (kind == &kind_batch)
+		panes = sx_panes_create(base, def->query, owner);
 	sx_trusted_end(&trusted);
 
 	sx_belongs_to(query_view, stream);
@@ -338,8 +343,10 @@ create_stream_table(SxStreamDef *def, const SxStreamKind *kind)
 	CommandCounterIncrement();
 	if (kind->created != NULL)
 		kind->created(def, state);
-	sx_register_stream(stream, query_view, state, kind->name, &def->reads,
-					   kind->stateless, sx_options_to_json(def->options));
+	sx_register_stream(stream, query_view, OidIsValid(panes) ? panes : state, kind->name,
+					   &def->reads, kind->stateless && !OidIsValid(panes),
+					   sx_options_to_json(def->options));
+	sx_panes_created(stream, panes);
 }
 
 void
@@ -352,9 +359,11 @@ sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
 		.options = stmt->into->options
 	};
 
+	sx_check_window_options(def.options);
 	sx_qualify_source_option(def.options);
 	def.reads = sx_query_reads(def.query, def.options);
 	require_stream(&def.reads, def.name);
+	sx_check_slides(&def.reads);
 	if (def.options == NIL && sx_is_row_wise(def.query))
 		sx_register_derived(sx_define_view(stmt->into->rel, def.query));
 	else
@@ -363,6 +372,28 @@ sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
 
 /* ---------- plan ---------- */
 
+void
+sx_plan_check_columns(Oid relid, Oid query)
+{
+	Relation	table = relation_open(relid, AccessShareLock);
+	Relation	view = relation_open(query, AccessShareLock);
+	TupleDesc	columns = RelationGetDescr(table);
+	TupleDesc	expected = RelationGetDescr(view);
+	bool		fits = columns->natts == expected->natts;
+
+	for (int i = 0; fits && i < columns->natts; i++)
+		fits = !TupleDescAttr(columns, i)->attisdropped &&
+			TupleDescAttr(columns, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the columns of stream %s are not those of its query any more",
+						sx_qualified_name(relid)),
+				 errhint("Drop the stream and create it again.")));
+	relation_close(view, NoLock);
+	relation_close(table, NoLock);
+}
+
 char *
 sx_plan_peek_sql(const SxStepPlan *plan)
 {
@@ -370,6 +401,11 @@ sx_plan_peek_sql(const SxStepPlan *plan)
 	TupleDesc	desc = RelationGetDescr(rel);
 	StringInfoData sql;
 
+	if (plan->window != NULL)
+	{
+		relation_close(rel, NoLock);
+		return sx_window_peek_sql(plan);
+	}
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
 	for (int i = 0; i < desc->natts; i++)

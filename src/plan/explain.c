@@ -69,6 +69,12 @@ strategy_name(SxStrategy strategy)
 			return "map_with_state";
 		case SX_STRATEGY_DEDUPLICATE:
 			return "deduplicate";
+		case SX_STRATEGY_SINK_FILE:
+			return "file";
+		case SX_STRATEGY_SINK_PRINT:
+			return "print";
+		case SX_STRATEGY_SINK_NOTIFY:
+			return "notify";
 	}
 	return NULL;
 }
@@ -99,6 +105,19 @@ explain_sql(StringInfo text, const char *when, const char *sql)
 		appendStringInfo(text, "\n%s:\n%s\n", when, sql);
 }
 
+static void
+explain_panes(StringInfo text, const SxStepPlan *plan)
+{
+	if (plan->panes == NULL)
+		return;
+	explain_sql(text, "Before that, each batch makes a pane ($1, $2 = batch before, batch)",
+				plan->panes->add_sql);
+	explain_sql(text, "… and two panes become a larger one ($1 = level, $2, $3 = the two)",
+				plan->panes->merge_sql);
+	explain_sql(text, "… and panes of batches that have left go ($1 = level, $2, $3 = panes)",
+				plan->panes->trim_sql);
+}
+
 char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
@@ -111,14 +130,26 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
 	appendStringInfo(&text, "Reason: %s\n", plan->reason);
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
+	if (plan->panes != NULL)
+		appendStringInfo(&text, "Window: answered from panes in %s, aggregates of 1, 2, 4, … batches\n",
+						 sx_qualified_name(plan->panes->table));
+	else if (plan->no_panes != NULL)
+		appendStringInfo(&text, "Window: its rows are read whenever it fires, not panes: %s\n",
+						 plan->no_panes);
 	if (layout != NULL)
 		explain_window(&text, plan, layout);
-	if (names->state != NULL)
+	if (names->state != NULL && !plan->stateless)
 		appendStringInfo(&text, "%s: %s\n",
 						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
+	if (plan->window != NULL)
+	{
+		explain_sql(&text, "Read when it fires ($1, $2 = first and last batch)", plan->window->fill_sql);
+		explain_sql(&text, "… and then ($1, $2 = batches that have left)", plan->window->trim_sql);
+	}
+	explain_panes(&text, plan);
 	explain_sql(&text, "… and then ($1 = batch id, $2 = batch time)", plan->call_sql);
 	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
 	explain_sql(&text, "At each emission", plan->emit_sql);

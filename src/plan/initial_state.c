@@ -157,15 +157,12 @@ sx_initial_state_copy(List *options, Oid state)
  * function in it: it is read with the rights of the owner, whoever asks.
  */
 void
-sx_state_empty(Oid stream)
+sx_initial_state_again(const SxStepPlan *plan)
 {
-	SxStepPlan *plan = sx_plan_load(stream);
 	int			nestlevel = NewGUCNestLevel();
 	Oid			userid;
 	int			sec_context;
 
-	sx_catalog_exec(psprintf("DELETE FROM %s", sx_qualified_name(plan->state)),
-					0, NULL, NULL, NULL);
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(plan->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

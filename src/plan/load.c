@@ -112,6 +112,9 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	Oid			query_view;
 	Oid			state;
 	char	   *json = sx_step_options(relid, &query_view, &state);
+	Oid			panes_table = sx_panes_of(relid);
+	SxPanes    *panes = NULL;
+	List	   *options;
 	SxStepPlan *plan;
 	Query	   *query;
 
@@ -119,28 +122,42 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a continuous view or sink", sx_qualified_name(relid))));
+	options = sx_follow_names(relid, sx_options_from_json(json));
 	query = sx_view_query(query_view);
 	*names = step_names(relid, query_view, state);
+	if (OidIsValid(panes_table))
+	{
+		char	   *answer;
+
+		panes = sx_panes_build(query, panes_table, &answer);
+		(*names)->query = psprintf("(\n%s\n)", answer);
+	}
 	if (sx_is_view(relid))
 	{
-		plan = sx_build_view_plan(query, sx_view_options(sx_options_from_json(json)),
+		plan = sx_build_view_plan(query, sx_view_options(options),
 								  *names, layout);
 		check_state_table(relid, state, *layout);
 	}
 	else if (sx_relation_kind(relid) == SX_REL_DERIVED)
 	{
 		*layout = NULL;
-		plan = sx_build_stream_plan(query, sx_options_from_json(json), *names);
+		plan = sx_build_stream_plan(query, options, *names);
 	}
 	else
 	{
 		*layout = NULL;
-		plan = sx_build_sink_plan(query, sx_options_from_json(json), state, *names);
+		plan = sx_build_sink_plan(query, options, state, *names);
 	}
 	plan->relid = relid;
 	plan->query = query_view;
 	plan->state = state;
 	plan->owner = (*names)->owner;
+	if (plan->window != NULL)
+		sx_window_sql(plan);
+	plan->panes = panes;
+	if (panes != NULL)
+		plan->stateless = false;
+	(*names)->query = sx_qualified_name(query_view);
 	return plan;
 }
 
@@ -171,9 +188,12 @@ sx_plan_explain(Oid relid)
 	SxLayout   *layout;
 	SxStepNames *names;
 	SxStepPlan *plan;
+	Oid			window;
 
 	if (sx_relation_kind(relid) == SX_REL_DERIVED && sx_is_view(relid))
 		return explain_derived(relid);
 	plan = load(relid, &layout, &names);
+	if (plan->panes == NULL && plan->window == NULL && plan->kind != SX_STEP_VIEW)
+		plan->no_panes = sx_panes_problem(sx_view_query(plan->query), &window);
 	return sx_explain_plan(plan, layout, names);
 }

@@ -32,6 +32,9 @@ typedef enum SxStrategy
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
+	SX_STRATEGY_SINK_FILE,
+	SX_STRATEGY_SINK_PRINT,
+	SX_STRATEGY_SINK_NOTIFY,
 	SX_STRATEGY_BATCH,			/* streams: the query's rows of the batch */
 	SX_STRATEGY_WINDOW,			/* … of the last batches */
 	SX_STRATEGY_UPDATE_STATE,
@@ -53,6 +56,29 @@ typedef enum SxLate
 	SX_LATE_DEAD_LETTER
 } SxLate;
 
+/* A windowed stream: state/arrival_window.c. */
+typedef struct SxWindowSpec
+{
+	bool		batches;		/* lengths are batches, else microseconds */
+	int64		length;
+	int64		slide;			/* 0, in time only: every batch in which what is read
+								 * has rows */
+	char	   *fill_sql;		/* its rows; $1, $2: first and last batch */
+	char	   *trim_sql;		/* deletes rows; batches after $1, up to $2 */
+} SxWindowSpec;
+
+/* A query over a windowed stream that is answered from panes: plan/panes.c. */
+typedef struct SxPanes
+{
+	Oid			table;
+	Oid			window;			/* the windowed stream */
+	char	   *add_sql;		/* $1, $2: batches after the first, up to the second */
+	char	   *merge_sql;		/* $1: level, $2, $3: first and last pane of the one below */
+	char	   *trim_sql;		/* $1: level, $2, $3: panes after, up to */
+	char	   *last_sql;		/* the last batch that has a pane */
+	char	   *forget_sql;		/* $1: larger panes that reach behind this batch */
+} SxPanes;
+
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
 {
@@ -68,6 +94,8 @@ typedef struct SxStepPlan
 	List	   *reads;			/* Oids of derived streams with rows of their own
 								 * that it reads directly */
 	List	   *options;		/* DefElems, as given; names in them qualified */
+	bool		leaves;			/* its rows leave the database: the batch's commit
+								 * is flushed */
 
 	bool		stateless;		/* a stream that keeps nothing between batches */
 	bool		end_watermark;	/* must know the watermark at the end of the batch
@@ -77,6 +105,9 @@ typedef struct SxStepPlan
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
+	SxPanes    *panes;			/* NULL: none */
+	const char *no_panes;		/* for explain(): why none, over a windowed stream */
+	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
@@ -100,6 +131,12 @@ typedef struct SxStepPlan
 
 /* In the current context.  Needs a transaction and a snapshot. */
 extern SxStepPlan *sx_plan_load(Oid relid);
+
+/*
+ * ERROR when a foreign table's columns are not those of its hidden view any more:
+ * without the preloaded library, ALTER FOREIGN TABLE cannot be refused.
+ */
+extern void sx_plan_check_columns(Oid relid, Oid query);
 
 /* SQL that shows what a stream holds between batches: a window, or states. */
 extern char *sx_plan_peek_sql(const SxStepPlan *plan);

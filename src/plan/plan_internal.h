@@ -16,6 +16,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+#include "ddl/span.h"
 #include "plan/plan.h"
 
 /* ---------- analyze.c ---------- */
@@ -64,6 +65,52 @@ extern bool sx_node_reads_stream(Node *node);
 /* Option "source": Oids of relations.  ERROR when one is no stream. */
 extern List *sx_source_option(List *options);
 extern void sx_reads_of_option(List *options, SxReads *reads, bool direct);
+
+/* ---------- slide.c ---------- */
+
+/* In which batches a query has something to read. */
+typedef struct SxSlide
+{
+	bool		every;			/* in each one */
+	SxSpan		span;			/* else: at its multiples */
+} SxSlide;
+
+/* Of a query that reads these; ERROR when they do not all have the same. */
+extern SxSlide sx_reads_slide(const SxReads *reads);
+extern void sx_check_slides(const SxReads *reads);
+
+/* Of a stream with these options that reads these. */
+extern SxSlide sx_slide_of(List *options, const SxReads *reads);
+
+/* "every 3 batches", for people */
+extern char *sx_slide_text(SxSlide slide);
+
+/* ---------- stream_window.c ---------- */
+
+/* The last column of the table that keeps a window's rows. */
+#define SX_WINDOW_BATCH		"batch_id"
+
+/* The statements of a window, when its relations are known. */
+extern void sx_window_sql(SxStepPlan *plan);
+
+/* The rows of the window that fired last. */
+extern char *sx_window_peek_sql(const SxStepPlan *plan);
+
+/* ---------- panes.c ---------- */
+
+/*
+ * Can the query be answered from panes of the windowed stream that it reads?  NULL: yes.
+ * Else the reason, as a sentence without its end; NULL and no window: it reads none.
+ */
+extern const char *sx_panes_problem(Query *query, Oid *window);
+
+/* *answer: the query over the panes, as SQL */
+extern SxPanes *sx_panes_build(Query *query, Oid table, char **answer);
+
+/* Makes the table where panes can be kept, and tells the step of it; InvalidOid: none. */
+extern Oid	sx_panes_create(const char *base, Query *query, Oid owner);
+extern void sx_panes_created(Oid relid, Oid table);
+extern Oid	sx_panes_of(Oid relid);
 
 /* ---------- clock.c ---------- */
 
@@ -169,6 +216,11 @@ extern Node *sx_aggregate_to_state(SxLayoutBuilder *builder, Aggref *agg);
 extern SxStateColumn *sx_layout_add(SxLayoutBuilder *builder, SxColumnKind kind,
 									const char *name, Expr *expr);
 extern Var *sx_state_var(SxLayout *layout, SxStateColumn *column);
+/*
+ * Why it cannot be combined, as a phrase behind "aggregate f"; NULL: it can.  *plain: its
+ * state is its result.
+ */
+extern const char *sx_aggregate_problem(const Aggref *agg, bool *plain);
 extern Aggref *sx_partial_aggref(SxStateColumn *column);
 extern Aggref *sx_count_rows(void);
 
@@ -209,6 +261,8 @@ struct SxStepNames
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
+/* The query with keys and partial aggregates for its output. */
+extern Query *sx_partial_query(Query *query, const SxLayout *layout);
 extern int	sx_pin_settings(void);
 extern char *sx_deparse(Query *query);
 extern char *sx_columns_sql(const List *columns, const char *prefix);
@@ -232,6 +286,12 @@ extern Query *sx_query_with_arrival(Query *query, Oid owner);
 /* target: InvalidOid while it does not exist */
 extern SxStepPlan *sx_build_sink_plan(Query *query, List *options, Oid target,
 									  const SxStepNames *names);
+
+/* ---------- names.c ---------- */
+
+/* A copy of the options of a stream with a query, with today's names in them. */
+extern List *sx_follow_names(Oid relid, List *options);
+extern List *sx_table_options(Oid relid);
 
 /* ---------- derived.c ---------- */
 
@@ -266,6 +326,8 @@ extern char *sx_streams_text(List *streams);
 extern char *sx_state_base_name(const char *schema, const char *name);
 extern void sx_future_state_names(SxStepNames *names, const char *base);
 
+struct StringInfoData;
+extern void sx_append_column_sql(struct StringInfoData *sql, const SxStateColumn *column);
 extern Query *sx_created_query(CreateTableAsStmt *stmt);
 extern void sx_give_to(Oid relid, Oid owner);
 extern Oid	sx_define_view(RangeVar *name, Query *query);

@@ -20,7 +20,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
-#include "foreign/foreign.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
@@ -76,7 +75,7 @@ collect_derived(Oid relid, ReadsContext *context)
 		return;
 	context->direct = false;
 	(void) reads_walker((Node *) sx_view_query(query), context);
-	sx_reads_of_option(GetForeignTable(relid)->options, context->reads, context->direct);
+	sx_reads_of_option(sx_table_options(relid), context->reads, context->direct);
 	context->direct = direct;
 }
 
@@ -266,7 +265,7 @@ sx_relation_reads(Oid relid)
 		if (sx_step_options(relid, &query, NULL) != NULL)
 			(void) reads_walker((Node *) sx_view_query(query), &context);
 		if (is_table)
-			sx_reads_of_option(GetForeignTable(relid)->options, &reads, true);
+			sx_reads_of_option(sx_table_options(relid), &reads, true);
 	}
 	else
 		collect_relation(relid, &context);

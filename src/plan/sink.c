@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sink.c
- *		Sinks of the connectors table and null.
+ *		Sinks: those of the connectors table and null; the others are in sink/.
  *
  * A sink is a foreign table with the columns of its query and the options, and a
  * hidden view streamext_state.<sink>_q that holds the query.  In each batch
@@ -42,6 +42,7 @@
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
+#include "sink/sink.h"
 
 /* One column of the query and the column of the target that it goes into. */
 typedef struct SinkColumn
@@ -328,6 +329,8 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 		sx_function_sink_plan(plan, names);
 		return plan;
 	}
+	if (sx_sink_plan(plan, options, names->query))
+		return plan;
 	if (!is_table_sink(options))
 	{
 		plan->strategy = SX_STRATEGY_SINK_NULL;
@@ -450,10 +453,12 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	const char *connector = sx_option(options, "connector");
 	Oid			target = InvalidOid;
 	Oid			function = InvalidOid;
+	Oid			panes;
 	Oid			query_view;
 	Oid			sink;
 	Oid			owner = GetUserId();
 	char	   *schema;
+	char	   *base;
 	SxTrusted	trusted;
 
 	if (reads.streams == NIL)
@@ -461,16 +466,20 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("the query of sink \"%s\" reads no stream", rel->relname),
 				 errhint("A sink writes what each batch brings: name a stream in its FROM.")));
+	sx_check_slides(&reads);
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	if (is_table_sink(options))
 		target = prepare_target(options, query);
 	else if (strcmp(connector, "function") == 0)
 		function = sx_function_sink_check(options);
+	sx_sink_check(query, options);
 	sx_qualify_source_option(options);
 	sink = sx_create_query_table(schema, rel->relname, sx_query_column_defs(query), options);
 
 	sx_trusted_begin(&trusted);
-	query_view = sx_define_query_view(sx_state_base_name(schema, rel->relname), query, owner);
+	base = sx_state_base_name(schema, rel->relname);
+	query_view = sx_define_query_view(base, query, owner);
+	panes = sx_panes_create(base, query, owner);
 	sx_trusted_end(&trusted);
 	sx_belongs_to(query_view, sink);
 	if (OidIsValid(target))
@@ -482,4 +491,6 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	sx_register_step(sink, "sink", query_view, target,
 					 connector, &reads,
 					 common->backfill, common->pipeline, sx_options_to_json(options));
+	sx_panes_created(sink, panes);
+	sx_sink_register(sink, options);
 }

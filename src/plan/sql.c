@@ -264,8 +264,8 @@ on_conflict_sql(const SxLayout *layout)
  * The user's query with the keys and partial aggregates for its output, and the
  * number of rows behind, which lateness counts.
  */
-static char *
-partial_query_sql(Query *query, const SxLayout *layout)
+Query *
+sx_partial_query(Query *query, const SxLayout *layout)
 {
 	List	   *targets = NIL;
 	AttrNumber	resno = 1;
@@ -290,7 +290,7 @@ partial_query_sql(Query *query, const SxLayout *layout)
 	query->havingQual = NULL;
 	query->hasAggs = true;
 	query->hasTargetSRFs = expression_returns_set((Node *) targets);
-	return sx_deparse(query);
+	return query;
 }
 
 /* " rows", and a name that no column has */
@@ -333,7 +333,7 @@ merge_sql(Query *query, const SxLayout *layout, const char *target)
 
 	return psprintf("INSERT INTO %s AS s (%s)\nSELECT %s\nFROM (\n%s\n) d (%s%s%s)\n%sORDER BY %s\n%s",
 					target, names, sx_columns_sql(layout->columns, "d."),
-					partial_query_sql(query, layout), names,
+					sx_deparse(sx_partial_query(query, layout)), names,
 					layout->windowed ? ", " : "", layout->windowed ? rows : "",
 					on_time_sql(layout, "d.", psprintf("d.%s", rows)),
 					sx_key_order_sql(layout, "d."), on_conflict_sql(layout));

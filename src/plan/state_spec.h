@@ -85,7 +85,7 @@ extern void sx_initial_state_check(const SxStateSpec *spec, List *options);
 /* Copies it into the state table, as the current user. */
 extern void sx_initial_state_copy(List *options, Oid state);
 
-/* Empties the state of a stream, down to what it had when it was created. */
-extern void sx_state_empty(Oid stream);
+/* … once more, when it was emptied: as the stream's owner. */
+extern void sx_initial_state_again(const SxStepPlan *plan);
 
 #endif							/* SX_STATE_SPEC_H */

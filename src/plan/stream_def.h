@@ -40,6 +40,7 @@ typedef struct SxStreamDef
 	List	   *state_columns;	/* ColumnDefs of the state table; NIL: there is none */
 	List	   *state_indexes;	/* char *: "(a, b)" or "UNIQUE (a) NULLS NOT DISTINCT":
 								 * what follows CREATE … INDEX ON table */
+	bool		state_is_queue; /* its rows come and go, none is updated */
 	List	   *depends_on;		/* ObjectAddress *: functions and tables named in options */
 } SxStreamDef;
 
@@ -83,6 +84,9 @@ extern const SxStreamKind sx_kind_window;
 extern const SxStreamKind sx_kind_update_state;
 extern const SxStreamKind sx_kind_map_with_state;
 extern const SxStreamKind sx_kind_deduplicate;
+
+/* stream_window.c: ERROR where only a window has such options */
+extern void sx_check_window_options(List *options);
 
 /* derived.c: the plan of such a stream; names as for a view */
 struct SxStepNames;

@@ -19,6 +19,7 @@ typedef struct SxFile
 								 * glob */
 	int64		size;
 	TimestampTz mtime;
+	uint32		hash;			/* taken: of the name */
 	bool		reported;		/* taken: its change was reported */
 } SxFile;
 
@@ -29,7 +30,15 @@ typedef struct SxFileList
 	const char *path;			/* directory or pattern */
 	bool		directory;		/* path is one, as far as we know */
 	HTAB	   *taken;			/* SxFile by name */
-	int			ntaken;
+
+	/* when to scan again */
+	const char *watched;		/* folder whose mtime tells; NULL: there is no one folder */
+	TimestampTz watched_mtime;	/* as the last scan saw it; DT_NOBEGIN: scan anyway */
+	TimestampTz scanned;
+	bool		again;			/* something could not be read: scan anyway */
+	uint32		round;			/* of looking at taken files */
+	bool		changed;		/* a change was seen since round 0 */
+	char		changed_status[256];	/* about taken files, or "" */
 
 	/* the last scan */
 	MemoryContext scan_context;
@@ -49,12 +58,24 @@ extern void sx_file_list_take(SxFileList *list, const SxFile *file);
 /* The file of that name when it was taken, or NULL. */
 extern SxFile *sx_file_list_taken(SxFileList *list, const char *name);
 
+/* Forgets a taken file: one of that name would be taken again. */
+extern void sx_file_list_forget(SxFileList *list, const char *name);
+
 /*
  * Looks at the directory: sets waiting to the files that were not taken, and reports
  * those that changed since they were.  all: waiting holds every file, and nothing is
- * reported.  ERROR when the directory exists but cannot be read.
+ * reported.  What cannot be read is said in status.
  */
 extern void sx_file_list_scan(SxFileList *list, bool all);
+
+/*
+ * The same at a small price, for polling: looks for new names only where the folder
+ * has changed, and at a few of the taken files.  False: waiting is what it was.
+ */
+extern bool sx_file_list_look(SxFileList *list);
+
+/* What is wrong, or NULL. */
+extern const char *sx_file_list_status(const SxFileList *list);
 
 /* Palloc'd path of a file of the list. */
 extern char *sx_file_list_path(const SxFileList *list, const char *name);

@@ -8,8 +8,8 @@
  * A format without split takes the file as one record.
  *
  * A file is read no further than its size when it was begun: what is appended while
- * we read would be cut in the middle of a record.  One that has become shorter ends
- * where it ends.
+ * we read would be cut in the middle of a record.  The file of a tail grows: there a
+ * last record without its end is left for later.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +38,7 @@ typedef struct Window
 	Size		begin;			/* first byte not consumed */
 	Size		end;			/* first byte not read */
 	int64		unread;			/* bytes of the file behind end */
+	bool		growing;		/* what is behind them is not known yet */
 } Window;
 
 TimestampTz
@@ -46,16 +47,16 @@ sx_file_mtime(const struct stat *st)
 	return time_t_to_timestamptz(st->st_mtim.tv_sec) + st->st_mtim.tv_nsec / 1000;
 }
 
-/* -1 when the file is gone and that may be. */
+/* A descriptor, or -1 with errno set. */
 static int
-open_file(const char *path, bool missing_ok, struct stat *st)
+open_file(const char *path, struct stat *st)
 {
 	/* O_NONBLOCK: what is a pipe by now must not hang us. */
 	int			fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 
 	if (fd < 0)
 	{
-		if (errno == ENOENT && missing_ok)
+		if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EPERM)
 			return -1;
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -112,7 +113,7 @@ read_more(Window *win)
 
 /*
  * Bytes of the first record in the window with its separator, 0 at the end of the
- * file; reads on as needed.
+ * file, or of what is whole in a growing one; reads on as needed.
  */
 static Size
 next_record(const SxStream *stream, Window *win, bool at_start, int32 *rec_len)
@@ -129,11 +130,11 @@ next_record(const SxStream *stream, Window *win, bool at_start, int32 *rec_len)
 		{
 			if (len > 0)
 				consumed = stream->format->split(stream, win->data + win->begin, len,
-												 at_start, eof, rec_len);
+												 at_start, eof && !win->growing, rec_len);
 		}
 		else if (eof)
 			consumed = *rec_len = (int32) len;
-		if (consumed > 0)
+		if (consumed > 0 || (eof && win->growing))
 			return consumed;
 		if (eof)
 			elog(ERROR, "format \"%s\" does not consume the end of a file",
@@ -149,23 +150,18 @@ is_full(const SxRecordBuffer *buffer, int64 max_rows, int64 max_bytes)
 		(max_bytes > 0 && buffer->nbytes >= max_bytes);
 }
 
-bool
-sx_file_read(const SxStream *stream, const char *path, SxFilePosition *position,
-			 SxRecordBuffer *buffer, int64 max_rows, int64 max_bytes)
+SxFileResult
+sx_file_cut(const SxStream *stream, int fd, const char *path, SxFilePosition *position,
+			SxRecordBuffer *buffer, int64 max_rows, int64 max_bytes, int flags)
 {
-	struct stat st;
-	Window		win = {.path = path};
+	Window		win = {
+		.path = path,
+		.fd = fd,
+		.growing = (flags & SX_FILE_GROWING) != 0,
+		.unread = Max(position->size - position->offset, 0)
+	};
 	bool		ended = false;
 
-	win.fd = open_file(path, position->size < 0, &st);
-	if (win.fd < 0)
-		return true;
-	if (position->size < 0)
-	{
-		position->size = st.st_size;
-		position->mtime = sx_file_mtime(&st);
-	}
-	win.unread = Max(position->size - position->offset, 0);
 	win.capacity = Min(WINDOW_SIZE, (Size) win.unread + 1);
 	win.data = palloc(win.capacity);
 	if (lseek(win.fd, position->offset, SEEK_SET) < 0)
@@ -173,7 +169,7 @@ sx_file_read(const SxStream *stream, const char *path, SxFilePosition *position,
 				(errcode_for_file_access(),
 				 errmsg("could not seek in file \"%s\": %m", path)));
 
-	while (!is_full(buffer, max_rows, max_bytes))
+	while (!ended && !is_full(buffer, max_rows, max_bytes))
 	{
 		int32		rec_len = -1;
 		Size		consumed = next_record(stream, &win, position->offset == 0, &rec_len);
@@ -185,15 +181,41 @@ sx_file_read(const SxStream *stream, const char *path, SxFilePosition *position,
 		}
 		position->line++;
 		if (rec_len >= 0)
-			sx_record_buffer_add(buffer, 0, position->line, win.data + win.begin, rec_len);
+			sx_record_buffer_add(buffer, 0,
+								 (flags & SX_FILE_BYTE_OFFSETS) ? position->offset : position->line,
+								 win.data + win.begin, rec_len);
 		win.begin += consumed;
 		position->offset += consumed;
 	}
+	pfree(win.data);
 
 	/* Full, but there may be nothing left: then do not come back for it. */
 	if (position->offset >= position->size)
-		ended = true;
-	pfree(win.data);
-	CloseTransientFile(win.fd);
-	return ended;
+		return SX_FILE_ENDED;
+	if (ended && !win.growing)
+		return SX_FILE_SHORTER;
+	return ended ? SX_FILE_ENDED : SX_FILE_MORE;
+}
+
+SxFileResult
+sx_file_read(const SxStream *stream, const char *path, SxFilePosition *position,
+			 SxRecordBuffer *buffer, int64 max_rows, int64 max_bytes)
+{
+	struct stat st;
+	SxFileResult result;
+	int			fd = open_file(path, &st);
+
+	if (fd < 0)
+		return errno == EACCES || errno == EPERM ? SX_FILE_UNREADABLE : SX_FILE_GONE;
+	if (position->size < 0)
+	{
+		position->size = st.st_size;
+		position->mtime = sx_file_mtime(&st);
+	}
+	if (st.st_size < position->size)
+		result = SX_FILE_SHORTER;
+	else
+		result = sx_file_cut(stream, fd, path, position, buffer, max_rows, max_bytes, 0);
+	CloseTransientFile(fd);
+	return result;
 }

@@ -23,14 +23,34 @@ typedef struct SxFilePosition
 	TimestampTz mtime;
 } SxFilePosition;
 
+typedef enum SxFileResult
+{
+	SX_FILE_MORE,				/* the buffer is full, the file goes on */
+	SX_FILE_ENDED,				/* read to its end */
+	SX_FILE_GONE,				/* it is not there */
+	SX_FILE_UNREADABLE,			/* errno says why */
+	SX_FILE_SHORTER				/* it has lost bytes that were to be read */
+} SxFileResult;
+
 /*
- * Appends records to the buffer, until it holds max_rows or max_bytes (0: no limit).
- * Moves the position; returns true when the file has been read to its end.  ERROR when a
- * file that was begun is not there any more: the rest of it would be lost.
+ * Appends records to the buffer, until it holds max_rows or max_bytes (0: no limit),
+ * and moves the position.
  */
-extern bool sx_file_read(const SxStream *stream, const char *path,
-						 SxFilePosition *position, SxRecordBuffer *buffer,
-						 int64 max_rows, int64 max_bytes);
+extern SxFileResult sx_file_read(const SxStream *stream, const char *path,
+								 SxFilePosition *position, SxRecordBuffer *buffer,
+								 int64 max_rows, int64 max_bytes);
+
+/*
+ * The same with a file that is open, up to position->size.  Flags: a last record
+ * without its end is not taken, as it may still be being written; the offset of a
+ * record is its first byte instead of its number.
+ */
+#define SX_FILE_GROWING			(1 << 0)
+#define SX_FILE_BYTE_OFFSETS	(1 << 1)
+
+extern SxFileResult sx_file_cut(const SxStream *stream, int fd, const char *path,
+								SxFilePosition *position, SxRecordBuffer *buffer,
+								int64 max_rows, int64 max_bytes, int flags);
 
 /* The mtime that stat gave. */
 struct stat;

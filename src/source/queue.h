@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * queue.h
- *		The log table behind a stream of connector 'queue'.
+ *		The log table behind a stream of connector 'queue' or 'table'.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +16,10 @@
 #define SX_QUEUE_XID			2
 #define SX_QUEUE_WRITTEN_AT		3
 
-/* Creates the log of a queue stream that has just been created. */
+/* Has the stream a log? */
+extern bool sx_queue_has_log(const SxStream *stream);
+
+/* Creates the log of a stream that has just been created. */
 extern void sx_queue_create_log(Oid relid);
 
 /*
@@ -26,7 +29,7 @@ extern void sx_queue_create_log(Oid relid);
 extern void sx_queue_sync_log(const SxStream *stream);
 extern void sx_queue_rename_column(const SxStream *stream, const char *from, const char *to);
 
-/* The log of a queue stream; ERROR when it has none. */
+/* The log of a stream; ERROR when it has none. */
 extern Oid	sx_queue_log(const SxStream *stream);
 
 /*
@@ -43,14 +46,16 @@ extern AttrNumber *sx_queue_columns(const SxStream *stream, TupleDesc log);
 extern void sx_queue_trim(const SxStream *stream, Oid log);
 
 /*
- * INSERT and COPY into the stream.  Rows are in slots of the stream's row type.  The
- * caller has checked the privilege on the stream; none on the log is needed.  The
- * pipelines that read the stream are woken when the transaction commits.
+ * Rows of the stream's row type, in slots, go into the log.  The caller has checked that
+ * the role may insert; no privilege on the log is needed.  The pipelines that read the
+ * stream are woken when the transaction commits.  prepare looks up what a statement
+ * needs; rows can be written between open and close.
  */
 typedef struct SxQueueInsert SxQueueInsert;
 
-extern SxQueueInsert *sx_queue_insert_begin(SxStream *stream);
+extern SxQueueInsert *sx_queue_insert_prepare(const SxStream *stream);
+extern void sx_queue_insert_open(SxQueueInsert *insert, int max_rows);
 extern void sx_queue_insert(SxQueueInsert *insert, TupleTableSlot **slots, int n);
-extern void sx_queue_insert_end(SxQueueInsert *insert);
+extern void sx_queue_insert_close(SxQueueInsert *insert);
 
 #endif							/* SX_QUEUE_H */

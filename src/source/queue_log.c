@@ -1,85 +1,38 @@
 /*-------------------------------------------------------------------------
  *
  * queue_log.c
- *		The log table behind a stream of connector 'queue'.
+ *		The log table behind a stream of connector 'queue' or 'table'.
  *
- * What is inserted into a queue stream goes into a table streamext_state.<stream>_log
- * until every pipeline that reads the stream has processed it:
+ * What is inserted into a queue stream, or into the table that a stream of connector
+ * 'table' follows, goes into a table streamext_state.<stream>_log until every pipeline
+ * that reads the stream has processed it:
  *
  *		_sx_seq			number of the row, in order of insertion
  *		_sx_xid			top-level transaction that inserted it
  *		_sx_written_at	when
  *		…				the stream's columns, by their names
  *
- * The table depends on the stream internally, so it goes when the stream goes, and
- * that dependency is also how it is found.  Its owner, the stream's, may read it and
- * add indexes.  Nobody is granted INSERT or DELETE: rows come through INSERT into the
- * stream, on which the inserting role has its privilege, and are written here directly;
- * triggers on the log do not fire.
- *
- * The readers are woken when the inserting transaction commits (worker.h).  Who reads
- * the stream is looked up once per transaction.
+ * Nobody is granted INSERT or DELETE on it (log_table.c): rows come through
+ * queue_insert.c.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/sx_catalog.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
-#include "commands/sequence.h"
-#include "compat.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/primnodes.h"
-#include "rewrite/rewriteHandler.h"
+#include "source/log_table.h"
 #include "source/queue.h"
 #include "streamext.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
-#include "utils/timestamp.h"
-#include "utils/xid8.h"
-#include "worker/worker.h"
-
-#define INSERT_CHUNK	1000	/* rows written at a time */
-
-struct SxQueueInsert
-{
-	Oid			stream;
-	Relation	log;
-	EState	   *estate;
-	ResultRelInfo *rinfo;
-	AttrNumber *columns;
-	int			natts;			/* of the stream */
-	Oid			sequence;
-	TupleTableSlot **slots;		/* of the log; nslots of them made so far */
-	int			nslots;
-};
 
 /* ----------------------------------------------------------------- creation */
-
-static char *
-choose_name(const SxStream *stream, Oid schema)
-{
-	char	   *name = makeObjectName(stream->name, NULL, "log");
-
-	if (!OidIsValid(get_relname_relid(name, schema)))
-		return name;
-	return ChooseRelationName(stream->schema, stream->name, "log", schema, false);
-}
 
 static bool
 is_logged(const SxColumn *column)
@@ -115,102 +68,34 @@ append_columns(StringInfo sql, const SxStream *stream)
 	}
 }
 
-static void
-execute(const char *sql)
-{
-	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not execute: %s", sql);
-}
-
-static void
-create_table(const SxStream *stream, const char *table)
-{
-	char	   *owner = pstrdup(quote_identifier(GetUserNameFromId(stream->owner, false)));
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s ("
-					 "_sx_seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-					 "_sx_xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
-					 "_sx_written_at timestamptz NOT NULL DEFAULT clock_timestamp()",
-					 table);
-	append_columns(&sql, stream);
-	appendStringInfoString(&sql, ") WITH (autovacuum_vacuum_scale_factor = 0, "
-						   "autovacuum_vacuum_threshold = 10000, "
-						   "autovacuum_vacuum_cost_delay = 0)");
-	execute(sql.data);
-	execute(psprintf("CREATE INDEX ON %s (_sx_xid, _sx_seq)", table));
-	execute(psprintf("COMMENT ON TABLE %s IS %s", table,
-					 quote_literal_cstr(psprintf("rows of the queue %s that are not processed yet",
-												 stream->label))));
-	execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
-	execute(psprintf("REVOKE ALL ON %s FROM %s", table, owner));
-	execute(psprintf("GRANT SELECT ON %s TO %s", table, owner));
-}
-
 void
 sx_queue_create_log(Oid relid)
 {
 	SxStream   *stream = sx_stream_load(relid);
-	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
-	char	   *name = choose_name(stream, schema);
-	ObjectAddress log;
-	ObjectAddress referenced;
-	SxTrusted	save;
+	StringInfoData columns;
 
-	sx_trusted_begin(&save);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	create_table(stream, quote_qualified_identifier(SX_STATE_SCHEMA, name));
-	SPI_finish();
-	sx_trusted_end(&save);
-
-	ObjectAddressSet(log, RelationRelationId, get_relname_relid(name, schema));
-	ObjectAddressSet(referenced, RelationRelationId, relid);
-	recordDependencyOn(&log, &referenced, DEPENDENCY_INTERNAL);
-	CommandCounterIncrement();
+	initStringInfo(&columns);
+	appendStringInfoString(&columns,
+						   "_sx_seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+						   "_sx_xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
+						   "_sx_written_at timestamptz NOT NULL DEFAULT clock_timestamp()");
+	append_columns(&columns, stream);
+	sx_log_table_create(stream, columns.data, "CREATE INDEX ON %s (_sx_xid, _sx_seq)",
+						psprintf("rows of the stream %s that are not processed yet",
+								 stream->label));
 }
 
 /* -------------------------------------------------------------------- lookup */
 
-/* The table that depends on the relation internally, or InvalidOid. */
-static Oid
-dependent_table(Oid relid)
-{
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	Oid			result = InvalidOid;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
-	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->deptype == DEPENDENCY_INTERNAL &&
-			form->classid == RelationRelationId &&
-			get_rel_relkind(form->objid) == RELKIND_RELATION)
-			result = form->objid;
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return result;
-}
-
 Oid
 sx_queue_log(const SxStream *stream)
 {
-	Oid			log = dependent_table(stream->relid);
+	Oid			log = sx_log_table_find(stream->relid);
 
 	if (!OidIsValid(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("queue %s has no log table", stream->label),
+				 errmsg("stream %s has no log table", stream->label),
 				 errhint("Create the stream anew, in a database where the extension is complete.")));
 	return log;
 }
@@ -239,7 +124,7 @@ alter_log(const SxStream *stream, const char *actions)
 	sx_trusted_begin(&save);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	execute(psprintf("ALTER TABLE %s %s",
+	sx_log_table_execute(psprintf("ALTER TABLE %s %s",
 					 quote_qualified_identifier(SX_STATE_SCHEMA, get_rel_name(log)),
 					 actions));
 	SPI_finish();
@@ -332,7 +217,7 @@ sx_queue_columns(const SxStream *stream, TupleDesc log)
 
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("the log of queue %s has no column \"%s\" of type %s",
+					 errmsg("the log of stream %s has no column \"%s\" of type %s",
 							stream->label, column->name,
 							format_type_be(column->type)),
 					 errhint("Change the table %s.%s as the stream was changed, with ALTER TABLE.",
@@ -350,131 +235,12 @@ sx_queue_trim(const SxStream *stream, Oid log)
 	Oid			types[] = {REGCLASSOID};
 	Datum		values[] = {ObjectIdGetDatum(stream->relid)};
 
-	sx_catalog_exec(psprintf("DELETE FROM %s WHERE _sx_seq = ANY (ARRAY("
-							 "SELECT _sx_seq FROM %s WHERE _sx_xid < ("
-							 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
-							 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
-							 "FROM streamext.source s "
-							 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
-							 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED))",
-							 table, table),
-					lengthof(types), types, values, NULL);
-}
-
-/* -------------------------------------------------------------------- insert */
-
-static void
-wake_reader(HeapTuple row, TupleDesc desc, void *arg)
-{
-	sx_wake_pipeline_at_commit((int) sx_row_int(row, desc, 1, 0));
-}
-
-static void
-wake_readers(Oid stream)
-{
-	static Oid	last_stream = InvalidOid;
-	static FullTransactionId last_xid;
-	FullTransactionId xid = GetTopFullTransactionId();
-	Oid			types[] = {REGCLASSOID};
-	Datum		values[] = {ObjectIdGetDatum(stream)};
-
-	if (last_stream == stream && FullTransactionIdEquals(last_xid, xid))
-		return;
-	sx_catalog_rows("SELECT pipeline FROM streamext.source WHERE stream = $1",
-					1, types, values, NULL, wake_reader, NULL);
-	last_stream = stream;
-	last_xid = xid;
-}
-
-SxQueueInsert *
-sx_queue_insert_begin(SxStream *stream)
-{
-	SxQueueInsert *insert = palloc0(sizeof(SxQueueInsert));
-	Node	   *numbers;
-
-	insert->stream = stream->relid;
-	insert->log = table_open(sx_queue_log(stream), RowExclusiveLock);
-	insert->columns = sx_queue_columns(stream, RelationGetDescr(insert->log));
-	insert->natts = stream->natts;
-	numbers = build_column_default(insert->log, SX_QUEUE_SEQ);
-	if (numbers == NULL || !IsA(numbers, NextValueExpr))
-		elog(ERROR, "column _sx_seq of \"%s\" has no sequence",
-			 RelationGetRelationName(insert->log));
-	insert->sequence = ((NextValueExpr *) numbers)->seqid;
-
-	insert->estate = CreateExecutorState();
-	insert->rinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->rinfo, insert->log, 0, NULL, 0);
-	ExecOpenIndices(insert->rinfo, false);
-	insert->slots = palloc0(sizeof(TupleTableSlot *) * INSERT_CHUNK);
-	return insert;
-}
-
-/* The row of the log for a row of the stream. */
-static void
-fill_slot(const SxQueueInsert *insert, TupleTableSlot *slot, TupleTableSlot *row,
-		  FullTransactionId xid, TimestampTz now)
-{
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts);
-	slot_getallattrs(row);
-	for (int i = 0; i < insert->natts; i++)
-	{
-		AttrNumber	attno = insert->columns[i];
-
-		if (attno == 0)
-			continue;
-		slot->tts_values[attno - 1] = row->tts_values[i];
-		slot->tts_isnull[attno - 1] = row->tts_isnull[i];
-	}
-	slot->tts_values[SX_QUEUE_SEQ - 1] =
-		Int64GetDatum(nextval_internal(insert->sequence, false));
-	slot->tts_values[SX_QUEUE_XID - 1] = FullTransactionIdGetDatum(xid);
-	slot->tts_values[SX_QUEUE_WRITTEN_AT - 1] = TimestampTzGetDatum(now);
-	memset(slot->tts_isnull, false, sizeof(bool) * SX_QUEUE_WRITTEN_AT);
-	ExecStoreVirtualTuple(slot);
-}
-
-static void
-insert_chunk(SxQueueInsert *insert, TupleTableSlot **rows, int n)
-{
-	FullTransactionId xid = GetTopFullTransactionId();
-	TimestampTz now = GetCurrentTimestamp();
-	MemoryContext old;
-
-	old = MemoryContextSwitchTo(insert->estate->es_query_cxt);
-	while (insert->nslots < n)
-		insert->slots[insert->nslots++] = table_slot_create(insert->log, NULL);
-
-	/* table_multi_insert() leaks into the current context. */
-	MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
-	for (int i = 0; i < n; i++)
-		fill_slot(insert, insert->slots[i], rows[i], xid, now);
-	table_multi_insert(insert->log, insert->slots, n, GetCurrentCommandId(true), 0, NULL);
-	MemoryContextSwitchTo(old);
-
-	for (int i = 0; i < n; i++)
-	{
-		list_free(sx_insert_index_tuples(insert->rinfo, insert->slots[i], insert->estate));
-		ExecClearTuple(insert->slots[i]);
-	}
-	ResetPerTupleExprContext(insert->estate);
-}
-
-void
-sx_queue_insert(SxQueueInsert *insert, TupleTableSlot **slots, int n)
-{
-	wake_readers(insert->stream);
-	for (int done = 0; done < n; done += INSERT_CHUNK)
-		insert_chunk(insert, slots + done, Min(n - done, INSERT_CHUNK));
-}
-
-void
-sx_queue_insert_end(SxQueueInsert *insert)
-{
-	for (int i = 0; i < insert->nslots; i++)
-		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	ExecCloseIndices(insert->rinfo);
-	table_close(insert->log, NoLock);
-	FreeExecutorState(insert->estate);
+	sx_log_table_delete(log,
+						psprintf("SELECT ctid FROM %s WHERE _sx_xid < ("
+								 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
+								 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
+								 "FROM streamext.source s "
+								 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
+								 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED", table),
+						lengthof(types), types, values);
 }

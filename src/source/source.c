@@ -3,7 +3,7 @@
  * source.c
  *		The connectors that can be read, and what their sources share.
  *
- * Sources without partitions (file, rate, queue) have one part, named "".  Its
+ * Sources without partitions (all but kafka) have one part, named "".  Its
  * position is a small JSON object of the source's own making.  Strings of a part
  * are replaced outside any transaction, so they live in the source's context and
  * are freed one by one.
@@ -12,8 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -24,7 +26,10 @@ static const SxSourceOps *const connectors[] = {
 	&sx_source_kafka,
 	&sx_source_file,
 	&sx_source_rate,
-	&sx_source_queue
+	&sx_source_queue,
+	&sx_source_socket,
+	&sx_source_table,
+	&sx_source_function
 };
 
 const SxSourceOps *
@@ -70,6 +75,22 @@ sx_record_topic(SxSource *source, int i)
 	if (source->ops->record_topic != NULL)
 		return source->ops->record_topic(source, i);
 	return source->parts[source->records[i]->part].topic;
+}
+
+void
+sx_row_dead_value(SxSource *source, int i, StringInfo buf)
+{
+	TupleDesc	desc = source->stream->tupdesc;
+	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
+	bool	   *isnull = palloc(sizeof(bool) * Max(desc->natts, 1));
+	HeapTuple	tuple;
+	Datum		row;
+
+	memset(isnull, true, sizeof(bool) * desc->natts);
+	source->get_row(source, i, values, isnull);
+	tuple = heap_form_tuple(desc, values, isnull);
+	row = heap_copy_tuple_as_datum(tuple, desc);
+	appendStringInfoString(buf, TextDatumGetCString(DirectFunctionCall1(row_to_json, row)));
 }
 
 char *

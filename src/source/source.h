@@ -128,6 +128,12 @@ typedef struct SxSourceOps
 	 * part: the name of the file.  May be NULL: the topic of the part.
 	 */
 	const char *(*record_topic) (SxSource *source, int i);
+
+	/*
+	 * Makes what belongs to a stream that has just been created and registered, such
+	 * as a log table.  May be NULL.
+	 */
+	void		(*created) (SxStream *stream);
 } SxSourceOps;
 
 struct SxSource
@@ -152,6 +158,12 @@ struct SxSource
 	 */
 	void		(*get_row) (SxSource *source, int i, Datum *values, bool *isnull);
 
+	/* Nobody has tested those rows for what the stream does not allow. */
+	bool		check_rows;
+
+	/* What goes wrong in poll is worth another try, whatever its SQLSTATE says. */
+	bool		retry_poll;
+
 	/* For streamext.pipelines: what is wrong at the moment, or NULL. */
 	const char *status;
 };
@@ -168,6 +180,9 @@ extern void sx_part_committed(SxPart *part);
 
 /* What metadata 'topic' shows for a record of the batch, or NULL. */
 extern const char *sx_record_topic(SxSource *source, int i);
+
+/* dead_value of a source with get_row: the row as a JSON object. */
+extern void sx_row_dead_value(SxSource *source, int i, StringInfo buf);
 
 /* Where record i is, for messages: "partition …, offset …". */
 extern char *sx_record_place(SxSource *source, int i);
@@ -189,5 +204,8 @@ extern const SxSourceOps sx_source_kafka;
 extern const SxSourceOps sx_source_file;
 extern const SxSourceOps sx_source_rate;
 extern const SxSourceOps sx_source_queue;
+extern const SxSourceOps sx_source_socket;
+extern const SxSourceOps sx_source_table;
+extern const SxSourceOps sx_source_function;
 
 #endif							/* SX_SOURCE_H */

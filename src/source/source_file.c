@@ -19,30 +19,37 @@
  *		{"files": files taken, "name": the last of them}
  *		{"files": …, "name": …, "offset": bytes, "line": records, "size": bytes}
  *
- * The second form means that this file is to be continued.
+ * The second form means that this file is to be continued.  With on_data_loss =
+ * continue there is "losses" as well: files of which a part was lost.
  *
  * The offset of a record is its number in the file, from 1; blank lines and a header
  * are counted, so for formats of one line a record it is the number of the line.
  * The topic is the name of the file.
  *
+ * A file that cannot be opened waits until it can be.  One that is gone before it was
+ * begun was never there; one that is gone, or has become shorter, before it was taken whole
+ * is a loss of data.
+ *
+ * With option "tail" this is another source, source_tail.c.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/sx_catalog.h"
-#include "catalog/pg_authid.h"
-#include "catalog/pg_type.h"
-#include "miscadmin.h"
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "source/file_clean.h"
 #include "source/file_list.h"
+#include "source/file_options.h"
 #include "source/file_reader.h"
+#include "source/file_taken.h"
 #include "source/source.h"
-#include "utils/acl.h"
-#include "utils/array.h"
+#include "source/source_tail.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "worker/batch.h"
 
 #define SCAN_INTERVAL_MS	1000
 
@@ -60,9 +67,11 @@ typedef struct FileSource
 {
 	SxSource	base;
 	SxFileList *list;
+	SxFileCleaner *cleaner;		/* NULL: clean = off */
 	SxRecordBuffer *buffer;
 
 	/* committed */
+	int64		losses;			/* files lost in part */
 	int64		ntaken;			/* files */
 	char	   *current;		/* file taken in part, or NULL */
 	SxFilePosition at;			/* … up to here */
@@ -79,6 +88,8 @@ typedef struct FileSource
 	int			nfiles;
 	int			capacity;
 	int			nconsidered;	/* of list->waiting */
+	int64		new_losses;
+	char		status[MAXPGPATH + 128];	/* of a file that cannot be read, or "" */
 
 	int64		goal;			/* of reached_end, in files; -1: none */
 } FileSource;
@@ -86,36 +97,14 @@ typedef struct FileSource
 /* --------------------------------------------------------------------- open */
 
 static void
-file_check(SxStream *stream)
-{
-	const char *path = sx_stream_option(stream, "path", NULL);
-
-	if (path == NULL || !is_absolute_path(path))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("stream %s needs the option \"path\" with an absolute path",
-						stream->label),
-				 errhint("Give a directory of the server, as in path = '/data/in', or a pattern, as in path = '/data/in/*.json'.")));
-	if (!has_privs_of_role(stream->owner, ROLE_PG_READ_SERVER_FILES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("owner of stream %s may not read files of the server",
-						stream->label),
-				 errhint("GRANT pg_read_server_files TO %s.",
-						 quote_identifier(GetUserNameFromId(stream->owner, false)))));
-}
-
-static void
-remember_taken(HeapTuple row, TupleDesc desc, void *arg)
+remember_taken(const SxFile *file, void *arg)
 {
 	FileSource *fs = arg;
-	SxFile		file = {
-		.name = sx_row_text(row, desc, 1),
-		.size = sx_row_int(row, desc, 2, 0),
-		.mtime = sx_row_time(row, desc, 3)
-	};
 
-	sx_file_list_take(fs->list, &file);
+	sx_file_list_take(fs->list, file);
+	if (fs->cleaner != NULL &&
+		(fs->current == NULL || strcmp(fs->current, file->name) != 0))
+		sx_file_cleaner_add(fs->cleaner, file->name);
 }
 
 static void
@@ -124,6 +113,7 @@ read_position(FileSource *fs)
 	const char *position = fs->base.parts[0].position;
 
 	fs->ntaken = sx_position_int(position, "files", 0);
+	fs->losses = sx_position_int(position, "losses", 0);
 	fs->at.offset = sx_position_int(position, "offset", -1);
 	if (fs->at.offset < 0)
 		return;
@@ -136,10 +126,10 @@ static SxSource *
 file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
 	FileSource *fs;
-	Datum		values[] = {Int32GetDatum(pipeline), ObjectIdGetDatum(stream->relid)};
-	Oid			types[] = {INT4OID, REGCLASSOID};
 
-	file_check(stream);
+	if (sx_file_is_tail(stream))
+		return sx_tail_open(stream, pipeline, parts, nparts);
+	sx_file_check_rights(stream);
 	fs = (FileSource *) sx_source_create(sizeof(FileSource), &sx_source_file, stream,
 										 pipeline, parts, nparts);
 	fs->list = sx_file_list_create(stream);
@@ -148,37 +138,93 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 									  ALLOCSET_DEFAULT_SIZES);
 	fs->goal = -1;
 	read_position(fs);
+	if (pipeline > 0 && sx_file_clean(stream) != SX_CLEAN_OFF)
+		fs->cleaner = sx_file_cleaner_create(fs->list, pipeline);
 	if (pipeline > 0)
-		sx_catalog_rows("SELECT name, size, mtime FROM streamext.file_taken "
-						"WHERE pipeline = $1 AND stream = $2",
-						2, types, values, NULL, remember_taken, fs);
+		sx_file_taken_read(pipeline, stream->relid, remember_taken, fs);
 	return &fs->base;
 }
 
 /* --------------------------------------------------------------------- poll */
 
-static void
-scan(FileSource *fs)
-{
-	SxSource   *source = &fs->base;
-	int			nwaiting;
-	char		end[64];
-
-	sx_file_list_scan(fs->list, false);
-	fs->next_waiting = 0;
-	fs->scanned = GetCurrentTimestamp();
-
-	nwaiting = fs->list->nwaiting;
-	source->status = fs->list->status[0] ? fs->list->status : NULL;
-	source->parts[0].lag = nwaiting > 0 || fs->current ? -1 : 0;
-	snprintf(end, sizeof(end), "{\"files\": " INT64_FORMAT "}", fs->ntaken + nwaiting);
-	sx_part_set(source, &source->parts[0].end, end);
-}
-
 static bool
 something_waits(const FileSource *fs)
 {
 	return fs->current != NULL || fs->next_waiting < fs->list->nwaiting;
+}
+
+/* whole: whatever it costs, so that the answer is what is there now. */
+static void
+scan(FileSource *fs, bool whole)
+{
+	SxSource   *source = &fs->base;
+	char		end[64];
+
+	if (whole || fs->scanned == 0)
+		sx_file_list_scan(fs->list, false);
+	else if (!sx_file_list_look(fs->list))
+	{
+		fs->scanned = GetCurrentTimestamp();
+		return;
+	}
+	fs->next_waiting = 0;
+	fs->status[0] = '\0';
+	fs->scanned = GetCurrentTimestamp();
+
+	source->parts[0].lag = something_waits(fs) ? -1 : 0;
+	snprintf(end, sizeof(end), "{\"files\": " INT64_FORMAT "}",
+			 fs->ntaken + fs->list->nwaiting);
+	sx_part_set(source, &source->parts[0].end, end);
+}
+
+/* The file cannot be read now: says so and comes back to it. */
+static void
+leave_unreadable(FileSource *fs, const char *path)
+{
+	fs->list->again = true;
+	snprintf(fs->status, sizeof(fs->status),
+			 "could not open file \"%s\" for reading: %m", path);
+}
+
+static void
+log_gone(const FileSource *fs, const char *path)
+{
+	ereport(LOG,
+			(errmsg("file \"%s\" of stream %s was removed before it was read",
+					path, fs->base.stream->label)));
+}
+
+/* Leaves out the first files while they cannot be read: they make no batch. */
+static void
+skip_unreadable(FileSource *fs)
+{
+	while (fs->current == NULL && fs->next_waiting < fs->list->nwaiting)
+	{
+		char	   *path = sx_file_list_path(fs->list,
+											 fs->list->waiting[fs->next_waiting].name);
+		bool		readable = access(path, R_OK) == 0;
+
+		if (!readable && errno == ENOENT)
+			log_gone(fs, path);
+		else if (!readable)
+			leave_unreadable(fs, path);
+		pfree(path);
+		if (readable)
+			break;
+		fs->next_waiting++;
+	}
+}
+
+static void
+set_status(FileSource *fs)
+{
+	const char *status = sx_file_list_status(fs->list);
+
+	if (fs->status[0] != '\0')
+		status = fs->status;
+	if (status == NULL && fs->cleaner != NULL)
+		status = sx_file_cleaner_status(fs->cleaner);
+	fs->base.status = status;
 }
 
 static SxPollResult
@@ -189,10 +235,14 @@ file_poll(SxSource *source, const SxPollRequest *req)
 	if (fs->loaded)
 		return SX_POLL_DATA;
 	fs->req = *req;
+	if (fs->cleaner != NULL)
+		sx_file_cleaner_run(fs->cleaner, !req->to_end);
 	if (req->to_end || fs->scanned == 0 ||
 		TimestampDifferenceExceeds(fs->scanned, GetCurrentTimestamp(),
 								   SCAN_INTERVAL_MS))
-		scan(fs);
+		scan(fs, req->to_end);
+	skip_unreadable(fs);
+	set_status(fs);
 	return something_waits(fs) ? SX_POLL_DATA : SX_POLL_NOTHING;
 }
 
@@ -218,16 +268,30 @@ add_file(FileSource *fs, const char *name)
 }
 
 /* Reads a file that the batch has room for. */
-static void
+static SxFileResult
 read_file(FileSource *fs, BatchFile *file)
 {
 	bool		whole = fs->req.max_files > 0;
+	SxFileResult result;
 
-	file->ended = sx_file_read(fs->base.stream,
-							   sx_file_list_path(fs->list, file->name),
-							   &file->at, fs->buffer,
-							   whole ? 0 : fs->req.max_rows,
-							   whole ? 0 : fs->req.max_bytes);
+	result = sx_file_read(fs->base.stream,
+						  sx_file_list_path(fs->list, file->name),
+						  &file->at, fs->buffer,
+						  whole ? 0 : fs->req.max_rows,
+						  whole ? 0 : fs->req.max_bytes);
+	file->ended = result != SX_FILE_MORE;
+	return result;
+}
+
+/* The rest of a file is lost: ERROR, or go on without it. */
+static void
+lose_rest(FileSource *fs, const BatchFile *file, const char *how)
+{
+	char	   *what = psprintf("file \"%s\" %s before it was read to its end",
+								sx_file_list_path(fs->list, file->name), how);
+
+	sx_file_data_loss(fs->base.stream, what, "the rest of the file is left out");
+	fs->new_losses++;
 }
 
 static bool
@@ -239,28 +303,72 @@ batch_is_full(const FileSource *fs)
 		(fs->nfiles > 0 && !fs->files[fs->nfiles - 1].ended);
 }
 
+/* The file that earlier batches have begun. */
+static void
+read_current(FileSource *fs)
+{
+	BatchFile  *file = add_file(fs, fs->current);
+
+	file->at = fs->at;
+	switch (read_file(fs, file))
+	{
+		case SX_FILE_GONE:
+			lose_rest(fs, file, "was removed");
+			break;
+		case SX_FILE_SHORTER:
+			lose_rest(fs, file, "has become shorter");
+			break;
+		case SX_FILE_UNREADABLE:
+			/* not a code that would stop the pipeline */
+			ereport(ERROR,
+					(errcode(ERRCODE_IO_ERROR),
+					 errmsg("could not open file \"%s\" for reading: %m",
+							sx_file_list_path(fs->list, file->name))));
+			break;
+		case SX_FILE_MORE:
+		case SX_FILE_ENDED:
+			break;
+	}
+}
+
+/* One that nobody has begun: what cannot be read now is left out of the batch. */
+static void
+read_waiting(FileSource *fs, const char *name)
+{
+	BatchFile  *file = add_file(fs, name);
+	char	   *path = sx_file_list_path(fs->list, name);
+
+	file->begun = true;
+	file->at.size = -1;
+	switch (read_file(fs, file))
+	{
+		case SX_FILE_GONE:
+			fs->nfiles--;
+			log_gone(fs, path);
+			break;
+		case SX_FILE_UNREADABLE:
+			fs->nfiles--;
+			leave_unreadable(fs, path);
+			break;
+		case SX_FILE_SHORTER:
+			lose_rest(fs, file, "has become shorter");
+			break;
+		case SX_FILE_MORE:
+		case SX_FILE_ENDED:
+			break;
+	}
+}
+
 static void
 read_batch(FileSource *fs)
 {
+	fs->new_losses = fs->losses;
 	if (fs->current != NULL)
-	{
-		BatchFile  *file = add_file(fs, fs->current);
-
-		file->at = fs->at;
-		read_file(fs, file);
-	}
+		read_current(fs);
 	for (fs->nconsidered = fs->next_waiting;
 		 fs->nconsidered < fs->list->nwaiting && !batch_is_full(fs);
 		 fs->nconsidered++)
-	{
-		BatchFile  *file = add_file(fs, fs->list->waiting[fs->nconsidered].name);
-
-		file->begun = true;
-		file->at.size = -1;
-		read_file(fs, file);
-		if (file->at.size < 0)
-			fs->nfiles--;		/* gone since the scan: it never was */
-	}
+		read_waiting(fs, fs->list->waiting[fs->nconsidered].name);
 }
 
 static void
@@ -280,47 +388,30 @@ set_new_position(FileSource *fs)
 		appendStringInfo(&buf, ", \"offset\": " INT64_FORMAT ", \"line\": " INT64_FORMAT
 						 ", \"size\": " INT64_FORMAT,
 						 last->at.offset, last->at.line, last->at.size);
+	if (fs->new_losses > 0)
+		appendStringInfo(&buf, ", \"losses\": " INT64_FORMAT, fs->new_losses);
 	appendStringInfoChar(&buf, '}');
 	sx_part_set(&fs->base, &fs->base.parts[0].new_position, buf.data);
 }
 
-/* Rows of streamext.file_taken for the files that this batch begins. */
+/* Remembers the files that this batch begins. */
 static void
-write_taken(FileSource *fs)
+write_taken(const FileSource *fs)
 {
-	Datum	   *names = palloc(sizeof(Datum) * fs->nfiles);
-	Datum	   *sizes = palloc(sizeof(Datum) * fs->nfiles);
-	Datum	   *mtimes = palloc(sizeof(Datum) * fs->nfiles);
-	Oid			types[] = {INT4OID, REGCLASSOID, INT8OID,
-	TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID};
-	Datum		values[lengthof(types)];
+	SxFile	   *begun = palloc(sizeof(SxFile) * fs->nfiles);
 	int			n = 0;
 
 	for (int i = 0; i < fs->nfiles; i++)
 	{
 		const BatchFile *file = &fs->files[i];
 
-		if (!file->begun)
-			continue;
-		names[n] = CStringGetTextDatum(file->name);
-		sizes[n] = Int64GetDatum(file->at.size);
-		mtimes[n++] = TimestampTzGetDatum(file->at.mtime);
+		if (file->begun)
+			begun[n++] = (SxFile) {
+				.name = file->name, .size = file->at.size, .mtime = file->at.mtime
+			};
 	}
-	if (n == 0)
-		return;
-
-	values[0] = Int32GetDatum(fs->base.pipeline);
-	values[1] = ObjectIdGetDatum(fs->base.stream->relid);
-	values[2] = Int64GetDatum(sx_current != NULL ? sx_current->batch_id + 1 : 0);
-	values[3] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	values[4] = PointerGetDatum(construct_array(sizes, n, INT8OID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[5] = PointerGetDatum(construct_array(mtimes, n, TIMESTAMPTZOID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	sx_catalog_exec("INSERT INTO streamext.file_taken "
-					"(pipeline, stream, batch_id, name, size, mtime) "
-					"SELECT $1, $2, $3, f.* FROM unnest($4, $5, $6) f",
-					lengthof(types), types, values, NULL);
+	if (n > 0)
+		sx_file_taken_write(fs->base.pipeline, fs->base.stream->relid, begun, n);
 }
 
 static void
@@ -376,10 +467,15 @@ file_committed(SxSource *source)
 			.mtime = fs->files[i].at.mtime
 		};
 
-		if (!fs->files[i].begun)
-			continue;
-		sx_file_list_take(fs->list, &file);
-		fs->ntaken++;
+		if (fs->files[i].begun)
+		{
+			sx_file_list_take(fs->list, &file);
+			fs->ntaken++;
+		}
+
+		/* after a step() nothing is committed yet */
+		if (fs->files[i].ended && fs->cleaner != NULL && !IsTransactionState())
+			sx_file_cleaner_add(fs->cleaner, file.name);
 	}
 	if (fs->loaded)
 		fs->next_waiting = fs->nconsidered;
@@ -388,6 +484,7 @@ file_committed(SxSource *source)
 	{
 		sx_part_set(source, &fs->current, last->ended ? NULL : last->name);
 		fs->at = last->at;
+		fs->losses = fs->new_losses;
 	}
 	source->parts[0].lag = something_waits(fs) ? -1 : 0;
 	fs->loaded = false;
@@ -408,8 +505,12 @@ file_wait(SxSource *source, int *fd)
 {
 	FileSource *fs = (FileSource *) source;
 
+	long		clean = fs->cleaner ? sx_file_cleaner_wait(fs->cleaner) : -1;
+
 	*fd = -1;
-	return something_waits(fs) ? 0 : SCAN_INTERVAL_MS;
+	if (something_waits(fs))
+		return 0;
+	return clean < 0 ? SCAN_INTERVAL_MS : Min(clean, SCAN_INTERVAL_MS);
 }
 
 static bool
@@ -421,7 +522,7 @@ file_reached_end(SxSource *source)
 		return false;
 	if (fs->goal < 0)
 	{
-		scan(fs);
+		scan(fs, true);
 		fs->goal = fs->ntaken + fs->list->nwaiting;
 	}
 	if (something_waits(fs) && (fs->current != NULL || fs->ntaken < fs->goal))
@@ -476,6 +577,6 @@ const SxSourceOps sx_source_file = {
 	.wait = file_wait,
 	.reached_end = file_reached_end,
 	.peek = file_peek,
-	.check = file_check,
+	.check = sx_file_check,
 	.record_topic = file_record_topic
 };

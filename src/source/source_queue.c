@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * source_queue.c
- *		The connector 'queue': rows that sessions insert into the stream.
+ *		The connectors 'queue' and 'table': rows that sessions insert into the
+ *		stream, or into the table that it follows.
  *
  * Rows wait in the log (queue_log.c).  They commit in another order than they were
  * numbered in, so the number alone cannot say what was processed: a row of a long
@@ -60,9 +61,11 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "source/queue.h"
+#include "source/queue_position.h"
 #include "source/queue_search.h"
 #include "source/queue_snapshot.h"
 #include "source/source.h"
+#include "source/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -76,14 +79,6 @@
 #define TRIM_ROWS			1000
 #define TRIM_BATCHES		100
 
-/* A position, parsed. */
-typedef struct QueuePosition
-{
-	SxXidSnapshot *done;
-	SxXidSnapshot *target;		/* NULL: none */
-	int64		seq;			/* of target, processed up to here */
-} QueuePosition;
-
 typedef struct QueueSource
 {
 	SxSource	base;
@@ -96,13 +91,13 @@ typedef struct QueueSource
 	bool	   *row_isnull;
 
 	MemoryContext position_context;
-	QueuePosition at;			/* committed, or what equals it by now */
+	SxQueuePosition at;			/* committed, or what equals it by now */
 	uint64		looked;			/* transactions finished at the last fruitless look */
 
 	/* the batch */
 	bool		loaded;
 	MemoryContext batch;
-	QueuePosition behind;		/* position behind it */
+	SxQueuePosition behind;		/* position behind it */
 	HeapTuple  *tuples;
 	int			capacity;
 	int64		remaining;		/* rows of target behind the batch; -1: unknown */
@@ -114,19 +109,6 @@ typedef struct QueueSource
 	SxXidSnapshot *goal;		/* of reached_end, NULL: none */
 } QueueSource;
 
-/* ------------------------------------------------------------- the position */
-
-static void
-parse_position(const char *text, QueuePosition *pos)
-{
-	char	   *done = sx_position_field(text, "done");
-	char	   *target = sx_position_field(text, "target");
-
-	pos->done = done ? sx_xid_snapshot_parse(done) : sx_xid_snapshot_empty();
-	pos->target = target ? sx_xid_snapshot_parse(target) : NULL;
-	pos->seq = sx_position_int(text, "seq", 0);
-}
-
 /* After a restore into another cluster, new rows would look processed. */
 static void
 check_position(const QueueSource *qs)
@@ -136,30 +118,10 @@ check_position(const QueueSource *qs)
 	if (qs->at.done->xmax > next || (qs->at.target && qs->at.target->xmax > next))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the position of queue %s is from another database cluster",
+				 errmsg("the position of stream %s is from another database cluster",
 						qs->base.stream->label),
 				 errdetail("It names transactions that this cluster has not reached yet."),
-				 errhint("SELECT streamext.reset(…) starts the pipeline from the rows that the queue holds.")));
-}
-
-static char *
-position_text(const QueuePosition *pos)
-{
-	if (pos->target == NULL)
-		return psprintf("{\"done\": \"%s\", \"target\": null, \"seq\": 0}",
-						sx_xid_snapshot_text(pos->done));
-	return psprintf("{\"done\": \"%s\", \"target\": \"%s\", \"seq\": " INT64_FORMAT "}",
-					sx_xid_snapshot_text(pos->done), sx_xid_snapshot_text(pos->target),
-					pos->seq);
-}
-
-/* Is a row of this transaction and number behind the position? */
-static bool
-is_pending(const QueuePosition *pos, uint64 xid, int64 seq)
-{
-	return !sx_xid_snapshot_sees(pos->done, xid) &&
-		(pos->target == NULL || seq > pos->seq ||
-		 !sx_xid_snapshot_sees(pos->target, xid));
+				 errhint("SELECT streamext.reset(…) starts the pipeline from the rows that its log holds.")));
 }
 
 /* --------------------------------------------------------------------- open */
@@ -170,7 +132,7 @@ static SxSource *
 queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
 	QueueSource *qs = (QueueSource *)
-		sx_source_create(sizeof(QueueSource), &sx_source_queue, stream, pipeline,
+		sx_source_create(sizeof(QueueSource), stream->source, stream, pipeline,
 						 parts, nparts);
 	MemoryContext old = CurrentMemoryContext;
 	Relation	log;
@@ -190,11 +152,12 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	qs->position_context = AllocSetContextCreate(old, "streamext queue position",
 												 ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(qs->position_context);
-	parse_position(qs->base.parts[0].position, &qs->at);
+	sx_queue_position_parse(qs->base.parts[0].position, &qs->at);
 	MemoryContextSwitchTo(old);
 	check_position(qs);
 	qs->remaining = -1;
 	qs->base.get_row = queue_get_row;
+	qs->base.check_rows = stream->source == &sx_source_table;
 	return &qs->base;
 }
 
@@ -428,7 +391,7 @@ queue_load(SxSource *source, Snapshot snapshot)
 	if (!qs->loaded)
 	{
 		read_batch(qs, snapshot);
-		sx_part_set(source, &source->parts[0].new_position, position_text(&qs->behind));
+		sx_part_set(source, &source->parts[0].new_position, sx_queue_position_text(&qs->behind));
 		source->parts[0].rows = source->nrecords;
 		source->parts[0].lag = qs->remaining;
 		qs->loaded = true;
@@ -454,7 +417,7 @@ queue_committed(SxSource *source)
 
 		MemoryContextReset(qs->position_context);
 		old = MemoryContextSwitchTo(qs->position_context);
-		parse_position(source->parts[0].new_position, &qs->at);
+		sx_queue_position_parse(source->parts[0].new_position, &qs->at);
 		MemoryContextSwitchTo(old);
 	}
 	qs->loaded = false;
@@ -503,7 +466,7 @@ queue_reached_end(SxSource *source)
 typedef struct Readers
 {
 	int			n;
-	QueuePosition at[FLEXIBLE_ARRAY_MEMBER];
+	SxQueuePosition at[FLEXIBLE_ARRAY_MEMBER];
 } Readers;
 
 static void
@@ -513,8 +476,8 @@ collect_reader(HeapTuple row, TupleDesc desc, void *arg)
 	char	   *position = sx_row_text(row, desc, 1);
 
 	*readers = repalloc(*readers, offsetof(Readers, at) +
-						sizeof(QueuePosition) * ((*readers)->n + 1));
-	parse_position(position, &(*readers)->at[(*readers)->n++]);
+						sizeof(SxQueuePosition) * ((*readers)->n + 1));
+	sx_queue_position_parse(position, &(*readers)->at[(*readers)->n++]);
 }
 
 static bool
@@ -524,7 +487,7 @@ pending_for_any(const QueueSource *qs, uint64 xid, int64 seq, void *arg)
 
 	for (int i = 0; i < readers->n; i++)
 	{
-		if (is_pending(&readers->at[i], xid, seq))
+		if (sx_queue_position_pending(&readers->at[i], xid, seq))
 			return true;
 	}
 	return readers->n == 0;
@@ -566,21 +529,16 @@ queue_get_row(SxSource *source, int i, Datum *values, bool *isnull)
 	}
 }
 
-/* The row as a JSON object. */
-static void
-queue_dead_value(SxSource *source, int i, StringInfo buf)
+bool
+sx_queue_has_log(const SxStream *stream)
 {
-	TupleDesc	desc = source->stream->tupdesc;
-	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
-	bool	   *isnull = palloc(sizeof(bool) * Max(desc->natts, 1));
-	HeapTuple	tuple;
-	Datum		row;
+	return stream->source == &sx_source_queue || stream->source == &sx_source_table;
+}
 
-	memset(isnull, true, sizeof(bool) * desc->natts);
-	queue_get_row(source, i, values, isnull);
-	tuple = heap_form_tuple(desc, values, isnull);
-	row = heap_copy_tuple_as_datum(tuple, desc);
-	appendStringInfoString(buf, TextDatumGetCString(DirectFunctionCall1(row_to_json, row)));
+static void
+queue_created(SxStream *stream)
+{
+	sx_queue_create_log(stream->relid);
 }
 
 const SxSourceOps sx_source_queue = {
@@ -593,5 +551,21 @@ const SxSourceOps sx_source_queue = {
 	.wait = queue_wait,
 	.reached_end = queue_reached_end,
 	.peek = queue_peek,
-	.dead_value = queue_dead_value
+	.dead_value = sx_row_dead_value,
+	.created = queue_created
+};
+
+const SxSourceOps sx_source_table = {
+	.connector = "table",
+	.open = queue_open,
+	.poll = queue_poll,
+	.load = queue_load,
+	.committed = queue_committed,
+	.close = queue_close,
+	.wait = queue_wait,
+	.reached_end = queue_reached_end,
+	.peek = queue_peek,
+	.check = sx_table_check,
+	.dead_value = sx_row_dead_value,
+	.created = sx_table_created
 };

@@ -42,6 +42,7 @@
 PG_FUNCTION_INFO_V1(sx_partial_trans);
 PG_FUNCTION_INFO_V1(sx_partial_final);
 PG_FUNCTION_INFO_V1(sx_combine_agg);
+PG_FUNCTION_INFO_V1(sx_combine_trans);
 PG_FUNCTION_INFO_V1(sx_final_agg);
 
 /* ---------- partial_agg ---------- */
@@ -211,10 +212,9 @@ typedef struct Workbench
 } Workbench;
 
 static Workbench *
-workbench_of_call(FunctionCallInfo fcinfo)
+workbench_of_call(FunctionCallInfo fcinfo, Oid aggregate)
 {
 	Workbench  *bench = fcinfo->flinfo->fn_extra;
-	Oid			aggregate = PG_GETARG_OID(0);
 
 	if (bench == NULL || bench->agg->oid != aggregate)
 	{
@@ -279,26 +279,25 @@ restore(Workbench *bench, bytea *stored)
 	return state;
 }
 
-Datum
-sx_combine_agg(PG_FUNCTION_ARGS)
+/* Combines the stored states in arguments a and b; the aggregate is argument function. */
+static Datum
+combine_stored(FunctionCallInfo fcinfo, int function, int a, int b)
 {
 	Workbench  *bench;
 	MemoryContext caller = CurrentMemoryContext;
 	SxAggValue	state;
 	bytea	   *stored;
 
-	if (PG_ARGISNULL(0))
+	if (PG_ARGISNULL(function) || (PG_ARGISNULL(a) && PG_ARGISNULL(b)))
 		PG_RETURN_NULL();
-	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
-		PG_RETURN_NULL();
-	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		PG_RETURN_DATUM(PG_GETARG_DATUM(PG_ARGISNULL(1) ? 2 : 1));
+	if (PG_ARGISNULL(a) || PG_ARGISNULL(b))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(PG_ARGISNULL(a) ? b : a));
 
-	bench = workbench_of_call(fcinfo);
+	bench = workbench_of_call(fcinfo, PG_GETARG_OID(function));
 	MemoryContextSwitchTo(workbench_memory(bench));
-	state = restore(bench, PG_GETARG_BYTEA_PP(1));
+	state = restore(bench, PG_GETARG_BYTEA_PP(a));
 	state = combine_values(bench, state,
-						   sx_inner_agg_restore(bench->agg, PG_GETARG_BYTEA_PP(2),
+						   sx_inner_agg_restore(bench->agg, PG_GETARG_BYTEA_PP(b),
 												(Node *) bench->aggstate));
 	stored = sx_inner_agg_store(bench->agg, state, (Node *) bench->aggstate);
 
@@ -306,6 +305,19 @@ sx_combine_agg(PG_FUNCTION_ARGS)
 	stored = (bytea *) DatumGetPointer(datumCopy(PointerGetDatum(stored), false, -1));
 	workbench_clear(bench);
 	PG_RETURN_BYTEA_P(stored);
+}
+
+Datum
+sx_combine_agg(PG_FUNCTION_ARGS)
+{
+	return combine_stored(fcinfo, 0, 1, 2);
+}
+
+/* combine_states, the aggregate form of combine_agg */
+Datum
+sx_combine_trans(PG_FUNCTION_ARGS)
+{
+	return combine_stored(fcinfo, 1, 0, 2);
 }
 
 /* The aggregate's result for a state, in the workbench's memory. */
@@ -343,7 +355,7 @@ sx_final_agg(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	bench = workbench_of_call(fcinfo);
+	bench = workbench_of_call(fcinfo, PG_GETARG_OID(0));
 	if (get_fn_expr_argtype(fcinfo->flinfo, 2) != bench->agg->resulttype)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),

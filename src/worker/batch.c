@@ -83,6 +83,7 @@ begin_input(SxPipeline *pl, SxInput *input)
 		input->part_max[i] = source->parts[i].max_event_time;
 	MemoryContextSwitchTo(old);
 
+	input->rows = source->nrecords;
 	input->tracked = 0;
 	input->future_rows = 0;
 	input->skew_limit = GetCurrentTimestamp() + source->stream->max_future_skew;
@@ -260,6 +261,8 @@ adopt(SxPipeline *pl, bool positions_only)
 		return;
 	pl->batch_id++;
 	pl->batch_time = pl->time;
+	if (pl->first_batch_time == DT_NOBEGIN)
+		pl->first_batch_time = pl->time;
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		SxStep	   *step = &pl->steps[i];
@@ -301,6 +304,7 @@ leave_batch(SxPipeline *pl)
 	sx_current = NULL;
 	pl->snapshot = NULL;
 	pl->on_behalf = -1;
+	sx_rows_forget_all(pl);
 }
 
 /*

@@ -55,6 +55,12 @@ typedef struct SxStepOps
 	 */
 	void		(*finish) (SxPipeline *pl, SxStep *step);
 
+	/*
+	 * Before a scan of the step's rows begins: makes them, where apply has put that off.
+	 * May be NULL.
+	 */
+	void		(*fill) (SxPipeline *pl, SxStep *step);
+
 	/* Called in every batch, also when a windowed stream that it reads does not fire. */
 	bool		always;
 
@@ -71,6 +77,19 @@ typedef struct SxRows
 	Bitmapset  *free_pointers;	/* read pointers that no scan uses */
 	int			on_behalf;		/* the step whose bad records are left out too; -1 */
 } SxRows;
+
+/* Statements that only one kind of step has. */
+typedef enum SxOwnPlan
+{
+	SX_OWN_FILL,				/* windows: rows of the window, rows that have left */
+	SX_OWN_TRIM,
+	SX_OWN_PANE_ADD,			/* panes */
+	SX_OWN_PANE_MERGE,
+	SX_OWN_PANE_TRIM,
+	SX_OWN_PANE_LAST,
+	SX_OWN_PANE_FORGET,
+	SX_OWN_PLANS
+} SxOwnPlan;
 
 /* A step with what the pipeline adds to its plan. */
 struct SxStep
@@ -91,7 +110,7 @@ struct SxStep
 	SPIPlanPtr	late;
 	TimestampTz watermark;		/* of the view, at the end of the batch before;
 								 * DT_NOBEGIN: none */
-	TimestampTz last_emit;		/* SX_EMIT_INTERVAL */
+	TimestampTz last_emit;		/* SX_EMIT_INTERVAL; a window's last boundary */
 	bool		pending;		/* … rows were collected since */
 	TimestampTz expired_upto;	/* expire ran for this boundary */
 
@@ -115,6 +134,9 @@ struct SxStep
 	bool		due;			/* every windowed stream that it reads fires in this
 								 * batch (a window itself: it fires) */
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
+	SPIPlanPtr	own[SX_OWN_PLANS];
+	int64		panes_upto;		/* panes are complete up to this batch … */
+	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
 
 	/*
@@ -132,6 +154,9 @@ typedef struct SxInput
 {
 	SxSource   *source;
 	int			index;
+	int64		allowed;		/* rows that the next poll may take: see rate.h */
+	int64		rows;			/* of the last batch */
+	bool		had_less;		/* … than it was allowed, clearly */
 	TimestampTz watermark;		/* of the stream, end of the last batch */
 	bool		end_reached;	/* since the pipeline was asked for its end */
 	int			tracked;		/* records whose event time is accounted for */
@@ -176,7 +201,9 @@ struct SxPipeline
 	bool		async_commit;
 	char	   *on_error;		/* dead_letter, skip, stop */
 
+	struct SxRate *rate;		/* of a worker; NULL: no back-pressure (step) */
 	SxDue		due;			/* what the last poll found */
+	SxSource   *polled;			/* the source that is being polled, or NULL */
 	double		last_commit_ms;
 	int64		poll_us;		/* of the polls since the last batch */
 
@@ -185,6 +212,7 @@ struct SxPipeline
 	int64		epoch;
 	int64		batch_id;		/* of the last batch; 0: none yet */
 	TimestampTz batch_time;
+	TimestampTz first_batch_time;	/* DT_NOBEGIN: none yet */
 
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
@@ -229,6 +257,19 @@ extern void sx_pipeline_close(SxPipeline *pl);
  * be due for a timer alone.
  */
 extern SxDue sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end);
+
+/* Did a limit end the last batch of this input, so that more is waiting? */
+static inline bool
+sx_input_was_full(const SxInput *input)
+{
+	return input->rows * 10 >= input->allowed * 9;
+}
+
+/*
+ * An option of the pipeline: the first source that gives it decides; they were checked
+ * to agree.  NULL: none does.
+ */
+extern const char *sx_pipeline_option(const SxPipeline *pl, const char *name);
 
 /* The time of a batch that is cut now: that of an exact timer, else now. */
 extern TimestampTz sx_pipeline_batch_time(const SxPipeline *pl, TimestampTz now);

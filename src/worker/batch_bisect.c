@@ -208,6 +208,25 @@ bisect(Search *search, int from, int to)
 		find_conflicts(search, from, to);
 }
 
+/*
+ * A window or state that a step stands on may make it fail whatever this batch brings: then
+ * no record of this batch is to blame.
+ */
+static bool
+fails_without_records(Search *search)
+{
+	ListCell   *lc;
+
+	foreach(lc, search->step->plan->reads)
+	{
+		SxStep	   *stream = sx_find_step(search->pl, lfirst_oid(lc));
+
+		if (stream != NULL && !stream->plan->stateless)
+			return !probe(search, 0, 0);
+	}
+	return false;
+}
+
 static void
 search_batch(Search *search)
 {
@@ -220,7 +239,7 @@ search_batch(Search *search)
 	sx_load_inputs(pl);
 	for (int i = 0; i < pl->ninputs; i++)
 		n += pl->inputs[i].source->nrecords;
-	if (n > 0 && !probe(search, 0, n))
+	if (n > 0 && !probe(search, 0, n) && !fails_without_records(search))
 		bisect(search, 0, n);
 	sx_current = NULL;
 	PopActiveSnapshot();

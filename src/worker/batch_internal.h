@@ -58,6 +58,9 @@ extern void sx_step_apply(SxPipeline *pl, SxStep *step);
 extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern int64 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							const char *sql, DestReceiver *dest);
+extern int64 sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
+								 const char *sql, int nargs, Oid *types, Datum *values,
+								 DestReceiver *dest);
 extern int	sx_step_enter(SxPipeline *pl, const SxStep *step);
 extern void sx_step_leave(int nestlevel);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
@@ -79,6 +82,8 @@ extern void sx_rows_begin(SxPipeline *pl, SxStep *step);
 extern void sx_rows_put(SxStep *step, Datum *values, bool *isnull);
 extern int64 sx_rows_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							const char *sql);
+extern int64 sx_rows_fill(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
+						  const char *sql, int nargs, Oid *types, Datum *values);
 extern void sx_rows_end(SxRows *rows);
 extern void sx_rows_end_all(SxPipeline *pl);
 extern void sx_rows_forget_all(SxPipeline *pl);

@@ -36,6 +36,7 @@ struct SxRowScan
 	SxRows	   *rows;
 	int			pointer;
 	TupleTableSlot *slot;
+	MemoryContext context;		/* of the scan: a row that was spilled is read into it */
 };
 
 /* When the pipeline is opened: the columns. */
@@ -71,19 +72,27 @@ sx_rows_put(SxStep *step, Datum *values, bool *isnull)
 	tuplestore_putvalues(step->output.store, step->output.desc, values, isnull);
 }
 
-/* The rows of a SELECT become those of the step. */
+/* The rows of a SELECT are added to those of the step. */
 int64
-sx_rows_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql)
+sx_rows_fill(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+			 int nargs, Oid *types, Datum *values)
 {
 	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
 	int64		n;
 
-	sx_rows_begin(pl, step);
 	SetTuplestoreDestReceiverParams(dest, step->output.store, step->output.context,
 									true, NULL, NULL);
-	n = sx_step_select(pl, step, plan, sql, dest);
+	n = sx_step_select_with(pl, step, plan, sql, nargs, types, values, dest);
 	dest->rDestroy(dest);
 	return n;
+}
+
+/* … become those of the step. */
+int64
+sx_rows_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql)
+{
+	sx_rows_begin(pl, step);
+	return sx_rows_fill(pl, step, plan, sql, 0, NULL, NULL);
 }
 
 void
@@ -122,6 +131,7 @@ sx_row_scan_begin(SxRows *rows)
 	MemoryContext old;
 
 	scan->rows = rows;
+	scan->context = CurrentMemoryContext;
 	scan->slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
 	scan->pointer = bms_next_member(rows->free_pointers, -1);
 	if (scan->pointer >= 0)
@@ -148,12 +158,10 @@ bool
 sx_row_scan_next(SxRowScan *scan, TupleTableSlot *slot)
 {
 	int			natts = scan->rows->desc->natts;
-	MemoryContext old;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	bool		found;
 
-	/* A row that comes from a file is the slot's, and must live as long. */
 	tuplestore_select_read_pointer(scan->rows->store, scan->pointer);
-	old = MemoryContextSwitchTo(scan->slot->tts_mcxt);
 	found = tuplestore_gettupleslot(scan->rows->store, true, false, scan->slot);
 	MemoryContextSwitchTo(old);
 	if (!found)

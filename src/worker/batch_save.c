@@ -72,6 +72,26 @@ column_array(const Column *column, Oid type)
 											  lower, type, len, byval, align));
 }
 
+/* Does something of this batch leave the database?  It must not before the commit is safe. */
+static bool
+has_leaving_rows(const SxPipeline *pl)
+{
+	for (int i = 0; i < pl->nsteps; i++)
+	{
+		if (pl->steps[i].plan->leaves)
+			return true;
+	}
+	return false;
+}
+
+static void
+commit_synchronously(void)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 bool
 sx_save_begin(SxPipeline *pl, bool positions_only)
 {
@@ -84,15 +104,14 @@ sx_save_begin(SxPipeline *pl, bool positions_only)
 	};
 	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' '};
 
+	/* Newly found positions must not be lost with an asynchronous commit, either. */
+	if (positions_only || has_leaving_rows(pl))
+		commit_synchronously();
 	if (positions_only)
-	{
-		/* Newly found positions must not be lost with an asynchronous commit. */
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 		nulls[5] = 'n';
-	}
 	return sx_catalog_exec("UPDATE streamext.progress "
-						   "SET batch_id = $5, batch_time = coalesce($6, batch_time) "
+						   "SET batch_id = $5, batch_time = coalesce($6, batch_time), "
+						   "first_batch_time = coalesce(first_batch_time, $6) "
 						   "WHERE pipeline = $1 AND slot = $2 AND epoch = $3 AND batch_id = $4",
 						   6, types, values, nulls) == 1;
 }

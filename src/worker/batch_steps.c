@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "fdw/ordinal.h"
 #include "fdw/track.h"
+#include "state/panes.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -92,14 +93,42 @@ int64
 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 			   DestReceiver *dest)
 {
-	SPIExecuteOptions options = {.read_only = true,.dest = dest};
+	return sx_step_select_with(pl, step, plan, sql, 0, NULL, NULL, dest);
+}
+
+/* Arguments as a statement wants them; none is null. */
+static ParamListInfo
+make_params(int nargs, const Oid *types, const Datum *values)
+{
+	ParamListInfo params;
+
+	if (nargs == 0)
+		return NULL;
+	params = makeParamList(nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	return params;
+}
+
+int64
+sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+					int nargs, Oid *types, Datum *values, DestReceiver *dest)
+{
+	SPIExecuteOptions options = {
+		.params = make_params(nargs, types, values),.read_only = true,.dest = dest
+	};
 	int			nestlevel = NewGUCNestLevel();
 	int64		processed;
 	int			rc;
 
 	apply_settings(step);
 	connect_spi();
-	prepare_kept(plan, sql, 0, NULL);
+	prepare_kept(plan, sql, nargs, types);
 	CommandCounterIncrement();
 	PushCopiedSnapshot(pl->snapshot);
 	UpdateActiveSnapshotCommandId();
@@ -302,6 +331,18 @@ is_due(SxPipeline *pl, const SxStep *step)
 	return true;
 }
 
+/* Panes take every batch; the step, as a rule, those in which there is something to read. */
+static void
+run_step(SxPipeline *pl, SxStep *step)
+{
+	if (step->plan->panes != NULL)
+		sx_panes_advance(pl, step);
+	if (step->due || step->ops->always)
+		run_operations(pl, step);
+	else
+		step->rows = step->late_rows = step->null_time_rows = 0;
+}
+
 /* Puts this batch into the view, sink or stream. */
 void
 sx_step_apply(SxPipeline *pl, SxStep *step)
@@ -309,10 +350,7 @@ sx_step_apply(SxPipeline *pl, SxStep *step)
 	step->due = is_due(pl, step);
 	if (step->due)
 		prepare_reads(pl, step, has_bad_records(pl, step) ? step->index : -1);
-	if (step->due || step->ops->always)
-		run_operations(pl, step);
-	else
-		step->rows = step->late_rows = step->null_time_rows = 0;
+	run_step(pl, step);
 }
 
 /* Streams that a step reads, directly or not, before it. */
@@ -329,8 +367,7 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 			sx_step_apply_alone(pl, stream);
 	}
 	step->due = is_due(pl, step);
-	if (step->due || step->ops->always)
-		run_operations(pl, step);
+	run_step(pl, step);
 }
 
 /* Publishes what was collected, when its interval has passed. */

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 #include "worker/batch.h"
 #include "worker/batch_internal.h"
+#include "worker/rate.h"
 
 #define DEFAULT_MAX_ROWS	100000
 #define DEFAULT_MAX_BYTES	(16 * 1024 * 1024)
@@ -70,10 +71,14 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->last_emit = sx_row_time(row, desc, 7);
 	step->pending = sx_row_bool(row, desc, 8);
 	step->expired_upto = DT_NOBEGIN;
+	step->panes_upto = step->panes_trimmed = -1;
 	step->timer = step->new_timer = DT_NOEND;
 }
 
-/* The streams with rows of their own behind views and sinks: nobody reads others. */
+/*
+ * The streams with rows of their own behind views, sinks and windows, whose rows can be
+ * read from outside: nobody reads others.
+ */
 static Datum
 read_streams(int pipeline)
 {
@@ -85,7 +90,8 @@ read_streams(int pipeline)
 	int			n = 0;
 	ListCell   *lc;
 
-	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind <> 'stream'",
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 "
+					"AND (kind <> 'stream' OR strategy = 'window')",
 					1, types, values, NULL, sx_collect_oid, &readers);
 	foreach(lc, readers)
 		streams = list_concat_unique_oid(streams,
@@ -106,7 +112,8 @@ load_steps(SxPipeline *pl)
 					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
 					"p.watermark, p.last_emit, p.pending "
 					"FROM streamext.step s LEFT JOIN streamext.step_progress p USING (relation) "
-					"WHERE s.pipeline = $1 AND s.kind <> 'stream' OR s.relation::oid = ANY ($2) "
+					"WHERE s.pipeline = $1 AND (s.kind <> 'stream' OR s.strategy = 'window') "
+					"OR s.relation::oid = ANY ($2) "
 					"ORDER BY s.seq",
 					2, types, values, NULL, add_step, pl);
 	for (int i = 0; i < pl->nsteps; i++)
@@ -227,9 +234,8 @@ open_sources(SxPipeline *pl)
 
 /* ---------- options ---------- */
 
-/* The first source that gives the option decides; they were checked to agree. */
-static const char *
-pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
+const char *
+sx_pipeline_option(const SxPipeline *pl, const char *name)
 {
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -238,7 +244,15 @@ pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
 		if (value != NULL)
 			return value;
 	}
-	return dflt;
+	return NULL;
+}
+
+static const char *
+pipeline_option(const SxPipeline *pl, const char *name, const char *dflt)
+{
+	const char *value = sx_pipeline_option(pl, name);
+
+	return value != NULL ? value : dflt;
 }
 
 static int64
@@ -279,6 +293,7 @@ load_pipeline_row(HeapTuple row, TupleDesc desc, void *arg)
 	pl->epoch = sx_row_int(row, desc, 3, 0);
 	pl->batch_id = sx_row_int(row, desc, 4, 0);
 	pl->batch_time = sx_row_time(row, desc, 5);
+	pl->first_batch_time = sx_row_time(row, desc, 6);
 }
 
 SxPipeline *
@@ -297,13 +312,14 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
 	pl->running_step = pl->decoding_input = pl->on_behalf = -1;
+	pl->time = pl->batch_time = pl->first_batch_time = DT_NOBEGIN;
 	callback->func = close_sources;
 	callback->arg = pl;
 	MemoryContextRegisterResetCallback(context, callback);
 
 	if (take_over)
 		(void) sx_pipeline_new_epoch(id, NULL);
-	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time "
+	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time, g.first_batch_time "
 					"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0 "
 					"WHERE p.id = $1",
 					1, types, values, NULL, load_pipeline_row, pl);
@@ -338,6 +354,8 @@ sx_pipeline_close(SxPipeline *pl)
 		free_plan(pl->steps[i].expire);
 		free_plan(pl->steps[i].late);
 		free_plan(pl->steps[i].call);
+		for (int p = 0; p < SX_OWN_PLANS; p++)
+			free_plan(pl->steps[i].own[p]);
 	}
 	MemoryContextDelete(pl->context);
 }
@@ -384,7 +402,6 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 {
 	SxPollRequest req = {
 		.now = now,
-		.max_rows = pl->max_rows,
 		.max_bytes = pl->max_bytes,
 		.max_files = pl->max_files,
 		.to_end = to_end
@@ -393,12 +410,17 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	instr_time	start;
 
 	INSTR_TIME_SET_CURRENT(start);
+	sx_rate_allow(pl, GetCurrentTimestamp());
 	for (int i = 0; i < pl->ninputs; i++)
 	{
 		SxSource   *source = pl->inputs[i].source;
 		MemoryContext old = MemoryContextSwitchTo(source->context);
-		SxPollResult result = source->ops->poll(source, &req);
+		SxPollResult result;
 
+		req.max_rows = pl->inputs[i].allowed;
+		pl->polled = source;
+		result = source->ops->poll(source, &req);
+		pl->polled = NULL;
 		MemoryContextSwitchTo(old);
 		if (result == SX_POLL_DATA)
 			due = SX_DUE_BATCH;
@@ -413,12 +435,14 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	return due;
 }
 
+/* A timer that has passed already was missed: its batch is an ordinary, late one. */
 TimestampTz
 sx_pipeline_batch_time(const SxPipeline *pl, TimestampTz now)
 {
 	for (int i = 0; i < pl->nsteps; i++)
 	{
-		if (pl->steps[i].exact_timer && pl->steps[i].timer < now)
+		if (pl->steps[i].exact_timer && pl->steps[i].timer < now &&
+			pl->steps[i].timer > pl->batch_time)
 			now = pl->steps[i].timer;
 	}
 	return now;

@@ -39,7 +39,8 @@ static const struct
 {
 	[SX_PROCESS_SCOUT] = {"streamext scout", "sx_scout_main"},
 	[SX_PROCESS_SCHEDULER] = {"streamext scheduler", "sx_scheduler_main"},
-	[SX_PROCESS_WORKER] = {"streamext worker", "sx_pipeline_main"}
+	[SX_PROCESS_WORKER] = {"streamext worker", "sx_pipeline_main"},
+	[SX_PROCESS_RECEIVER] = {"streamext receiver", "sx_receiver_main"}
 };
 
 /*
@@ -66,6 +67,7 @@ static const struct
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
 	{"session_replication_role", "origin"},
+	{"deadlock_timeout", "50ms"},	/* we try again: let it be us, not the user */
 	{"jit", "off"},
 	{"max_parallel_workers_per_gather", "0"},
 	{"plan_cache_mode", "force_generic_plan"},
@@ -142,6 +144,23 @@ sx_worker_start(SxStart *start, Oid owner, const char *name)
 		return true;
 	sx_slot_release(start->slot, start->generation);
 	return false;
+}
+
+SxStarted
+sx_receiver_start(Oid database, Oid stream, Oid owner, const char *name)
+{
+	SxStart		start;
+	SxStarted	reserved = reserve(SX_PROCESS_RECEIVER, database, (int) stream, &start);
+	char		title[BGW_MAXLEN];
+
+	if (reserved != SX_STARTED)
+		return reserved;
+	start.owner = owner;
+	snprintf(title, sizeof(title), "streamext receiver: %s", name);
+	if (register_process(SX_PROCESS_RECEIVER, &start, title))
+		return SX_STARTED;
+	sx_slot_release(start.slot, start.generation);
+	return SX_START_NO_PROCESS;
 }
 
 /*

@@ -17,7 +17,7 @@ typedef struct SxStart
 	uint32		generation;
 	Oid			database;
 	Oid			owner;			/* InvalidOid: the bootstrap superuser */
-	int			pipeline;
+	int			pipeline;		/* of a receiver: Oid of its stream */
 } SxStart;
 
 typedef enum SxStarted
@@ -35,6 +35,7 @@ typedef enum SxStarted
 extern SxStarted sx_process_start(SxProcessKind kind, Oid database);
 extern SxStarted sx_worker_reserve(Oid database, int pipeline, SxStart *start);
 extern bool sx_worker_start(SxStart *start, Oid owner, const char *name);
+extern SxStarted sx_receiver_start(Oid database, Oid stream, Oid owner, const char *name);
 
 /* What every process does first.  Exits when it is not wanted any more. */
 extern void sx_process_begin(SxStart *start, const char *application_name);
@@ -43,6 +44,9 @@ extern void sx_process_reload(void);
 /* A short transaction with a snapshot. */
 extern void sx_transaction_begin(void);
 extern void sx_transaction_end(void);
+
+/* The same in the scheduler, with the extension locked; exits when that is gone. */
+extern void sx_scheduler_begin(void);
 
 extern PGDLLEXPORT void sx_scout_main(Datum arg);
 
@@ -56,6 +60,7 @@ extern void sx_wake_init(void);
 /* What a worker publishes: see status.c. */
 extern void sx_status_rows(int64 rows);
 extern void sx_status_text(const char *text);
+extern void sx_status_rate(double limit, double target_ms, const char *reason);
 
 /* Number of the newest question of wait() that is open, 0: none; and its answer. */
 extern uint64 sx_status_end_wanted(void);

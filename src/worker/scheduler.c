@@ -1,12 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * scheduler.c
- *		One per database: keeps a worker for every pipeline that should run.
+ *		One per database: keeps a worker for every pipeline that should run, and a
+ *		receiver for every stream that needs one (receiver_duty.c).
  *
  * It reads the catalog when it is woken, by a commit that changed it or by a
  * worker's exit, and every few seconds.  In between it holds no transaction, no
  * snapshot and no lock.  It decides from the catalog and from the slots alone, so
  * a new scheduler goes on where the one before was killed.
+ *
+ * Between that it sends the outboxes of sinks (sink/sender.c), in slices short enough
+ * that no start of a worker is held up.  A worker's commit that wakes it for the outbox
+ * is no reason to read the catalog of pipelines.
  *
  * A worker that finds that it is not wanted any more leaves by itself.  The
  * scheduler only reminds it.
@@ -35,8 +40,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "sink/sink.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
+#include "worker/receiver.h"
 
 #define NAP_MS			5000
 #define BUSY_NAP_MS		500
@@ -105,14 +112,21 @@ begin(void)
 	}
 }
 
+void
+sx_scheduler_begin(void)
+{
+	begin();
+}
+
 static List *
-read_duties(MemoryContext context)
+read_duties(MemoryContext context, List **receivers)
 {
 	List	   *duties;
 
 	begin();
 	MemoryContextSwitchTo(context);
 	duties = sx_duties();
+	*receivers = sx_receiver_duties();
 	sx_transaction_end();
 	MemoryContextSwitchTo(context);
 	return duties;
@@ -255,7 +269,8 @@ tend(const SxDuty *duty, TimestampTz now, SxStarted *lack)
 static long
 cycle(MemoryContext context)
 {
-	List	   *duties = read_duties(context);
+	List	   *receivers;
+	List	   *duties = read_duties(context, &receivers);
 	TimestampTz now = GetCurrentTimestamp();
 	SxStarted	lack = SX_STARTED;
 	long		soonest = NAP_MS;
@@ -270,7 +285,7 @@ cycle(MemoryContext context)
 		MemoryContextSwitchTo(context);
 	}
 	lacking = lack;
-	return soonest;
+	return Min(soonest, sx_receivers_tend(receivers, NAP_MS));
 }
 
 void
@@ -278,18 +293,22 @@ sx_scheduler_main(Datum arg)
 {
 	SxStart		start;
 	MemoryContext context;
+	TimestampTz look_at = 0;
 
 	sx_process_begin(&start, "streamext scheduler");
 	context = AllocSetContextCreate(TopMemoryContext, "streamext scheduler",
 									ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		TimestampTz now = GetCurrentTimestamp();
 		long		wanted;
 
 		MemoryContextSwitchTo(context);
-		wanted = cycle(context);
+		if (sx_must_look() || now >= look_at)
+			look_at = now + cycle(context) * 1000;
 		MemoryContextReset(context);
+		wanted = sx_sender_run();
 		(void) pgstat_report_stat(true);
-		nap(wanted);
+		nap(Min(wanted, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), look_at) + 1));
 	}
 }

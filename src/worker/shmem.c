@@ -192,7 +192,7 @@ sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline,
 		free_slot->database = database;
 		free_slot->pipeline = pipeline;
 		free_slot->reserved_at = now;
-		free_slot->look = false;
+		free_slot->look = free_slot->send = false;
 		memset(&free_slot->status, 0, sizeof(SxWorkerStatus));
 		free_slot->ends_wanted = free_slot->ends_reached = 0;
 		*slot = (int) (free_slot - sx_shared->slots);
@@ -223,8 +223,8 @@ slot_detach(int code, Datum arg)
 	slot_free(sx_my_slot);
 	LWLockRelease(sx_shared->lock);
 
-	if (kind == SX_PROCESS_WORKER)
-		sx_slots_wake(SX_PROCESS_SCHEDULER, database, 0, false);
+	if (kind == SX_PROCESS_WORKER || kind == SX_PROCESS_RECEIVER)
+		sx_slots_wake(SX_PROCESS_SCHEDULER, database, 0, true);
 	else
 		sx_launcher_wake(false);
 }
@@ -277,6 +277,24 @@ sx_slots_wake(SxProcessKind kind, Oid database, int pipeline, bool look)
 			continue;
 		if (look)
 			slot->look = true;
+		if (slot->proc)
+			SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(sx_shared->lock);
+}
+
+/* The scheduler of a database shall look into the outbox. */
+void
+sx_sender_wake(Oid database)
+{
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < sx_shared->nslots; i++)
+	{
+		SxSlot	   *slot = &sx_shared->slots[i];
+
+		if (!slot_matches(slot, SX_PROCESS_SCHEDULER, database, 0))
+			continue;
+		slot->send = true;
 		if (slot->proc)
 			SetLatch(&slot->proc->procLatch);
 	}
@@ -459,4 +477,17 @@ sx_must_look(void)
 	sx_my_slot->look = false;
 	LWLockRelease(sx_shared->lock);
 	return look;
+}
+
+/* Likewise, to look into the outbox. */
+bool
+sx_must_send(void)
+{
+	bool		send;
+
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	send = sx_my_slot->send;
+	sx_my_slot->send = false;
+	LWLockRelease(sx_shared->lock);
+	return send;
 }

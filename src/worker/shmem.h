@@ -18,7 +18,8 @@ typedef enum SxProcessKind
 	SX_PROCESS_NONE = 0,		/* the slot is free */
 	SX_PROCESS_SCOUT,
 	SX_PROCESS_SCHEDULER,
-	SX_PROCESS_WORKER
+	SX_PROCESS_WORKER,
+	SX_PROCESS_RECEIVER
 } SxProcessKind;
 
 /*
@@ -30,12 +31,13 @@ typedef struct SxSlot
 {
 	SxProcessKind kind;
 	Oid			database;
-	int			pipeline;		/* of a worker */
+	int			pipeline;		/* of a worker; of a receiver: Oid of its stream */
 	uint32		generation;
 	TimestampTz reserved_at;
 	PGPROC	   *proc;			/* NULL: not attached yet */
 	bool		look;			/* read the catalog again */
-	SxWorkerStatus status;		/* of a worker */
+	bool		send;			/* of a scheduler: look into the outbox */
+	SxWorkerStatus status;		/* of a worker or receiver */
 	TimestampTz rate_at;		/* … when rows_per_second was true */
 	uint64		ends_wanted;	/* questions of wait(), and … */
 	uint64		ends_reached;	/* … the last one that is answered */
@@ -92,6 +94,7 @@ extern bool sx_slot_exists(SxProcessKind kind, Oid database, int pipeline);
 /* Sets the latches of matching processes; InvalidOid, 0: any. */
 extern void sx_slots_wake(SxProcessKind kind, Oid database, int pipeline, bool look);
 extern void sx_launcher_wake(bool hurry);
+extern void sx_sender_wake(Oid database);
 
 /* SIGTERM to all processes of a database, InvalidOid: of all.  How many there are. */
 extern int	sx_slots_count(Oid database);
@@ -100,6 +103,7 @@ extern void sx_slots_terminate(Oid database);
 /* For the process in sx_my_slot */
 extern bool sx_must_stop(void);
 extern bool sx_must_look(void);
+extern bool sx_must_send(void);
 
 /* Marks */
 extern bool sx_mark_add(Oid database);

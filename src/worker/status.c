@@ -60,24 +60,64 @@ sx_status_text(const char *text)
 	LWLockRelease(sx_shared->lock);
 }
 
+/* Back-pressure; 0 and NULL where there is none. */
+void
+sx_status_rate(double limit, double target_ms, const char *reason)
+{
+	SxWorkerStatus *mine = &sx_my_slot->status;
+
+	if (reason == NULL)
+		reason = "";
+	if (mine->rate_limit == limit && mine->target_ms == target_ms &&
+		strcmp(mine->rate_reason, reason) == 0)
+		return;
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	mine->rate_limit = limit;
+	mine->target_ms = target_ms;
+	strlcpy(mine->rate_reason, reason, sizeof(mine->rate_reason));
+	LWLockRelease(sx_shared->lock);
+}
+
 /* ----------------------------------------------------------------------
  * Asked by sessions of the same database
  * ----------------------------------------------------------------------
  */
 
-/* The slot of the pipeline's worker, NULL when none runs.  The lock is held. */
+/* The slot of a process of this database, NULL when none runs.  The lock is held. */
 static SxSlot *
-find_worker(int pipeline)
+find_process(SxProcessKind kind, int pipeline)
 {
 	for (int i = 0; i < sx_shared->nslots; i++)
 	{
 		SxSlot	   *slot = &sx_shared->slots[i];
 
-		if (slot->kind == SX_PROCESS_WORKER && slot->proc != NULL &&
+		if (slot->kind == kind && slot->proc != NULL &&
 			slot->database == MyDatabaseId && slot->pipeline == pipeline)
 			return slot;
 	}
 	return NULL;
+}
+
+static SxSlot *
+find_worker(int pipeline)
+{
+	return find_process(SX_PROCESS_WORKER, pipeline);
+}
+
+bool
+sx_receiver_status(Oid stream, char *status)
+{
+	const SxSlot *slot;
+
+	if (sx_shared == NULL)
+		return false;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	slot = find_process(SX_PROCESS_RECEIVER, (int) stream);
+	if (slot != NULL)
+		strlcpy(status, slot->status.status, SX_STATUS_SIZE);
+	LWLockRelease(sx_shared->lock);
+	return slot != NULL;
 }
 
 bool

@@ -5,13 +5,15 @@
  *
  * Views and most sinks are one statement.  A stream that is evaluated once puts its
  * query's rows where scans find them; a function sink does so, too, and calls its
- * function.  Streams that keep state have operations of their own in state/.
+ * function.  The sinks whose rows leave the database are in sink/.  Streams that keep state have operations of their own in state/.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "sink/sink.h"
+#include "state/arrival_window.h"
 #include "state/keyed.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
@@ -26,6 +28,7 @@ static void
 open_rows(SxPipeline *pl, SxStep *step)
 {
 	sx_rows_open(step);
+	sx_plan_check_columns(step->relid, step->plan->query);
 }
 
 static void
@@ -60,6 +63,10 @@ static const SxStepOps function_ops = {
 	.apply = apply_function
 };
 
+static const SxStepOps sink_ops = {
+	.apply = sx_sink_apply
+};
+
 const SxStepOps *
 sx_step_ops(SxStrategy strategy)
 {
@@ -72,16 +79,20 @@ sx_step_ops(SxStrategy strategy)
 			return &statement_ops;
 		case SX_STRATEGY_SINK_FUNCTION:
 			return &function_ops;
+		case SX_STRATEGY_SINK_FILE:
+		case SX_STRATEGY_SINK_PRINT:
+		case SX_STRATEGY_SINK_NOTIFY:
+			return &sink_ops;
 		case SX_STRATEGY_BATCH:
 			return &batch_ops;
+		case SX_STRATEGY_WINDOW:
+			return &sx_window_ops;
 		case SX_STRATEGY_UPDATE_STATE:
 			return &sx_update_state_ops;
 		case SX_STRATEGY_MAP_WITH_STATE:
 			return &sx_map_with_state_ops;
 		case SX_STRATEGY_DEDUPLICATE:
 			return &sx_deduplicate_ops;
-		case SX_STRATEGY_WINDOW:
-			break;
 	}
 	elog(ERROR, "unknown strategy %d", (int) strategy);
 }

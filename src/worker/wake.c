@@ -25,6 +25,7 @@
 
 static bool wake_scheduler = false;
 static bool mark_database = false;
+static bool wake_sender = false;
 static Bitmapset *wake_pipelines = NULL;	/* in TopTransactionContext */
 
 static void
@@ -32,6 +33,7 @@ forget(void)
 {
 	wake_scheduler = false;
 	mark_database = false;
+	wake_sender = false;
 	wake_pipelines = NULL;
 }
 
@@ -47,6 +49,8 @@ wake_now(void)
 		sx_slots_wake(SX_PROCESS_NONE, MyDatabaseId, 0, true);
 		sx_launcher_wake(true);
 	}
+	if (wake_sender)
+		sx_sender_wake(MyDatabaseId);
 	while ((pipeline = bms_next_member(wake_pipelines, pipeline)) >= 0)
 		sx_slots_wake(SX_PROCESS_WORKER, MyDatabaseId, pipeline, false);
 }
@@ -80,6 +84,13 @@ sx_wake_scheduler_at_commit(void)
 {
 	if (sx_shared)
 		wake_scheduler = true;
+}
+
+void
+sx_wake_sender_at_commit(void)
+{
+	if (sx_shared)
+		wake_sender = true;
 }
 
 /* Also makes the database known to the launcher. */

@@ -38,14 +38,17 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "sink/sink.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
+#include "worker/rate.h"
 
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
+#define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
 #define MIN_BATCH_US	5000	/* under sustained load */
 
@@ -59,8 +62,9 @@ static bool reported_idle = false;
 static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
 static TimestampTz looked_at;
 static TimestampTz started_at;
-static TimestampTz due_at = 0;	/* no batch before */
+static TimestampTz due_at = 0;	/* no batch before; 0: at once */
 static TimestampTz last_batch_at = 0;
+static TimestampTz last_nominal = 0;	/* batch time of the last batch, with an interval */
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -230,46 +234,88 @@ report_idle(void)
 }
 
 /*
- * First multiple of the batch interval after now; 0: at once.  Without an interval,
- * one batch hard on the other is sustained load: batches of MIN_BATCH_US then spare
- * the progress row, whose dead versions cost more the more there are of them.  What
- * comes after a pause is never held up.
+ * The batch time at this time of the clock: with an interval the last multiple of it,
+ * so that batches missed while the worker was busy or away are one, and always behind
+ * the batch before, also when the clock was set back.
  */
 static TimestampTz
-next_due(TimestampTz now)
+batch_time_at(TimestampTz clock)
+{
+	if (pl->batch_interval <= 0)
+		return clock;
+	return Max(clock - clock % pl->batch_interval, last_nominal + pl->batch_interval);
+}
+
+/* The first batch of this worker: not the one that another has just run. */
+static void
+first_due(TimestampTz clock)
+{
+	if (pl->batch_interval <= 0 || pl->batch_time > clock)
+		return;
+	last_nominal = Max(pl->batch_time, 0);
+	if (last_nominal + pl->batch_interval > clock)
+		due_at = last_nominal + pl->batch_interval;
+}
+
+/*
+ * When a batch of this batch time, maybe a timer's that has passed long ago, has been run, the next one is due at the next
+ * multiple of the batch interval; 0: at once.  Without an interval, one batch hard on
+ * the other is sustained load: batches of MIN_BATCH_US then spare the progress row,
+ * whose dead versions cost more the more there are of them.  What comes after a pause
+ * is never held up.
+ */
+static TimestampTz
+due_after(TimestampTz batch_time)
 {
 	if (pl->batch_interval <= 0)
 	{
-		bool		sustained = now - last_batch_at < 2 * MIN_BATCH_US;
+		bool		sustained = batch_time - last_batch_at < 2 * MIN_BATCH_US;
 
-		last_batch_at = now;
-		return sustained ? now + MIN_BATCH_US : 0;
+		last_batch_at = batch_time;
+		return sustained ? batch_time + MIN_BATCH_US : 0;
 	}
-	return now - now % pl->batch_interval + pl->batch_interval;
+	last_nominal = batch_time;
+	return Min(batch_time, GetCurrentTimestamp()) + pl->batch_interval;
 }
 
 /* Was it a limit that ended the batch, so that more is waiting? */
 static bool
 was_full(const SxBatchResult *result)
 {
-	return result->rows >= pl->max_rows * 9 / 10 ||
-		result->bytes >= pl->max_bytes * 9 / 10 || pl->max_files > 0;
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		if (sx_input_was_full(&pl->inputs[i]))
+			return true;
+	}
+	return result->bytes >= pl->max_bytes * 9 / 10 || pl->max_files > 0;
 }
 
 static void
-run_batch(TimestampTz now, SxDue due)
+publish_rate(void)
+{
+	sx_status_rate(sx_rate_limit(pl->rate), sx_rate_target_ms(pl->rate),
+				   sx_rate_reason(pl->rate));
+}
+
+/* began: its poll. */
+static void
+run_batch(TimestampTz now, SxDue due, TimestampTz began)
 {
 	SxBatchResult result;
+	TimestampTz was_due = due_at;
+	TimestampTz time = sx_pipeline_batch_time(pl, now);
 
 	report_running();
-	if (sx_batch_run(pl, sx_pipeline_batch_time(pl, now), true, &result) == SX_BATCH_FENCED)
+	if (sx_batch_run(pl, time, true, &result) == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
-	due_at = next_due(now);
+	due_at = due_after(time);
 	if (pl->batch_interval <= 0 && was_full(&result))
 		due_at = 0;
 	if (due == SX_DUE_BATCH)
 	{
+		sx_rate_batch(pl, was_due, began, GetCurrentTimestamp(), result.rows);
+		publish_rate();
 		sx_status_rows(result.rows);
 		works();
 	}
@@ -343,14 +389,20 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		timeout = sooner(timeout, END_NAP_MS);
 	wait_for_events(fds, nfds, timeout);
 	if (pl->batch_interval > 0)
-		due_at = next_due(GetCurrentTimestamp());
+	{
+		now = GetCurrentTimestamp();
+		due_at = now - now % pl->batch_interval + pl->batch_interval;
+	}
 }
 
-/* batch_interval has not passed: data that arrives is no reason to wake. */
+/*
+ * batch_interval has not passed, or max_rate is used up: data that arrives is no
+ * reason to wake.
+ */
 static void
-wait_until_due(TimestampTz now)
+wait_until(TimestampTz due, TimestampTz now)
 {
-	long		timeout = TimestampDifferenceMilliseconds(now, due_at);
+	long		timeout = TimestampDifferenceMilliseconds(now, due);
 	long		unsent = pgstat_report_stat(false);
 
 	report_idle();
@@ -368,19 +420,28 @@ static void
 turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz ready_at = Max(due_at, sx_rate_ready_at(pl->rate, now));
+	TimestampTz batch_time = batch_time_at(now);
 	SxDue		due;
+	const char *status;
 
-	if (due_at > now)
+	if (sx_outbox_is_full(pl, &status))
 	{
-		wait_until_due(now);
+		sx_status_text(status);
+		wait_for_events(NULL, 0, OUTBOX_NAP_MS);
+		return;
+	}
+	if (ready_at > now)
+	{
+		wait_until(ready_at, now);
 		return;
 	}
 
-	due = sx_pipeline_poll(pl, now, false);
+	due = sx_pipeline_poll(pl, batch_time, false);
 	publish_status();
 	if (due != SX_DUE_NOTHING)
 	{
-		run_batch(now, due);
+		run_batch(batch_time, due, now);
 		return;
 	}
 	wait_for_sources(now, check_end());
@@ -411,6 +472,12 @@ open_pipeline(void)
 	MemoryContextSwitchTo(loop_context);
 	if (pl->epoch != epoch)
 		leave();
+
+	MemoryContextSwitchTo(pl->context);
+	pl->rate = sx_rate_open(pl);
+	MemoryContextSwitchTo(loop_context);
+	publish_rate();
+	first_due(GetCurrentTimestamp());
 
 	/* What may be lost in a crash is read again, unless the pipeline says no. */
 	if (pl->async_commit)
@@ -458,10 +525,19 @@ is_news(const ErrorData *edata)
 		strcmp(row->error_message, edata->message) != 0;
 }
 
+/* By its class, unless a source says that its polls always are. */
+static bool
+is_worth_another_try(int sqlerrcode)
+{
+	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
+		return true;
+	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
+}
+
 static void
 record_failure(const ErrorData *edata)
 {
-	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RETRY)
+	if (is_worth_another_try(edata->sqlerrcode))
 		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
 	else
 		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);

@@ -18,9 +18,13 @@ extern void sx_worker_init(void);
  * May be called often; each is remembered once a transaction.
  *		scheduler	the catalog of pipelines has changed
  *		pipeline	this pipeline has new data (queue), or was changed
+ *		sender		there is something in the outbox
  */
 extern void sx_wake_scheduler_at_commit(void);
 extern void sx_wake_pipeline_at_commit(int pipeline);
+extern void sx_wake_sender_at_commit(void);
+
+#define SX_STATUS_SIZE	128
 
 /* What a worker publishes about itself, for streamext.pipelines. */
 typedef struct SxWorkerStatus
@@ -29,10 +33,18 @@ typedef struct SxWorkerStatus
 	TimestampTz started;
 	double		rows_per_second;	/* over the last seconds */
 	int64		batches;		/* of this worker */
-	char		status[128];	/* "" or what is wrong: "broker unreachable …" */
+	double		rate_limit;		/* rows per second now allowed, 0: no limit */
+	double		target_ms;		/* how long a batch should take, 0: any time */
+	char		rate_reason[64];	/* "" or what set the limit */
+	char		status[SX_STATUS_SIZE]; /* "" or what is wrong: "broker unreachable …" */
 } SxWorkerStatus;
 
 extern bool sx_worker_status(int pipeline, SxWorkerStatus *status);
+
+/*
+ * What the receiver of a stream says is wrong, "" when nothing is.  False: none runs.
+ */
+extern bool sx_receiver_status(Oid stream, char *status);
 
 /*
  * Has the worker of this pipeline committed everything that its sources held when it
@@ -50,5 +62,6 @@ extern bool sx_worker_end_reached(int pipeline, SxEndRequest *request);
 extern PGDLLEXPORT void sx_launcher_main(Datum arg);
 extern PGDLLEXPORT void sx_scheduler_main(Datum arg);
 extern PGDLLEXPORT void sx_pipeline_main(Datum arg);
+extern PGDLLEXPORT void sx_receiver_main(Datum arg);
 
 #endif							/* SX_WORKER_H */

@@ -24,7 +24,7 @@ CREATE FOREIGN DATA WRAPPER w HANDLER streamext.fdw_handler VALIDATOR streamext.
 -- Connectors
 -- ---------------------------------------------------------------------
 CREATE STREAM s (a int) WITH (connector = 'kafak');
-CREATE STREAM s (a int) WITH (connector = 'socket');
+CREATE STREAM s (a int) WITH (connector = 'postgres');
 CREATE STREAM s (a int) WITH (connector = 'null');
 CREATE STREAM s (a int) WITH (connector = 'kafka');
 CREATE STREAM s (a int) WITH (connector = 'file');
@@ -60,14 +60,13 @@ CREATE STREAM s (a int) WITH (connector = 'kafka', topic = 't', on_data_loss = '
 -- Later work
 -- ---------------------------------------------------------------------
 CREATE STREAM s (a int) WITH (connector = 'kafka', topic_pattern = 't.*');
-CREATE STREAM s (a int) WITH (connector = 'rate', backpressure = 'pid');
-CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', tail);
+CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', max_errors_per_hour = 5);
 CREATE STREAM r (value bigint, "timestamp" timestamptz) WITH (connector = 'rate', paused, rows_per_batch = 10);
-CREATE STREAM s WITH (window = '3 batches') AS SELECT value FROM r;
+CREATE STREAM s WITH (connector = 'table', table = 't', delete_when = 'value > 1') AS SELECT value FROM r;
 CREATE STREAM s WITH (map_with_state = 'f', key = 'value') AS SELECT value FROM r;
 CREATE STREAM s WITH (deduplicate = 'value', within = 'soon') AS SELECT value FROM r;
 CREATE STREAM s WITH (connector = 'kafka', topic = 't') AS SELECT value FROM r;
-CREATE STREAM s WITH (connector = 'print') AS SELECT value FROM r;
+CREATE STREAM s WITH (connector = 'postgres') AS SELECT value FROM r;
 CREATE STREAM s WITH (connector = 'table', table = 't', delete_when = 'true') AS SELECT value FROM r;
 
 -- ---------------------------------------------------------------------

@@ -88,6 +88,22 @@ INSERT INTO q (k1) VALUES (3);
 SELECT batch_id, rows FROM streamext.step('q', '2024-02-01 00:00:03');
 SELECT * FROM streamext_state.ages ORDER BY 1;
 DROP STREAM q CASCADE;
+-- a function in C
+CREATE STREAM q (k int) WITH (connector = 'queue', paused);
+CREATE FUNCTION c_add(state int, k int) RETURNS int LANGUAGE internal AS 'int4pl';
+CREATE STREAM added WITH (update_state = 'c_add', key = 'k') AS SELECT k FROM q;
+CREATE STREAM added_out WITH (connector = 'null') AS SELECT * FROM added;
+INSERT INTO q VALUES (5), (7), (5);
+SELECT batch_id, rows FROM streamext.step('q', '2024-02-01 00:00:02');
+INSERT INTO q VALUES (5);
+SELECT batch_id, rows FROM streamext.step('q', '2024-02-01 00:00:03');
+SELECT * FROM streamext_state.added ORDER BY k;
+-- it may be renamed
+ALTER FUNCTION c_add RENAME TO c_plus;
+INSERT INTO q VALUES (7);
+SELECT batch_id, rows FROM streamext.step('q', '2024-02-01 00:00:04');
+SELECT * FROM streamext_state.added ORDER BY k;
+DROP STREAM q CASCADE;
 
 -- ---------------------------------------------------------------- errors
 CREATE STREAM q (k text, v int) WITH (connector = 'queue', paused);

@@ -34,11 +34,13 @@ for my $round (1 .. 3)
 			CREATE SCHEMA IF NOT EXISTS x;
 			SET search_path = x, public;
 			CREATE TABLE IF NOT EXISTS t AS SELECT i AS k, i % 7 AS name FROM generate_series(0, 9999) i;
+			BEGIN;
 			CREATE STREAM s (value bigint, "timestamp" timestamptz)
 				WITH (connector = 'rate', rows_per_second = 2000000, event_time = 'timestamp', watermark = '1 second');
 			CREATE MATERIALIZED VIEW v AS
 				SELECT tumble("timestamp", '1 second') AS w, t.name, count(*) FROM s JOIN t ON t.k = value % 10000 GROUP BY 1, 2;
 			CREATE MATERIALIZED VIEW v2 AS SELECT value % 10 AS d, count(*) FROM s GROUP BY 1;
+			COMMIT;
 		});
 		$node->poll_query_until('postgres', 'SELECT count(*) = 1 AND min(batch_id) > 3 FROM streamext.pipelines')
 		  or BAIL_OUT('the pipeline does not run');

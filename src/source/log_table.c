@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * log_table.c
+ *		The table in which a stream keeps records until they are processed.
+ *
+ * Streams of the connectors queue and socket have one, in the schema streamext_state.
+ * It depends on the stream internally, so it goes when the stream goes, and that
+ * dependency is also how it is found.  Its owner, the stream's, may read it and add
+ * indexes.  Nobody is granted INSERT or DELETE.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/sx_catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "source/log_table.h"
+#include "streamext.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+static char *
+choose_name(const SxStream *stream, Oid schema)
+{
+	char	   *name = makeObjectName(stream->name, NULL, "log");
+
+	if (!OidIsValid(get_relname_relid(name, schema)))
+		return name;
+	return ChooseRelationName(stream->schema, stream->name, "log", schema, false);
+}
+
+void
+sx_log_table_execute(const char *sql)
+{
+	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not execute: %s", sql);
+}
+
+/* Rows come and go: the table is vacuumed by their number, not by its size. */
+static void
+create_table(const SxStream *stream, const char *table, const char *columns,
+			 const char *extra, const char *comment)
+{
+	char	   *owner = pstrdup(quote_identifier(GetUserNameFromId(stream->owner, false)));
+
+	sx_log_table_execute(psprintf("CREATE TABLE %s (%s) WITH (autovacuum_vacuum_scale_factor = 0, "
+								  "autovacuum_vacuum_threshold = 10000, "
+								  "autovacuum_vacuum_cost_delay = 0)", table, columns));
+	if (extra != NULL)
+		sx_log_table_execute(psprintf(extra, table));
+	sx_log_table_execute(psprintf("COMMENT ON TABLE %s IS %s", table,
+								  quote_literal_cstr(comment)));
+	sx_log_table_execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
+	sx_log_table_execute(psprintf("REVOKE ALL ON %s FROM %s", table, owner));
+	sx_log_table_execute(psprintf("GRANT SELECT ON %s TO %s", table, owner));
+}
+
+void
+sx_log_table_create(const SxStream *stream, const char *columns, const char *extra,
+					const char *comment)
+{
+	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
+	char	   *name = choose_name(stream, schema);
+	ObjectAddress log;
+	ObjectAddress referenced;
+	SxTrusted	save;
+
+	sx_trusted_begin(&save);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	create_table(stream, quote_qualified_identifier(SX_STATE_SCHEMA, name), columns,
+				 extra, comment);
+	SPI_finish();
+	sx_trusted_end(&save);
+
+	ObjectAddressSet(log, RelationRelationId, get_relname_relid(name, schema));
+	ObjectAddressSet(referenced, RelationRelationId, stream->relid);
+	recordDependencyOn(&log, &referenced, DEPENDENCY_INTERNAL);
+	CommandCounterIncrement();
+}
+
+static void
+collect_ctid(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **ctids = arg;
+	bool		isnull;
+	ItemPointer ctid = palloc(sizeof(ItemPointerData));
+
+	*ctid = *(ItemPointer) DatumGetPointer(SPI_getbinval(row, desc, 1, &isnull));
+	*ctids = lappend(*ctids, ctid);
+}
+
+void
+sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
+					const Datum *values)
+{
+	Relation	rel = table_open(log, RowExclusiveLock);
+	List	   *ctids = NIL;
+	ListCell   *lc;
+
+	sx_catalog_rows(sql, nargs, types, values, NULL, collect_ctid, &ctids);
+	foreach(lc, ctids)
+		simple_table_tuple_delete(rel, lfirst(lc), GetActiveSnapshot());
+	list_free_deep(ctids);
+	table_close(rel, NoLock);
+}
+
+Oid
+sx_log_table_find(Oid relid)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	Oid			result = InvalidOid;
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
+	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (form->deptype == DEPENDENCY_INTERNAL &&
+			form->classid == RelationRelationId &&
+			get_rel_relkind(form->objid) == RELKIND_RELATION)
+			result = form->objid;
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return result;
+}

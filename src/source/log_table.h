@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * log_table.h
+ *		The table in which a stream keeps records until they are processed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_LOG_TABLE_H
+#define SX_LOG_TABLE_H
+
+#include "fdw/stream.h"
+
+/*
+ * Creates streamext_state.<stream>_log.  columns: as in CREATE TABLE; extra: further
+ * statements, "%s" stands for the table, or NULL; comment: on the table.
+ */
+extern void sx_log_table_create(const SxStream *stream, const char *columns,
+								const char *extra, const char *comment);
+
+/* The log of a stream; InvalidOid when it has none. */
+extern Oid	sx_log_table_find(Oid relid);
+
+/*
+ * Deletes the rows whose ctid the statement gives, which locks them.  Directly: a trigger
+ * that the log's owner has put on it would run as the owner of the extension.
+ */
+extern void sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
+								const Datum *values);
+
+/* A statement of the log's DDL.  SPI is connected, in a trusted section. */
+extern void sx_log_table_execute(const char *sql);
+
+#endif							/* SX_LOG_TABLE_H */
