@@ -44,13 +44,13 @@
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
 #include "worker/rate.h"
+#include "worker/timetable.h"
 
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
-#define MIN_BATCH_US	5000	/* under sustained load */
 
 static int	pipeline_id;
 static SxPipeline *pl = NULL;
@@ -62,9 +62,7 @@ static bool reported_idle = false;
 static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
 static TimestampTz looked_at;
 static TimestampTz started_at;
-static TimestampTz due_at = 0;	/* no batch before; 0: at once */
-static TimestampTz last_batch_at = 0;
-static TimestampTz last_nominal = 0;	/* batch time of the last batch, with an interval */
+static SxTimetable timetable;
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -233,51 +231,6 @@ report_idle(void)
 	reported_idle = true;
 }
 
-/*
- * The batch time at this time of the clock: with an interval the last multiple of it,
- * so that batches missed while the worker was busy or away are one, and always behind
- * the batch before, also when the clock was set back.
- */
-static TimestampTz
-batch_time_at(TimestampTz clock)
-{
-	if (pl->batch_interval <= 0)
-		return clock;
-	return Max(clock - clock % pl->batch_interval, last_nominal + pl->batch_interval);
-}
-
-/* The first batch of this worker: not the one that another has just run. */
-static void
-first_due(TimestampTz clock)
-{
-	if (pl->batch_interval <= 0 || pl->batch_time > clock)
-		return;
-	last_nominal = Max(pl->batch_time, 0);
-	if (last_nominal + pl->batch_interval > clock)
-		due_at = last_nominal + pl->batch_interval;
-}
-
-/*
- * When a batch of this batch time, maybe a timer's that has passed long ago, has been run, the next one is due at the next
- * multiple of the batch interval; 0: at once.  Without an interval, one batch hard on
- * the other is sustained load: batches of MIN_BATCH_US then spare the progress row,
- * whose dead versions cost more the more there are of them.  What comes after a pause
- * is never held up.
- */
-static TimestampTz
-due_after(TimestampTz batch_time)
-{
-	if (pl->batch_interval <= 0)
-	{
-		bool		sustained = batch_time - last_batch_at < 2 * MIN_BATCH_US;
-
-		last_batch_at = batch_time;
-		return sustained ? batch_time + MIN_BATCH_US : 0;
-	}
-	last_nominal = batch_time;
-	return Min(batch_time, GetCurrentTimestamp()) + pl->batch_interval;
-}
-
 /* Was it a limit that ended the batch, so that more is waiting? */
 static bool
 was_full(const SxBatchResult *result)
@@ -302,16 +255,16 @@ static void
 run_batch(TimestampTz now, SxDue due, TimestampTz began)
 {
 	SxBatchResult result;
-	TimestampTz was_due = due_at;
+	TimestampTz was_due = timetable.due;
 	TimestampTz time = sx_pipeline_batch_time(pl, now);
 
 	report_running();
 	if (sx_batch_run(pl, time, true, &result) == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
-	due_at = due_after(time);
+	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
-		due_at = 0;
+		timetable.due = 0;
 	if (due == SX_DUE_BATCH)
 	{
 		sx_rate_batch(pl, was_due, began, GetCurrentTimestamp(), result.rows);
@@ -388,11 +341,7 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 	if (end_is_awaited)
 		timeout = sooner(timeout, END_NAP_MS);
 	wait_for_events(fds, nfds, timeout);
-	if (pl->batch_interval > 0)
-	{
-		now = GetCurrentTimestamp();
-		due_at = now - now % pl->batch_interval + pl->batch_interval;
-	}
+	sx_timetable_skip(&timetable, GetCurrentTimestamp());
 }
 
 /*
@@ -420,8 +369,8 @@ static void
 turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz ready_at = Max(due_at, sx_rate_ready_at(pl->rate, now));
-	TimestampTz batch_time = batch_time_at(now);
+	TimestampTz ready_at = Max(timetable.due, sx_rate_ready_at(pl->rate, now));
+	TimestampTz batch_time = sx_timetable_batch_time(&timetable, now);
 	SxDue		due;
 	const char *status;
 
@@ -477,7 +426,7 @@ open_pipeline(void)
 	pl->rate = sx_rate_open(pl);
 	MemoryContextSwitchTo(loop_context);
 	publish_rate();
-	first_due(GetCurrentTimestamp());
+	sx_timetable_begin(&timetable, pl->batch_interval, pl->batch_time, GetCurrentTimestamp());
 
 	/* What may be lost in a crash is read again, unless the pipeline says no. */
 	if (pl->async_commit)
