@@ -120,25 +120,29 @@ apply(SxPipeline *pl, SxStep *step)
 	sx_keyed_end(&run);
 }
 
-/* The watermark has moved: forgets the keys that it has passed. */
+/*
+ * The watermark has moved: forgets the keys that it has passed.  None is left from before,
+ * and no row above the last watermark expires below it.
+ */
 static void
 finish(SxPipeline *pl, SxStep *step)
 {
-	const SxStateSpec *spec = step->private;
+	const SxStateSpec *spec = sx_keyed_spec(step);
 	MemoryContext context;
 	SxStateTable *table;
 	TupleTableSlot *slot;
 	Tuplesortstate *due;
 	int			nestlevel;
 
-	if (spec->within < 0 || step->new_watermark == DT_NOBEGIN)
+	if (spec->within < 0 || step->new_watermark == step->watermark)
 		return;
 	nestlevel = sx_step_enter(pl, step);
 	context = MemoryContextSwitchTo(AllocSetContextCreate(CurTransactionContext,
 														  "streamext expiry",
 														  ALLOCSET_DEFAULT_SIZES));
 	table = sx_state_open(step->plan->state, spec->nkeys, spec->nkeys + 1);
-	due = sx_state_due(table, sx_spec_expires_place(spec) + 1, step->new_watermark, &slot);
+	due = sx_state_due(table, sx_spec_expires_place(spec) + 1, step->watermark,
+					   step->new_watermark, &slot);
 	while (tuplesort_gettupleslot(due, true, false, slot, NULL))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -29,9 +29,13 @@
 void
 sx_keyed_open(SxPipeline *pl, SxStep *step)
 {
+	SxKeyedStep *keyed = palloc0(sizeof(SxKeyedStep));
+
 	sx_rows_open(step);
-	step->private = sx_state_spec(step->plan->strategy, sx_view_query(step->plan->query),
-								  step->plan->options);
+	keyed->timers_from = DT_NOBEGIN;
+	keyed->spec = sx_state_spec(step->plan->strategy, sx_view_query(step->plan->query),
+								step->plan->options);
+	step->private = keyed;
 }
 
 /* ---------- context of errors ---------- */
@@ -106,7 +110,7 @@ sx_keyed_begin(SxKeyedRun *run, SxPipeline *pl, SxStep *step)
 	memset(run, 0, sizeof(SxKeyedRun));
 	run->pl = pl;
 	run->step = step;
-	run->spec = step->private;
+	run->spec = sx_keyed_spec(step);
 	step->at_record = false;
 	run->nestlevel = sx_step_enter(pl, step);
 	run->context = AllocSetContextCreate(CurTransactionContext, "streamext keyed state",

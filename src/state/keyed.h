@@ -14,6 +14,28 @@
 #include "tcop/dest.h"
 #include "worker/batch_internal.h"
 
+/* What a step has for as long as its pipeline is open: step->private. */
+typedef struct SxKeyedStep
+{
+	SxStateSpec *spec;
+
+	/*
+	 * event_timer: no timer in the table is below timers_from.  next_from is what
+	 * that becomes when batch next_batch is committed; 0: nothing is to become of it.
+	 * batch_from is that of the attempt in progress, with the timers that it has set.
+	 */
+	TimestampTz timers_from;
+	TimestampTz batch_from;
+	TimestampTz next_from;
+	int64		next_batch;
+} SxKeyedStep;
+
+static inline const SxStateSpec *
+sx_keyed_spec(const SxStep *step)
+{
+	return ((const SxKeyedStep *) step->private)->spec;
+}
+
 typedef struct SxKeyedRun SxKeyedRun;
 
 typedef void (*SxRecordFunc) (SxKeyedRun *run, TupleTableSlot *slot);
@@ -49,7 +71,7 @@ struct SxKeyedRun
 	FmgrInfo   *key_out;
 };
 
-/* Of SxStepOps: step->private becomes the specification, the step gets its columns. */
+/* Of SxStepOps: makes step->private, and the step's columns known. */
 extern void sx_keyed_open(SxPipeline *pl, SxStep *step);
 
 /*

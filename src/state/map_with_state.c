@@ -40,7 +40,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "state/keyed.h"
+#include "state/map_with_state.h"
 #include "worker/errors_class.h"
 
 typedef struct MapRun
@@ -109,8 +109,8 @@ take_timer(SxKeyedRun *run, SxKey *key, const Datum *values, const bool *nulls)
 }
 
 /* Calls the function, whose arguments are set, and takes what it gives. */
-static void
-call(SxKeyedRun *run, SxKey *key, bool keep)
+void
+sx_map_call(SxKeyedRun *run, SxKey *key, bool keep)
 {
 	int			place = run->spec->result_state;
 	Datum	   *values;
@@ -160,8 +160,8 @@ load_key(SxKeyedRun *run, SxKey *key)
 	MemoryContextSwitchTo(old);
 }
 
-static void
-set_arguments(SxKeyedRun *run, TupleTableSlot *slot)
+void
+sx_map_set_arguments(SxKeyedRun *run, TupleTableSlot *slot)
 {
 	int			arg = 1;
 
@@ -209,7 +209,7 @@ call_carefully(MapRun *run, SxKey *key)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		call(base, key, true);
+		sx_map_call(base, key, true);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -272,21 +272,21 @@ one_record(SxKeyedRun *base, TupleTableSlot *slot)
 	key = sx_keys_get(base->keys, base->key, base->key_nulls, &is_new);
 	if (is_new)
 		load_key(base, key);
-	set_arguments(base, slot);
+	sx_map_set_arguments(base, slot);
 	if (traced && (step->careful || pl->probing))
 		call_carefully(run, key);
 	else
 	{
 		step->at_record = traced;
-		call(base, key, true);
+		sx_map_call(base, key, true);
 		step->at_record = false;
 	}
 }
 
 /* ---------- writing ---------- */
 
-static void
-fill_row(SxKeyedRun *run, Datum state, bool has_updated, TimestampTz updated,
+void
+sx_map_fill_row(SxKeyedRun *run, Datum state, bool has_updated, TimestampTz updated,
 		 bool has_timer, TimestampTz timer)
 {
 	const SxStateSpec *spec = run->spec;
@@ -299,6 +299,15 @@ fill_row(SxKeyedRun *run, Datum state, bool has_updated, TimestampTz updated,
 		return;
 	run->row[sx_spec_timer_place(spec)] = TimestampTzGetDatum(timer);
 	run->row_nulls[sx_spec_timer_place(spec)] = !has_timer;
+}
+
+/* See SxKeyedStep. */
+void
+sx_map_note_timer(SxKeyedRun *run, TimestampTz timer)
+{
+	SxKeyedStep *keyed = run->step->private;
+
+	keyed->batch_from = Min(keyed->batch_from, timer);
 }
 
 /*
@@ -320,8 +329,10 @@ write_key(SxKeyedRun *run, SxKey *key)
 	same = key->stored && sx_keyed_same_state(run, key->state, key->stored_state);
 	if (same && run->spec->idle_timeout < 0 && !key->timer_changed)
 		return;
+	if (key->has_timer)
+		sx_map_note_timer(run, key->timer);
 	sx_keyed_put_key(run, key->values, key->nulls, run->row, run->row_nulls);
-	fill_row(run, same ? key->stored_state : key->state, true, run->pl->time,
+	sx_map_fill_row(run, same ? key->stored_state : key->state, true, run->pl->time,
 			 key->has_timer, key->timer);
 	if (key->stored)
 		sx_state_update(run->table, &key->tid, run->row, run->row_nulls);
@@ -341,85 +352,13 @@ write_keys(SxKeyedRun *run)
 		sx_state_see_writes(run->table);
 }
 
-/* ---------- calls for no record ---------- */
-
-/* A row that is due, as a key of its own. */
 static void
-key_of_row(SxKeyedRun *run, TupleTableSlot *slot, SxKey *key)
+begin_timers(SxPipeline *pl, SxKeyedStep *keyed)
 {
-	int			state = sx_spec_state_place(run->spec);
-
-	slot_getallattrs(slot);
-	memcpy(run->key, slot->tts_values, sizeof(Datum) * run->spec->nkeys);
-	memcpy(run->key_nulls, slot->tts_isnull, sizeof(bool) * run->spec->nkeys);
-	memset(key, 0, sizeof(SxKey));
-	key->stored = true;
-	key->tid = *(ItemPointer) DatumGetPointer(slot->tts_values[run->table->desc->natts]);
-	key->state = key->stored_state = slot->tts_values[state];
-	key->state_null = slot->tts_isnull[state];
-}
-
-static void
-time_out(SxKeyedRun *run, TupleTableSlot *slot)
-{
-	SxKey		key;
-
-	key_of_row(run, slot, &key);
-	set_arguments(run, NULL);
-	call(run, &key, false);
-	sx_state_delete(run->table, &key.tid);
-}
-
-static void
-fire_timer(SxKeyedRun *run, TupleTableSlot *slot)
-{
-	int			updated = sx_spec_updated_place(run->spec);
-	SxKey		key;
-
-	key_of_row(run, slot, &key);
-	set_arguments(run, NULL);
-	call(run, &key, true);
-	if (key.state_null)
-	{
-		sx_state_delete(run->table, &key.tid);
-		return;
-	}
-	sx_keyed_put_key(run, run->key, run->key_nulls, run->row, run->row_nulls);
-	fill_row(run, key.state, !slot->tts_isnull[updated],
-			 DatumGetTimestampTz(slot->tts_values[updated]), key.has_timer, key.timer);
-	sx_state_update(run->table, &key.tid, run->row, run->row_nulls);
-}
-
-/*
- * Calls each() for the rows whose time is at most upto.  The error of such a call is no
- * record's and no bisecting would find one: it is thrown as that of no step.
- */
-static void
-for_each_due(SxKeyedRun *run, int place, TimestampTz upto,
-			 void (*each) (SxKeyedRun *run, TupleTableSlot *slot))
-{
-	TupleTableSlot *slot;
-	Tuplesortstate *sort = sx_state_due(run->table, place + 1, upto, &slot);
-	MemoryContext old = MemoryContextSwitchTo(run->scratch);
-	int64		n = 0;
-
-	run->states = run->scratch;
-	run->pl->running_step = -1;
-	run->pl->timing_out = true;
-	while (tuplesort_gettupleslot(sort, true, false, slot, NULL))
-	{
-		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(run->scratch);
-		each(run, slot);
-		n++;
-	}
-	run->pl->timing_out = false;
-	run->pl->running_step = run->step->index;
-	MemoryContextSwitchTo(old);
-	ExecDropSingleTupleTableSlot(slot);
-	tuplesort_end(sort);
-	if (n > 0)
-		sx_state_see_writes(run->table);
+	if (keyed->next_batch != 0 && pl->batch_id >= keyed->next_batch)
+		keyed->timers_from = keyed->next_from;
+	keyed->next_batch = 0;
+	keyed->batch_from = keyed->timers_from;
 }
 
 static void
@@ -427,91 +366,19 @@ apply(SxPipeline *pl, SxStep *step)
 {
 	MapRun		run = {0};
 	SxKeyedRun *base = &run.base;
-	const SxStateSpec *spec = step->private;
+	const SxStateSpec *spec = sx_keyed_spec(step);
 
 	sx_keyed_begin(base, pl, step);
+	begin_timers(pl, step->private);
 	run.called = palloc0(sizeof(Bitmapset *) * Max(pl->ninputs, 1));
 	if (step->due)
 		sx_keyed_records(base, one_record);
 	step->due |= spec->idle_timeout >= 0 || spec->result_timer >= 0;
 	if (!pl->must_restart)
 		write_keys(base);
-	if (!pl->must_restart && !pl->probing)
-	{
-		TimestampTz watermark = sx_step_new_watermark(pl, step);
-
-		if (spec->result_timer >= 0 && watermark != DT_NOBEGIN)
-			for_each_due(base, sx_spec_timer_place(spec), watermark, fire_timer);
-		if (spec->idle_timeout >= 0 && !TIMESTAMP_NOT_FINITE(pl->time))
-			for_each_due(base, sx_spec_updated_place(spec), pl->time - spec->idle_timeout,
-						 time_out);
-	}
+	if (!pl->must_restart && !pl->probing && !TIMESTAMP_NOT_FINITE(pl->time))
+		sx_map_call_due(base);
 	sx_keyed_end(base);
-}
-
-/* ---------- the next time-out ---------- */
-
-/* Keys of the initial state begin to age. */
-static void
-begin_ageing(SxPipeline *pl, SxStep *step, SxStateTable *table)
-{
-	const SxStateSpec *spec = step->private;
-	AttrNumber	updated = sx_spec_updated_place(spec) + 1;
-	IndexScanDesc scan;
-
-	if (!sx_state_has_null(table, updated))
-		return;
-	scan = sx_state_scan_begin(table);
-	while (sx_state_scan_next(table, scan))
-	{
-		ItemPointerData tid = table->found->tts_tid;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(table->found);
-		if (!table->found->tts_isnull[updated - 1])
-			continue;
-		table->found->tts_values[updated - 1] = TimestampTzGetDatum(pl->time);
-		table->found->tts_isnull[updated - 1] = false;
-		sx_state_update(table, &tid, table->found->tts_values, table->found->tts_isnull);
-	}
-	ExecClearTuple(table->found);
-	index_endscan(scan);
-	sx_state_see_writes(table);
-}
-
-static TimestampTz
-next_timeout(SxStateTable *table, const SxStateSpec *spec, TimestampTz from)
-{
-	TimestampTz lowest = sx_state_lowest(table, sx_spec_updated_place(spec) + 1, from);
-
-	return lowest == DT_NOEND ? DT_NOEND : lowest + spec->idle_timeout;
-}
-
-/*
- * No key is older than the oldest of the batch before, or than this batch: the index is
- * entered there, past the entries of keys that are gone.
- */
-static void
-finish(SxPipeline *pl, SxStep *step)
-{
-	const SxStateSpec *spec = step->private;
-	TimestampTz oldest = step->timer == DT_NOEND ? DT_NOEND : step->timer - spec->idle_timeout;
-	MemoryContext context;
-	SxStateTable *table;
-	int			nestlevel;
-
-	if (spec->idle_timeout < 0)
-		return;
-	nestlevel = sx_step_enter(pl, step);
-	context = MemoryContextSwitchTo(AllocSetContextCreate(CurTransactionContext,
-														  "streamext time-outs",
-														  ALLOCSET_DEFAULT_SIZES));
-	table = sx_state_open(step->plan->state, spec->nkeys, list_length(sx_state_columns(spec)));
-	begin_ageing(pl, step, table);
-	step->new_timer = next_timeout(table, spec, Min(oldest, pl->time));
-	sx_state_close(table);
-	MemoryContextDelete(MemoryContextSwitchTo(context));
-	sx_step_leave(nestlevel);
 }
 
 static void
@@ -521,12 +388,12 @@ open_map(SxPipeline *pl, SxStep *step)
 	SxStateTable *table;
 
 	sx_keyed_open(pl, step);
-	spec = step->private;
+	spec = sx_keyed_spec(step);
 	if (spec->idle_timeout < 0)
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	table = sx_state_open(step->plan->state, spec->nkeys, list_length(sx_state_columns(spec)));
-	step->timer = step->new_timer = next_timeout(table, spec, DT_NOBEGIN);
+	step->timer = step->new_timer = sx_map_next_timeout(table, spec, DT_NOBEGIN);
 	sx_state_close(table);
 	PopActiveSnapshot();
 }
@@ -534,6 +401,6 @@ open_map(SxPipeline *pl, SxStep *step)
 const SxStepOps sx_map_with_state_ops = {
 	.open = open_map,
 	.apply = apply,
-	.finish = finish,
+	.finish = sx_map_finish,
 	.always = true
 };

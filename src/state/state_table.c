@@ -310,21 +310,18 @@ sx_state_scan_next(SxStateTable *table, IndexScanDesc scan)
 
 /* ---------- rows by time ---------- */
 
-/* Scans an index on a time for one comparison of it; NULL: rows without a time. */
+/* The rows whose time is in [from, upto]. */
 static IndexScanDesc
-begin_time_scan(SxStateTable *table, AttrNumber column, StrategyNumber strategy,
-				RegProcedure procedure, TimestampTz time)
+begin_time_scan(SxStateTable *table, AttrNumber column, TimestampTz from, TimestampTz upto)
 {
-	Relation	index = time_index(table, column);
-	IndexScanDesc scan = begin_scan(table, index, 1);
-	ScanKeyData skey;
+	IndexScanDesc scan = begin_scan(table, time_index(table, column), 2);
+	ScanKeyData skeys[2];
 
-	if (RegProcedureIsValid(procedure))
-		ScanKeyInit(&skey, 1, strategy, procedure, TimestampTzGetDatum(time));
-	else
-		ScanKeyEntryInitialize(&skey, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
-							   InvalidOid, InvalidOid, (Datum) 0);
-	index_rescan(scan, &skey, 1, NULL, 0);
+	ScanKeyInit(&skeys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	ScanKeyInit(&skeys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(upto));
+	index_rescan(scan, skeys, 2, NULL, 0);
 	return scan;
 }
 
@@ -363,14 +360,14 @@ desc_with_tid(TupleDesc desc)
 }
 
 Tuplesortstate *
-sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz upto, TupleTableSlot **slot)
+sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz from, TimestampTz upto,
+			 TupleTableSlot **slot)
 {
 	TupleDesc	desc = desc_with_tid(table->desc);
 	int			natts = table->desc->natts;
 	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	Tuplesortstate *sort = begin_sort(table, column, desc);
-	IndexScanDesc scan = begin_time_scan(table, column, BTLessEqualStrategyNumber,
-										 F_TIMESTAMPTZ_LE, upto);
+	IndexScanDesc scan = begin_time_scan(table, column, from, upto);
 
 	while (next_row(table, scan))
 	{
@@ -395,8 +392,7 @@ sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz upto, TupleTabl
 TimestampTz
 sx_state_lowest(SxStateTable *table, AttrNumber column, TimestampTz from)
 {
-	IndexScanDesc scan = begin_time_scan(table, column, BTGreaterEqualStrategyNumber,
-										 F_TIMESTAMPTZ_GE, from);
+	IndexScanDesc scan = begin_time_scan(table, column, from, DT_NOEND);
 	TimestampTz lowest = DT_NOEND;
 	bool		isnull;
 
@@ -410,9 +406,14 @@ sx_state_lowest(SxStateTable *table, AttrNumber column, TimestampTz from)
 bool
 sx_state_has_null(SxStateTable *table, AttrNumber column)
 {
-	IndexScanDesc scan = begin_time_scan(table, column, InvalidStrategy, InvalidOid, 0);
-	bool		found = next_row(table, scan);
+	IndexScanDesc scan = begin_scan(table, time_index(table, column), 1);
+	ScanKeyData skey;
+	bool		found;
 
+	ScanKeyEntryInitialize(&skey, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
+						   InvalidOid, InvalidOid, (Datum) 0);
+	index_rescan(scan, &skey, 1, NULL, 0);
+	found = next_row(table, scan);
 	ExecClearTuple(table->found);
 	index_endscan(scan);
 	return found;

@@ -58,11 +58,12 @@ extern IndexScanDesc sx_state_scan_begin(SxStateTable *table);
 extern bool sx_state_scan_next(SxStateTable *table, IndexScanDesc scan);
 
 /*
- * Rows whose time column, which is indexed, is at most upto, by that time and then by
- * key.  Each has one more column, its tid.
+ * Rows whose time column, which is indexed, is in [from, upto], by that time and then
+ * by key.  Each has one more column, its tid.  from: below it there is no row, but there
+ * may be any number of index entries of rows that are gone.
  */
-extern Tuplesortstate *sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz upto,
-									TupleTableSlot **slot);
+extern Tuplesortstate *sx_state_due(SxStateTable *table, AttrNumber column, TimestampTz from,
+									TimestampTz upto, TupleTableSlot **slot);
 
 /* Its lowest value; none is below "from".  DT_NOEND: there is no row. */
 extern TimestampTz sx_state_lowest(SxStateTable *table, AttrNumber column, TimestampTz from);

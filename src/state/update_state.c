@@ -224,7 +224,7 @@ open_update(SxPipeline *pl, SxStep *step)
 	const SxStateSpec *spec;
 
 	sx_keyed_open(pl, step);
-	spec = step->private;
+	spec = sx_keyed_spec(step);
 	pl->every_interval |= !spec->changed_only;
 }
 
