@@ -170,6 +170,25 @@ SELECT * FROM small_t ORDER BY b, i;
 SELECT k, state FROM streamext_state.small;
 DROP STREAM q CASCADE;
 DROP FUNCTION add_small, upwards;
+-- a record that fails moves no watermark, and fires no timer
+CREATE STREAM q (k text, v text, ts timestamptz) WITH (connector = 'queue', event_time = 'ts', watermark = '0 seconds', paused);
+CREATE FUNCTION timed(INOUT state int, k text, v int, ts timestamptz, OUT o text, OUT at timestamptz) LANGUAGE plpgsql AS $$
+BEGIN
+    IF streamext.timing_out() THEN o := 'timer of ' || k; RETURN; END IF;
+    IF v < state THEN RAISE 'backwards'; END IF;
+    state := v; o := k || v; at := ts + interval '10 seconds';
+END $$;
+CREATE STREAM times WITH (map_with_state = 'timed', key = 'k', event_timer = 'at') AS SELECT k, v::int AS v, ts FROM q;
+CREATE STREAM times_out WITH (connector = 'table', table = 'times_t') AS
+    SELECT streamext.batch_id() AS b, row_number() OVER () AS i, o FROM times;
+INSERT INTO q VALUES ('a', '2', '2024-01-01 00:00:00'), ('b', 'no number', '2024-01-01 02:00:00'), ('a', '1', '2024-01-01 01:00:00'), ('a', '3', '2024-01-01 00:00:09');
+SELECT batch_id, rows, dead_letters FROM streamext.step('q', '2024-02-01 00:00:00');
+SELECT streamext.watermark('q');
+INSERT INTO q VALUES ('c', '1', '2024-01-01 00:00:30');
+SELECT batch_id, rows, dead_letters FROM streamext.step('q', '2024-02-01 00:00:00');
+SELECT * FROM times_t ORDER BY b, i;
+SELECT view, sqlstate, message FROM streamext.dead_letters ORDER BY id;
+DROP STREAM q CASCADE;
 -- on_error = stop names the record
 CREATE STREAM q (k text, v int) WITH (connector = 'queue', on_error = 'stop', paused);
 CREATE FUNCTION inverse(INOUT state int, k text, v int, OUT o int) LANGUAGE sql AS 'SELECT 10 / v, v';
