@@ -18,7 +18,7 @@
 #include "fmgr.h"
 #include "worker/worker.h"
 
-bool		sx_creating_sink = false;
+bool		sx_creating_query_table = false;
 
 PG_FUNCTION_INFO_V1(sx_on_ddl_end);
 PG_FUNCTION_INFO_V1(sx_on_drop);
@@ -47,7 +47,7 @@ sx_on_ddl_end(PG_FUNCTION_ARGS)
 	{
 		Oid			relid = lfirst_oid(lc);
 
-		if (sx_is_stream_table(relid) && !sx_creating_sink &&
+		if (sx_is_stream_table(relid) && !sx_creating_query_table &&
 			sx_relation_kind(relid) == SX_REL_NONE)
 			sx_register_source(relid);
 	}

@@ -135,10 +135,10 @@ extern int64 sx_pipeline_new_epoch(int pipeline, int64 *epoch);
 extern List *sx_pipeline_sources(int pipeline);
 
 /*
- * Set while a sink's foreign table is being created, so that the event trigger does
- * not take it for a source.  Whoever sets it resets it in PG_FINALLY.
+ * Set while a foreign table with a query is being created, so that the event trigger
+ * does not take it for a source.  Whoever sets it resets it in PG_FINALLY.
  */
-extern bool sx_creating_sink;
+extern bool sx_creating_query_table;
 
 /* Caller must own the pipeline, else ERROR 42501. */
 extern void sx_pipeline_check_owner(int pipeline);

@@ -511,7 +511,7 @@ table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
 
-	if (sx_creating_sink)
+	if (sx_creating_query_table)
 		return connector != NULL ? SX_OPT_SINK : SX_OPT_DERIVED;
 	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
 		connector_bit(connector, SX_OPT_SINK) != 0)

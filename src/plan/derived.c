@@ -216,14 +216,14 @@ sx_create_query_table(const char *schema, const char *name, List *columns, List 
 		appendStringInfoChar(&sql, ')');
 
 	/* keeps what watches CREATE FOREIGN TABLE from taking it for a source */
-	sx_creating_sink = true;
+	sx_creating_query_table = true;
 	PG_TRY();
 	{
 		sx_execute_ddl(sql.data);
 	}
 	PG_FINALLY();
 	{
-		sx_creating_sink = false;
+		sx_creating_query_table = false;
 	}
 	PG_END_TRY();
 	return get_relname_relid(name, get_namespace_oid(schema, false));
