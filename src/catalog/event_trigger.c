@@ -16,6 +16,7 @@
 #include "commands/event_trigger.h"
 #include "fdw/stream.h"
 #include "fmgr.h"
+#include "worker/batch.h"
 #include "worker/worker.h"
 
 bool		sx_creating_query_table = false;
@@ -57,6 +58,11 @@ sx_on_ddl_end(PG_FUNCTION_ARGS)
 static void
 wake_pipeline(HeapTuple row, TupleDesc desc, void *arg)
 {
+	if (sx_current != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("streams, views and sinks cannot be dropped inside a batch"),
+				 errhint("Drop them from another session.")));
 	sx_wake_pipeline_at_commit((int) sx_row_int(row, desc, 1, 0));
 }
 

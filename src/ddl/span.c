@@ -37,15 +37,32 @@ parse_batches(const char *value, int64 *n)
 	return *end == '\0';
 }
 
+/* Letters, or hh:mm:ss; a bare number would be seconds, which nobody sees. */
+static bool
+has_unit(const char *value)
+{
+	return strpbrk(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:") != NULL &&
+		strcmp(value, "on") != 0;
+}
+
 SxSpan
 sx_span_option(const char *option, const char *value)
 {
 	SxSpan		span;
 
 	span.batches = parse_batches(value, &span.n);
+	if (!span.batches && !has_unit(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" needs a unit, not \"%s\"", option, value),
+				 errhint("Give a number of batches, as '3 batches', or an interval, as '30 seconds'.")));
 	if (!span.batches)
 		span.n = sx_interval_option_usec(option, value);
-	if (span.n <= 0 || (span.batches && span.n > MAX_BATCHES))
+	if (span.batches && span.n > MAX_BATCHES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" must not be above %d batches, not \"%s\"", option, MAX_BATCHES, value)));
+	if (span.n <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"%s\" must be above 0, not \"%s\"", option, value),

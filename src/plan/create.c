@@ -314,6 +314,24 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 		sx_execute_ddl(plan->start_sql);
 }
 
+/* Every row comes again with each window that holds it. */
+static void
+warn_of_windows(const SxReads *reads, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, reads->all_derived)
+	{
+		char	   *json = sx_step_options(lfirst_oid(lc), NULL, NULL);
+
+		if (json != NULL && sx_option(sx_options_from_json(json), "window") != NULL)
+			ereport(WARNING,
+					(errmsg("continuous view \"%s\" takes a row of windowed stream %s once for each window that holds it",
+							name, sx_qualified_name(lfirst_oid(lc))),
+					 errhint("For the result of each window, use a derived stream (CREATE STREAM … AS SELECT … FROM the windowed stream) and put its rows into a table.")));
+	}
+}
+
 bool
 sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 {
@@ -337,6 +355,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	sx_check_view_query(query);
 	reads = sx_query_reads(query, NIL);
 	sx_check_slides(&reads);
+	warn_of_windows(&reads, rel->relname);
 
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	base = sx_state_base_name(schema, rel->relname);

@@ -39,7 +39,7 @@ sx_function_sink_check(List *options)
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s(bigint, timestamp with time zone) does not exist", name),
 				 errdetail("It is called with the id and the time of each batch."),
-				 errhint("Create it first; it reads the rows of the batch by selecting from the sink.")));
+				 errhint("Create it first, for instance in PL/pgSQL, which looks up the sink when it runs; it reads the rows of the batch by selecting from the sink.")));
 	if (sx_proc_aclcheck(function, GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(function));
 	sx_set_option(options, "function",

@@ -51,6 +51,7 @@
 #define END_NAP_MS		20
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
+#define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
 static SxPipeline *pl = NULL;
@@ -311,6 +312,8 @@ publish_status(void)
 
 	for (int i = 0; i < pl->ninputs && text == NULL; i++)
 		text = pl->inputs[i].source->status;
+	if (text == NULL && pl->batch_time > GetCurrentTimestamp() + AHEAD_US)
+		text = "the last batch time is ahead of the clock: windows in time and time-outs wait for it";
 	sx_status_text(text ? text : "");
 }
 
