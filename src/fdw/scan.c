@@ -33,6 +33,7 @@
 #include "fdw/stream.h"
 #include "fdw/track.h"
 #include "format/format.h"
+#include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
