@@ -14,7 +14,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/sx_catalog.h"
-#include "ddl/ddl.h"
 #include "catalog/pg_type.h"
 #include "fdw/stream.h"
 #include "fmgr.h"
@@ -160,34 +159,6 @@ put_result(ReturnSetInfo *rsinfo, const SxBatchResult *result)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* Windows in time and time-outs count on batch times that do not go back. */
-static bool
-goes_by_time(const SxStepPlan *plan)
-{
-	return (plan->window != NULL && !plan->window->batches) ||
-		sx_option(plan->options, "idle_timeout") != NULL;
-}
-
-static void
-check_time(const SxPipeline *pl, TimestampTz at)
-{
-	if (TIMESTAMP_NOT_FINITE(at))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the batch time must be finite")));
-	for (int i = 0; i < pl->nsteps; i++)
-	{
-		if (at < pl->batch_time && goes_by_time(pl->steps[i].plan))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the batch time %s is before that of the last batch, %s",
-							pstrdup(timestamptz_to_str(at)),
-							pstrdup(timestamptz_to_str(pl->batch_time))),
-					 errdetail("Stream %s goes by batch times.", pl->steps[i].plan->name),
-					 errhint("Give a time that is not before it.")));
-	}
-}
-
 /* Positions alone are committed on the way; the caller waits for a batch. */
 static bool
 step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *result)
@@ -221,14 +192,16 @@ sx_step(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("streamext.step cannot be called inside a batch")));
+	if (TIMESTAMP_NOT_FINITE(at))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the batch time must be finite")));
 	sx_init_materialized_srf(fcinfo);
 	require_paused(pipeline);
 
 	pl = sx_pipeline_open(pipeline, CurrentMemoryContext, true);
 	PG_TRY();
 	{
-		if (!PG_ARGISNULL(1))
-			check_time(pl, at);
 		if (step_pipeline(pl, at, !PG_ARGISNULL(1), &result))
 			put_result(rsinfo, &result);
 	}

@@ -16,6 +16,7 @@ SELECT * FROM streamext.step('operate', '2024-02-01Z');
 SELECT * FROM streamext.step('operate', NULL);
 SELECT * FROM streamext.step(NULL);
 SELECT * FROM streamext.step('nowhere');
+SELECT * FROM streamext.step('operate', 'infinity');
 INSERT INTO s VALUES ('a', 1, '2024-01-01 00:00:30'), ('b', 2, '2024-01-01 00:00:20'), ('a', 3, '2024-01-01 00:00:40'), (NULL, 4, '2024-01-01 00:00:10'), ('a', 5, '2024-01-01 00:00:50');
 SELECT batch_id, batch_time, rows, bytes > 0 AS has_bytes, dead_letters FROM streamext.step('operate', '2024-02-01 12:00Z');
 BEGIN;

@@ -123,3 +123,15 @@ SELECT count(*) FROM streamext.step;
 SELECT count(*) FROM streamext.stream;
 SELECT relname FROM pg_class WHERE relnamespace = 'streamext_state'::regnamespace;
 DROP SCHEMA per_batch CASCADE;
+
+-- what a function of a sink must not do to its own pipeline
+CREATE SCHEMA per_batch;
+SET search_path = per_batch, public;
+CREATE STREAM q (k text) WITH (connector = 'queue', paused);
+CREATE FUNCTION drops(batch_id bigint, batch_time timestamptz) RETURNS void LANGUAGE plpgsql AS $$ BEGIN DROP STREAM per_batch.q CASCADE; END $$;
+CREATE STREAM suicide WITH (connector = 'function', function = 'drops') AS SELECT k FROM q;
+INSERT INTO q VALUES ('a');
+SELECT batch_id FROM streamext.step('q', '2024-01-01Z');
+CREATE OR REPLACE FUNCTION drops(batch_id bigint, batch_time timestamptz) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM streamext.reset('per_batch.q'); END $$;
+SELECT batch_id FROM streamext.step('q', '2024-01-01Z');
+DROP SCHEMA per_batch CASCADE;
