@@ -140,7 +140,7 @@ finish(SxPipeline *pl, SxStep *step)
 	context = MemoryContextSwitchTo(AllocSetContextCreate(CurTransactionContext,
 														  "streamext expiry",
 														  ALLOCSET_DEFAULT_SIZES));
-	table = sx_state_open(step->plan->state, spec->nkeys, spec->nkeys + 1);
+	table = sx_state_open(step->plan->state, spec);
 	due = sx_state_due(table, sx_spec_expires_place(spec) + 1, step->watermark,
 					   step->new_watermark, &slot);
 	while (tuplesort_gettupleslot(due, true, false, slot, NULL))
