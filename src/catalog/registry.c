@@ -16,70 +16,21 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/sx_catalog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/event_trigger.h"
+#include "catalog/sx_catalog.h"
 #include "fdw/stream.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "plan/plan.h"
 #include "source/source.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
-#include "utils/varlena.h"
 #include "worker/rate.h"
 #include "worker/worker.h"
 
 #define ARGS(...) \
 	lengthof(((Oid[]) {__VA_ARGS__})), (Oid[]) {__VA_ARGS__}
-
-SxRelKind
-sx_relation_kind(Oid relid)
-{
-	Datum		values[] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		kind;
-
-	if (!OidIsValid(relid) || !sx_extension_exists())
-		return SX_REL_NONE;
-	kind = sx_catalog_value("SELECT kind FROM (SELECT kind, relation FROM streamext.stream "
-							"UNION ALL SELECT kind, relation FROM streamext.step) r "
-							"WHERE relation = $1 ORDER BY kind LIMIT 1",
-							ARGS(REGCLASSOID), values, NULL, &isnull);
-	if (isnull)
-		return SX_REL_NONE;
-
-	switch (text_to_cstring(DatumGetTextPP(kind))[1])
-	{
-		case 'o':
-			return SX_REL_SOURCE;
-		case 'e':
-			return SX_REL_DERIVED;
-		case 'i':
-			return text_to_cstring(DatumGetTextPP(kind))[0] == 's' ?
-				SX_REL_SINK : SX_REL_VIEW;
-	}
-	elog(ERROR, "unknown kind of stream");
-}
-
-/* Id of the pipeline of that name, 0 when there is none. */
-static int
-find_pipeline(const char *name)
-{
-	Datum		values[] = {CStringGetTextDatum(name)};
-	bool		isnull;
-	Datum		id = sx_catalog_value("SELECT id FROM streamext.pipeline WHERE name = $1",
-									  ARGS(TEXTOID), values, NULL, &isnull);
-
-	return isnull ? 0 : DatumGetInt32(id);
-}
 
 static int
 create_pipeline(const char *name, Oid owner, bool paused)
@@ -101,35 +52,15 @@ create_pipeline(const char *name, Oid owner, bool paused)
 	return id;
 }
 
-void
-sx_pipeline_check_owner(int pipeline)
-{
-	Datum		values[] = {Int32GetDatum(pipeline)};
-	bool		isnull;
-	Oid			owner = DatumGetObjectId(
-										 sx_catalog_value("SELECT owner FROM streamext.pipeline WHERE id = $1",
-														  ARGS(INT4OID), values, NULL, &isnull));
-
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the pipeline does not exist any more")));
-	if (!has_privs_of_role(GetUserId(), owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of the pipeline"),
-				 errdetail("It belongs to \"%s\".", GetUserNameFromId(owner, true))));
-}
-
 /* A name for a pipeline that nobody asked a name for. */
 static char *
 default_pipeline_name(const char *schema, const char *relname)
 {
 	char	   *name = pstrdup(relname);
 
-	if (find_pipeline(name) != 0)
+	if (sx_find_pipeline(name) != 0)
 		name = psprintf("%s.%s", schema, relname);
-	for (int i = 2; find_pipeline(name) != 0; i++)
+	for (int i = 2; sx_find_pipeline(name) != 0; i++)
 		name = psprintf("%s.%s_%d", schema, relname, i);
 	return name;
 }
@@ -141,7 +72,7 @@ default_pipeline_name(const char *schema, const char *relname)
 static int
 named_pipeline(const char *name, Oid owner, bool paused)
 {
-	int			id = find_pipeline(name);
+	int			id = sx_find_pipeline(name);
 
 	if (id == 0)
 		return create_pipeline(name, owner, paused);
@@ -256,17 +187,6 @@ collect_int(HeapTuple row, TupleDesc desc, void *arg)
 	*list = lappend_int(*list, (int) sx_row_int(row, desc, 1, 0));
 }
 
-List *
-sx_pipeline_sources(int pipeline)
-{
-	Datum		values[] = {Int32GetDatum(pipeline)};
-	List	   *result = NIL;
-
-	sx_catalog_rows("SELECT stream FROM streamext.source WHERE pipeline = $1 ORDER BY seq",
-					ARGS(INT4OID), values, NULL, sx_collect_oid, &result);
-	return result;
-}
-
 static void
 insert_stream(Oid relid, const char *kind)
 {
@@ -331,37 +251,6 @@ sx_register_derived(Oid relid)
 	insert_stream(relid, "derived");
 }
 
-/* The pipeline that a stream's own options put it into. */
-static int
-home_pipeline(Oid stream)
-{
-	Datum		values[] = {ObjectIdGetDatum(stream)};
-	bool		isnull;
-	Datum		id = sx_catalog_value("SELECT pipeline FROM streamext.source "
-									  "WHERE stream = $1 ORDER BY pipeline LIMIT 1",
-									  ARGS(REGCLASSOID), values, NULL, &isnull);
-
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream %s is not registered",
-						sx_relation_label(stream)),
-				 errhint("Drop it and create it again.")));
-	return DatumGetInt32(id);
-}
-
-/* The pipeline that runs a view, sink or stream; 0 when it runs in none of its own. */
-static int
-pipeline_of_step(Oid relid)
-{
-	Datum		values[] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		id = sx_catalog_value("SELECT pipeline FROM streamext.step WHERE relation = $1",
-									  ARGS(REGCLASSOID), values, NULL, &isnull);
-
-	return isnull ? 0 : DatumGetInt32(id);
-}
-
 static void
 refuse_stateful(Oid stream, const char *why)
 {
@@ -380,13 +269,13 @@ stateful_pipeline(const SxReads *reads, const char *name)
 
 	foreach(lc, reads->all_derived)
 	{
-		int			own = pipeline_of_step(lfirst_oid(lc));
+		int			own = sx_pipeline_of_step(lfirst_oid(lc));
 
 		if (own == 0)
 			continue;
 		if (pipeline != 0 && own != pipeline)
 			refuse_stateful(lfirst_oid(lc), "and another one that is read is in another");
-		if (name != NULL && own != find_pipeline(name))
+		if (name != NULL && own != sx_find_pipeline(name))
 			refuse_stateful(lfirst_oid(lc), psprintf("which is not \"%s\"", name));
 		pipeline = own;
 	}
@@ -411,7 +300,7 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 	{
 		foreach(lc, streams)
 		{
-			int			home = home_pipeline(lfirst_oid(lc));
+			int			home = sx_home_pipeline(lfirst_oid(lc));
 
 			same = same && (shared == 0 || shared == home);
 			shared = home;
@@ -521,88 +410,4 @@ sx_register_stream(Oid relid, Oid query, Oid state, const char *strategy,
 		sx_catalog_exec("INSERT INTO streamext.step (relation, kind, query, strategy, options, settings) "
 						"VALUES ($1, 'stream', $2, $3, $4::jsonb, $5::jsonb)",
 						ARGS(REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID), values, NULL);
-}
-
-typedef struct StepOptions
-{
-	char	   *options;
-	Oid			query;
-	Oid			state;
-} StepOptions;
-
-static void
-collect_options(HeapTuple row, TupleDesc desc, void *arg)
-{
-	StepOptions *so = arg;
-
-	so->options = sx_row_text(row, desc, 1);
-	so->query = sx_row_oid(row, desc, 2);
-	so->state = sx_row_oid(row, desc, 3);
-}
-
-char *
-sx_step_options(Oid relid, Oid *query, Oid *state)
-{
-	Datum		values[] = {ObjectIdGetDatum(relid)};
-	StepOptions so = {NULL, InvalidOid, InvalidOid};
-
-	sx_catalog_rows("SELECT options::text, query, state FROM streamext.step WHERE relation = $1",
-					ARGS(REGCLASSOID), values, NULL, collect_options, &so);
-	if (query)
-		*query = so.query;
-	if (state)
-		*state = so.state;
-	return so.options;
-}
-
-/* The pipeline that a stream, view or sink belongs to; 0 when it is none. */
-static int
-pipeline_of_relation(Oid relid)
-{
-	switch (sx_relation_kind(relid))
-	{
-		case SX_REL_NONE:
-			return 0;
-		case SX_REL_SOURCE:
-			return home_pipeline(relid);
-		case SX_REL_DERIVED:
-			{
-				List	   *streams = sx_relation_streams(relid);
-				int			own = pipeline_of_step(relid);
-
-				return own != 0 ? own :
-					streams == NIL ? 0 : home_pipeline(linitial_oid(streams));
-			}
-		case SX_REL_SINK:
-		case SX_REL_VIEW:
-			return pipeline_of_step(relid);
-	}
-	return 0;
-}
-
-int
-sx_pipeline_by_name(const char *name, bool missing_ok)
-{
-	List	   *parts;
-	int			pipeline = 0;
-
-	if (SplitIdentifierString(pstrdup(name), '.', &parts) && parts != NIL &&
-		list_length(parts) <= 2)
-	{
-		char	   *relname = llast(parts);
-		char	   *schema = list_length(parts) == 2 ? linitial(parts) : NULL;
-		Oid			relid = RangeVarGetRelid(makeRangeVar(schema, relname, -1),
-											 NoLock, true);
-
-		if (OidIsValid(relid))
-			pipeline = pipeline_of_relation(relid);
-	}
-	if (pipeline == 0)
-		pipeline = find_pipeline(name);
-	if (pipeline == 0 && !missing_ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no pipeline, stream or view \"%s\"", name),
-				 errhint("SELECT pipeline FROM streamext.pipelines shows the pipelines.")));
-	return pipeline;
 }

@@ -125,6 +125,15 @@ extern char *sx_step_options(Oid relid, Oid *query, Oid *state);
 extern int	sx_pipeline_by_name(const char *name, bool missing_ok);
 
 /*
+ * Ids of pipelines, 0 when there is none: by the pipeline's own name; that which runs a
+ * view, sink or stream (0 too for a stream that belongs to none); and that which the
+ * options of a source put it into (ERROR when it is not registered).
+ */
+extern int	sx_find_pipeline(const char *name);
+extern int	sx_pipeline_of_step(Oid relid);
+extern int	sx_home_pipeline(Oid stream);
+
+/*
  * Starts a new epoch of a pipeline, which fences whoever holds it once this
  * transaction commits.  Waits for a running batch.  Returns the last batch id; epoch
  * may be NULL.

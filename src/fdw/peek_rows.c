@@ -5,7 +5,10 @@
  *
  * A stream that is a view is peeked at as any view is.  One that is a foreign table
  * does the same by hand: its query runs over what the sources hold now, as the owner of
- * the stream, under restrictions as REFRESH MATERIALIZED VIEW has them.  Of streams
+ * the stream, under restrictions as REFRESH MATERIALIZED VIEW has them, and with the
+ * settings of the session that created the stream, as in a batch: a function of the owner
+ * must not find names in a search_path, or among the temporary tables, of whoever looks.
+ * Of streams
  * that keep state, a window shows its rows so far, and update_state its states; what a
  * function of map_with_state gave to a record is not kept.
  *
@@ -13,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "catalog/sx_catalog.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -60,6 +64,41 @@ peek_sql(Relation rel, const SxStepPlan *plan)
 	return NULL;
 }
 
+static const char *const setting_names[] = {
+	"search_path", "TimeZone", "DateStyle", "IntervalStyle"
+};
+
+static void
+collect_settings(HeapTuple row, TupleDesc desc, void *arg)
+{
+	char	  **values = arg;
+
+	for (int i = 0; i < lengthof(setting_names); i++)
+		values[i] = sx_row_text(row, desc, i + 1);
+}
+
+/* Those of the stream, until AtEOXact_GUC().  A path that does not name pg_temp begins with it. */
+static void
+apply_settings(Oid relid)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		arguments[] = {ObjectIdGetDatum(relid)};
+	char	   *values[lengthof(setting_names)] = {NULL};
+
+	sx_catalog_rows("SELECT settings->>'search_path', settings->>'TimeZone', "
+					"settings->>'DateStyle', settings->>'IntervalStyle' "
+					"FROM streamext.step WHERE relation = $1",
+					1, types, arguments, NULL, collect_settings, values);
+	values[0] = values[0] == NULL || values[0][0] == '\0' ?
+		pstrdup("pg_catalog, pg_temp") : psprintf("%s, pg_temp", values[0]);
+	for (int i = 0; i < lengthof(setting_names); i++)
+	{
+		if (values[i] != NULL)
+			(void) set_config_option(setting_names[i], values[i], PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	}
+}
+
 static void
 run(SxRows *rows, const char *sql)
 {
@@ -99,7 +138,9 @@ sx_peek_rows(Relation rel)
 
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(rel->rd_rel->relowner,
-						   sec_context | SECURITY_RESTRICTED_OPERATION);
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	apply_settings(RelationGetRelid(rel));
 	run(rows, sql);
 	AtEOXact_GUC(false, nestlevel);
 	SetUserIdAndSecContext(userid, sec_context);

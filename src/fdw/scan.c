@@ -44,6 +44,8 @@
 struct SxScan
 {
 	MemoryContext context;		/* for a peek: owns the source */
+	dlist_node	node;			/* in open_scans, when it is one of a batch */
+	bool		cut;			/* what it scans is gone */
 	SxPipeline *pl;				/* NULL: a peek */
 	SxInput    *input;
 	SxInput		peeked;			/* what input points to in a peek */
@@ -58,7 +60,58 @@ struct SxScan
 	int			next;
 	SxRows	   *rows;			/* not NULL: a stream with rows of its own */
 	SxRowScan  *row_scan;		/* … in place of all but context */
+	bool		peeked_rows;	/* rows are of a peek, and its own */
 };
+
+/* Scans within batches. */
+static dlist_head open_scans = DLIST_STATIC_INIT(open_scans);
+
+/* ---------- scans that outlive their batch ---------- */
+
+static void
+forget_scan(void *arg)
+{
+	dlist_delete(&((SxScan *) arg)->node);
+}
+
+/* EndForeignScan is not called after an error, so it goes from the list with its memory. */
+static void
+remember_scan(SxScan *scan)
+{
+	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
+
+	dlist_push_head(&open_scans, &scan->node);
+	callback->func = forget_scan;
+	callback->arg = scan;
+	MemoryContextRegisterResetCallback(scan->context, callback);
+}
+
+void
+sx_scans_cut(const SxRows *rows)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &open_scans)
+	{
+		SxScan	   *scan = dlist_container(SxScan, node, iter.cur);
+
+		if (rows == NULL || scan->rows == rows)
+			scan->cut = true;
+	}
+}
+
+static void
+require_rows(const SxScan *scan)
+{
+	if (scan->cut)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the rows that this cursor reads are gone"),
+				 errdetail("They were those of a batch, for the step that opened the cursor."),
+				 errhint("Close the cursor in the function that opens it.")));
+}
+
+/* ---------- what is scanned ---------- */
 
 static SxInput *
 batch_input(SxPipeline *pl, Oid relid)
@@ -180,7 +233,10 @@ begin_rows(SxScan *scan, Relation rel)
 	if (sx_current != NULL)
 		scan->rows = batch_rows(sx_current, relid);
 	else if (has_query(relid))
+	{
 		scan->rows = sx_peek_rows(rel);
+		scan->peeked_rows = true;
+	}
 	if (scan->rows == NULL)
 		return false;
 	scan->row_scan = sx_row_scan_begin(scan->rows);
@@ -198,6 +254,8 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 
 	scan->context = context;
 	scan->natts = RelationGetDescr(rel)->natts;
+	if (sx_current != NULL)
+		remember_scan(scan);
 	if (begin_rows(scan, rel))
 	{
 		MemoryContextSwitchTo(old);
@@ -224,6 +282,7 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 void
 sx_scan_rescan(SxScan *scan)
 {
+	require_rows(scan);
 	if (scan->row_scan != NULL)
 		sx_row_scan_rescan(scan->row_scan);
 	else
@@ -233,9 +292,9 @@ sx_scan_rescan(SxScan *scan)
 void
 sx_scan_end(SxScan *scan)
 {
-	if (scan->row_scan != NULL)
+	if (scan->row_scan != NULL && !scan->cut)
 		sx_row_scan_end(scan->row_scan);
-	if (scan->rows != NULL && sx_current == NULL)
+	if (scan->peeked_rows)
 		sx_rows_end(scan->rows);
 	MemoryContextDelete(scan->context);
 }
@@ -344,8 +403,10 @@ bad_record(SxScan *scan, int i, SxDecodeResult result, const SxDecodeError *err)
 bool
 sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 {
-	int			step = scan->pl != NULL ? scan->pl->running_step : -1;
+	int			step;
 
+	require_rows(scan);
+	step = scan->pl != NULL ? scan->pl->running_step : -1;
 	if (scan->row_scan != NULL)
 		return sx_row_scan_next(scan->row_scan, slot);
 	memset(slot->tts_isnull, true, scan->natts);

@@ -23,6 +23,13 @@ extern bool sx_row_scan_next(SxRowScan *scan, TupleTableSlot *slot);
 extern void sx_row_scan_end(SxRowScan *scan);
 
 /*
+ * scan.c: rows, or those of the whole batch (NULL), are about to go.  Scans of them that
+ * are still open, as that of a cursor which a function left behind, give an error from
+ * now on.
+ */
+extern void sx_scans_cut(const SxRows *rows);
+
+/*
  * peek_rows.c: the rows of a derived stream outside a batch, evaluated as its owner.
  * ERROR when it has none then.
  */

@@ -44,6 +44,8 @@
 #include "plan/stream_def.h"
 #include "sink/sink.h"
 
+#define SINK_ROW	"sx_row"
+
 /* One column of the query and the column of the target that it goes into. */
 typedef struct SinkColumn
 {
@@ -124,6 +126,19 @@ mark_keys(List *columns, List *options)
 	return true;
 }
 
+/* Such a column takes no value but DEFAULT. */
+static void
+refuse_computed(Form_pg_attribute att, Oid target)
+{
+	if (att->attgenerated == '\0' && att->attidentity != ATTRIBUTE_IDENTITY_ALWAYS)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_GENERATED_ALWAYS),
+			 errmsg("column \"%s\" of table %s is generated always, and cannot be written",
+					NameStr(att->attname), sx_qualified_name(target)),
+			 errhint("Columns are matched by position: let it come behind those that the query fills.")));
+}
+
 /* Pairs the columns with those of the target, by position. */
 static void
 match_target(List *columns, Oid target)
@@ -147,6 +162,7 @@ match_target(List *columns, Oid target)
 							sx_qualified_name(target), column->name),
 					 errhint("Columns are matched by position: list the columns of the query in the order of the table.")));
 		att = TupleDescAttr(desc, i++);
+		refuse_computed(att, target);
 		column->target = pstrdup(NameStr(att->attname));
 		column->attno = att->attnum;
 		column->target_type = att->atttypid;
@@ -164,6 +180,22 @@ match_target(List *columns, Oid target)
 }
 
 /* ---------- a unique index for the key ---------- */
+
+/* The statement of a sink with a key adds columns of its own to those of the query. */
+static void
+check_names(List *columns)
+{
+	static const char *const taken[] = {SINK_ROW, SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD};
+
+	for (int i = 0; i < lengthof(taken); i++)
+	{
+		if (column_by_name(columns, taken[i]) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_COLUMN),
+					 errmsg("a sink with a key cannot have a column \"%s\"", taken[i]),
+					 errhint("Give the column another name with AS: it goes into the table by its position.")));
+	}
+}
 
 static bool
 index_fits(Relation target, Oid index, List *columns)
@@ -265,11 +297,11 @@ last_rows_sql(Query *query, List *columns, const SxStepNames *names)
 
 	if (arrival == NULL)
 		return psprintf("SELECT DISTINCT ON (%s) r.*\n"
-						"FROM (SELECT d.*, row_number() OVER () AS sx_row FROM %s d) r\n"
-						"ORDER BY %s, sx_row DESC", keys, names->query, keys);
+						"FROM (SELECT d.*, row_number() OVER () AS " SINK_ROW " FROM %s d) r\n"
+						"ORDER BY %s, " SINK_ROW " DESC", keys, names->query, keys);
 	return psprintf("SELECT DISTINCT ON (%s) r.*\n"
-					"FROM (SELECT d.*, row_number() OVER () AS sx_row FROM (\n%s\n) d (%s, %s, %s)) r\n"
-					"ORDER BY %s, %s DESC, %s DESC, sx_row DESC",
+					"FROM (SELECT d.*, row_number() OVER () AS " SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
+					"ORDER BY %s, %s DESC, %s DESC, " SINK_ROW " DESC",
 					keys, sx_deparse(arrival), list_sql(columns, false, ""),
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, keys,
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD);
@@ -431,7 +463,10 @@ prepare_target(List *options, Query *query)
 	check_target(target, keyed);
 	match_target(columns, target);
 	if (keyed)
+	{
+		check_names(columns);
 		require_unique_index(target, columns);
+	}
 	foreach(lc, options)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);

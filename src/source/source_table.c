@@ -37,6 +37,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/sx_catalog.h"
 #include "commands/defrem.h"
@@ -305,6 +306,29 @@ copy_sql(const SxStream *stream, Relation rel, const AttrNumber *map)
 					sx_relation_label(RelationGetRelid(rel)));
 }
 
+/*
+ * Foreign partitions would be read as the extension's owner, with his rights on their
+ * servers.
+ */
+static void
+refuse_foreign_partitions(const SxStream *stream, Relation rel)
+{
+	ListCell   *lc;
+
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return;
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), ShareRowExclusiveLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("stream %s cannot copy the rows of \"%s\": its partition \"%s\" is a foreign table",
+							stream->label, RelationGetRelationName(rel),
+							get_rel_name(lfirst_oid(lc))),
+					 errhint("Leave out start = 'earliest' to follow new rows alone.")));
+	}
+}
+
 /* All rows that are there now that nobody can write. */
 static void
 copy_rows(const SxStream *stream, Relation rel, const AttrNumber *map)
@@ -344,7 +368,10 @@ sx_table_created(SxStream *stream)
 	create_trigger(stream, table, map);
 	depend(RelationRelationId, stream->relid, table, 0, DEPENDENCY_NORMAL);
 	if (strcmp(sx_stream_option(stream, "start", "latest"), "earliest") == 0)
+	{
+		refuse_foreign_partitions(stream, rel);
 		copy_rows(stream, rel, map);
+	}
 	table_close(rel, NoLock);
 }
 

@@ -100,6 +100,7 @@ sx_rows_end(SxRows *rows)
 {
 	if (rows->store != NULL)
 	{
+		sx_scans_cut(rows);
 		tuplestore_end(rows->store);
 		MemoryContextDelete(rows->context);
 	}
@@ -112,6 +113,7 @@ sx_rows_end_all(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->nsteps; i++)
 		sx_rows_end(&pl->steps[i].output);
+	sx_scans_cut(NULL);
 }
 
 /* After an abort, which has freed them. */
@@ -120,6 +122,7 @@ sx_rows_forget_all(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->nsteps; i++)
 		pl->steps[i].output.store = NULL;
+	sx_scans_cut(NULL);
 }
 
 /* ---------- scans ---------- */

@@ -231,13 +231,17 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 	return InvalidOid;
 }
 
-/* Rows that the statement wrote; that of a null sink writes none and returns their number. */
+/*
+ * Rows that the statement wrote; that of a null sink writes none and returns their number.
+ * What the function of a sink returns is nobody's business: it may be no row at all.
+ */
 static int64
 rows_processed(void)
 {
 	bool		isnull;
 
-	if (SPI_tuptable == NULL)
+	if (SPI_tuptable == NULL || SPI_processed == 0 ||
+		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
 		return (int64) SPI_processed;
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }

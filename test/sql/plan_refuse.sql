@@ -81,6 +81,9 @@ CREATE STREAM y WITH (connector = 'table', table = 'target', key = 'k') AS SELEC
 CREATE STREAM y WITH (connector = 'table', table = 'target', key = 'w') AS SELECT v, k FROM s;
 CREATE STREAM y WITH (connector = 'table', table = 'target', key = 'v') AS SELECT v::bigint AS v, k FROM s;
 CREATE STREAM y WITH (connector = 'table', table = 'target') AS SELECT id, name FROM t;
+CREATE STREAM y WITH (connector = 'table', table = 'target', key = 'v') AS SELECT v, k AS sx_row FROM s;
+CREATE TABLE computed (a int, twice int GENERATED ALWAYS AS (a * 2) STORED, id int GENERATED ALWAYS AS IDENTITY);
+CREATE STREAM y WITH (connector = 'table', table = 'computed') AS SELECT v, v AS w FROM s;
 CREATE STREAM y WITH (connector = 'null') AS SELECT k FROM s;
 CREATE MATERIALIZED VIEW x AS SELECT k FROM y;
 
