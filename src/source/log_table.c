@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 static char *
@@ -90,6 +91,22 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 	ObjectAddressSet(referenced, RelationRelationId, stream->relid);
 	recordDependencyOn(&log, &referenced, DEPENDENCY_INTERNAL);
 	CommandCounterIncrement();
+}
+
+void
+sx_log_table_check(Oid log, TupleDesc desc, const Oid *types, int n)
+{
+	bool		fits = desc->natts >= n;
+
+	for (int i = 0; fits && i < n; i++)
+		fits = !TupleDescAttr(desc, i)->attisdropped &&
+			TupleDescAttr(desc, i)->atttypid == types[i];
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s does not have the columns that streamext gave it",
+						sx_relation_label(log)),
+				 errhint("Change them back, or drop the stream and create it again.")));
 }
 
 static void

@@ -17,6 +17,13 @@
 extern void sx_log_table_create(const SxStream *stream, const char *columns,
 								const char *extra, const char *comment);
 
+/*
+ * Has the log the columns that streamext gave it, of these types, first of all?  The log
+ * is its owner's, who may alter it, and rows are read and written without a parser that
+ * would look at types.  ERROR: no.
+ */
+extern void sx_log_table_check(Oid log, TupleDesc desc, const Oid *types, int n);
+
 /* The log of a stream; InvalidOid when it has none. */
 extern Oid	sx_log_table_find(Oid relid);
 

@@ -202,7 +202,9 @@ AttrNumber *
 sx_queue_columns(const SxStream *stream, TupleDesc log)
 {
 	AttrNumber *result = palloc0(sizeof(AttrNumber) * Max(stream->natts, 1));
+	const Oid	types[] = {INT8OID, XID8OID, TIMESTAMPTZOID};
 
+	sx_log_table_check(sx_queue_log(stream), log, types, lengthof(types));
 	for (int i = 0; i < stream->natts; i++)
 	{
 		const SxColumn *column = &stream->columns[i];

@@ -85,11 +85,15 @@ sx_socket_log(const SxStream *stream)
 	return log;
 }
 
+/* Every use of the log comes past here. */
 static Oid
 seq_index(Relation log)
 {
+	const Oid	types[LOG_NATTS] = {INT8OID, TIMESTAMPTZOID, BYTEAOID};
+
+	sx_log_table_check(RelationGetRelid(log), RelationGetDescr(log), types, LOG_NATTS);
 	list_free(RelationGetIndexList(log));
-	if (!OidIsValid(log->rd_pkindex) || RelationGetNumberOfAttributes(log) < LOG_NATTS)
+	if (!OidIsValid(log->rd_pkindex))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has lost its primary key", RelationGetRelationName(log)),

@@ -16,6 +16,9 @@
  *
  * Records are numbered for "offset", from 0; where the count stands is in the anchor.
  *
+ * It is called as the stream's owner, whoever runs the pipeline or looks: nobody's rights
+ * are lent to somebody else's function.
+ *
  * An interactive SELECT calls the function with NULL for the position and shows what
  * the first batch of a new pipeline would have.
  *
@@ -25,8 +28,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "catalog/sx_catalog.h"
 #include "source/receiver.h"
 #include "source/source.h"
 #include "utils/memutils.h"
@@ -38,7 +39,6 @@
 typedef struct FunctionSource
 {
 	SxSource	base;
-	Oid			user;			/* who calls */
 	int64		poll_interval;	/* microseconds */
 	TimestampTz call_at;		/* not before, when there were no rows */
 	int64		next_row;		/* number of the first row that is not committed */
@@ -81,24 +81,6 @@ function_check(SxStream *stream)
 
 /* --------------------------------------------------------------------- open */
 
-/* Who runs the pipeline; for a peek, whose the stream is. */
-static Oid
-caller_of(const SxStream *stream, int pipeline)
-{
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(pipeline)};
-	bool		isnull;
-	Datum		owner;
-
-	if (pipeline == 0)
-		return stream->owner;
-	owner = sx_catalog_value("SELECT owner FROM streamext.pipeline WHERE id = $1",
-							 lengthof(types), types, values, NULL, &isnull);
-	if (isnull)
-		elog(ERROR, "pipeline %d does not exist", pipeline);
-	return DatumGetObjectId(owner);
-}
-
 static SxSource *
 function_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -106,7 +88,6 @@ function_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 		sx_source_create(sizeof(FunctionSource), &sx_source_function, stream, pipeline,
 						 parts, nparts);
 
-	fs->user = caller_of(stream, pipeline);
 	fs->poll_interval =
 		sx_interval_option_usec("poll_interval",
 								sx_stream_option(stream, "poll_interval", "1 second"));
@@ -138,7 +119,7 @@ call_function(FunctionSource *fs, int64 max_rows, int64 max_bytes)
 {
 	SxStream   *stream = fs->base.stream;
 	SxReceiveRequest request = {
-		.user = fs->user, .position = fs->base.parts[0].position,
+		.user = stream->owner, .position = fs->base.parts[0].position,
 		.max_rows = max_rows, .max_bytes = max_bytes
 	};
 	MemoryContext old;

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/date.h"
 #include "utils/memutils.h"
@@ -30,11 +31,27 @@ time_of(const SxStateSpec *spec, Datum value)
 	{
 		DateADT		date = DatumGetDateADT(value);
 
-		if (DATE_NOT_FINITE(date))
-			return DATE_IS_NOBEGIN(date) ? DT_NOBEGIN : DT_NOEND;
+		if (DATE_IS_NOBEGIN(date))
+			return DT_NOBEGIN;
+		/* dates go on where timestamps have ended, infinity being the last of them */
+		if (date >= TIMESTAMP_END_JULIAN - POSTGRES_EPOCH_JDATE)
+			return DT_NOEND;
 		return (TimestampTz) date * USECS_PER_DAY;
 	}
 	return DatumGetTimestampTz(value);
+}
+
+/* When a key is forgotten that came at a time: never, where there are no such times. */
+static TimestampTz
+expiry_of(TimestampTz time, int64 within)
+{
+	TimestampTz expires;
+
+	if (TIMESTAMP_NOT_FINITE(time))
+		return time;
+	if (pg_add_s64_overflow(time, within, &expires) || expires >= END_TIMESTAMP)
+		return DT_NOEND;
+	return expires;
 }
 
 /* Is the row to be considered at all?  *time: its time. */
@@ -76,7 +93,7 @@ one_record(SxKeyedRun *run, TupleTableSlot *slot)
 	key->stored = sx_state_find(run->table, key->values, key->nulls);
 	if (key->stored)
 		return;
-	key->expires = TIMESTAMP_NOT_FINITE(time) ? time : time + run->spec->within;
+	key->expires = expiry_of(time, run->spec->within);
 	memcpy(run->out, slot->tts_values, sizeof(Datum) * natts);
 	memcpy(run->out_nulls, slot->tts_isnull, sizeof(bool) * natts);
 	sx_keyed_emit(run);
@@ -140,7 +157,7 @@ finish(SxPipeline *pl, SxStep *step)
 	context = MemoryContextSwitchTo(AllocSetContextCreate(CurTransactionContext,
 														  "streamext expiry",
 														  ALLOCSET_DEFAULT_SIZES));
-	table = sx_state_open(step->plan->state, spec->nkeys, spec->nkeys + 1);
+	table = sx_state_open(step->plan->state, spec);
 	due = sx_state_due(table, sx_spec_expires_place(spec) + 1, step->watermark,
 					   step->new_watermark, &slot);
 	while (tuplesort_gettupleslot(due, true, false, slot, NULL))

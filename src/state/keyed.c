@@ -26,6 +26,28 @@
 
 #define KEY_SHOWN	100			/* bytes of a key in the context of an error */
 
+/*
+ * A function's result may be a type of its own, which ALTER TYPE changes: then it does not
+ * give what the stream was made for.
+ */
+static void
+check_output(const SxStep *step, const SxStateSpec *spec)
+{
+	List	   *columns = sx_state_stream_columns(spec);
+	TupleDesc	desc = step->output.desc;
+	bool		fits = desc->natts == list_length(columns);
+
+	for (int i = 0; fits && i < desc->natts; i++)
+		fits = TupleDescAttr(desc, i)->atttypid ==
+			list_nth_node(ColumnDef, columns, i)->typeName->typeOid;
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function %s does not give the columns of stream %s any more",
+						format_procedure(spec->function), step->plan->name),
+				 errhint("Change its result type back, or drop the stream and create it again.")));
+}
+
 void
 sx_keyed_open(SxPipeline *pl, SxStep *step)
 {
@@ -35,6 +57,8 @@ sx_keyed_open(SxPipeline *pl, SxStep *step)
 	keyed->timers_from = DT_NOBEGIN;
 	keyed->spec = sx_state_spec(step->plan->strategy, sx_view_query(step->plan->query),
 								step->plan->options);
+	if (OidIsValid(keyed->spec->function))
+		check_output(step, keyed->spec);
 	step->private = keyed;
 }
 
@@ -119,8 +143,7 @@ sx_keyed_begin(SxKeyedRun *run, SxPipeline *pl, SxStep *step)
 										 ALLOCSET_DEFAULT_SIZES);
 	run->states = run->context;
 	run->caller = MemoryContextSwitchTo(run->context);
-	run->table = sx_state_open(step->plan->state, run->spec->nkeys,
-							   list_length(sx_state_columns(run->spec)));
+	run->table = sx_state_open(step->plan->state, run->spec);
 	run->keys = sx_keys_create(run->spec);
 	if (OidIsValid(run->spec->function))
 		run->function = sx_state_function_open(run->spec);

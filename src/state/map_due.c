@@ -201,7 +201,7 @@ sx_map_finish(SxPipeline *pl, SxStep *step)
 	context = MemoryContextSwitchTo(AllocSetContextCreate(CurTransactionContext,
 														  "streamext time-outs",
 														  ALLOCSET_DEFAULT_SIZES));
-	table = sx_state_open(step->plan->state, spec->nkeys, list_length(sx_state_columns(spec)));
+	table = sx_state_open(step->plan->state, spec);
 	look_ahead(pl, step, table);
 	sx_state_close(table);
 	MemoryContextDelete(MemoryContextSwitchTo(context));

@@ -392,7 +392,7 @@ open_map(SxPipeline *pl, SxStep *step)
 	if (spec->idle_timeout < 0)
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	table = sx_state_open(step->plan->state, spec->nkeys, list_length(sx_state_columns(spec)));
+	table = sx_state_open(step->plan->state, spec);
 	step->timer = step->new_timer = sx_map_next_timeout(table, spec, DT_NOBEGIN);
 	sx_state_close(table);
 	PopActiveSnapshot();

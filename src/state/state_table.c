@@ -24,6 +24,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -48,7 +49,8 @@ is_key_index(Relation index, int nkeys)
 	Form_pg_index form = index->rd_index;
 
 	if (!form->indisunique || !form->indisvalid || form->indnkeyatts != nkeys ||
-		!form->indnullsnotdistinct)
+		!form->indnullsnotdistinct || !form->indimmediate ||
+		RelationGetIndexPredicate(index) != NIL)
 		return false;
 	for (int i = 0; i < nkeys; i++)
 	{
@@ -76,7 +78,22 @@ key_index(SxStateTable *table)
 			 errhint("CREATE UNIQUE INDEX … NULLS NOT DISTINCT on the columns before column \"state\".")));
 }
 
-/* An index that can find rows by a time. */
+/* Does it have all rows with a time, the lowest first?  The owner's own may not. */
+static bool
+is_time_index(Relation index, AttrNumber column)
+{
+	List	   *predicate = RelationGetIndexPredicate(index);
+
+	return index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_index->indkey.values[0] == column &&
+		(index->rd_indoption[0] & INDOPTION_DESC) == 0 &&
+		(predicate == NIL ||
+		 (list_length(predicate) == 1 && IsA(linitial(predicate), NullTest) &&
+		  linitial_node(NullTest, predicate)->nulltesttype == IS_NOT_NULL &&
+		  IsA(linitial_node(NullTest, predicate)->arg, Var) &&
+		  castNode(Var, linitial_node(NullTest, predicate)->arg)->varattno == column));
+}
+
 static Relation
 time_index(SxStateTable *table, AttrNumber column)
 {
@@ -84,8 +101,7 @@ time_index(SxStateTable *table, AttrNumber column)
 	{
 		Relation	index = table->rinfo->ri_IndexRelationDescs[i];
 
-		if (index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
-			index->rd_index->indkey.values[0] == column)
+		if (is_time_index(index, column))
 			return index;
 	}
 	ereport(ERROR,
@@ -109,16 +125,31 @@ init_key(SxStateTable *table, int i)
 	table->skeys[i].sk_collation = table->index->rd_indcollation[i];
 }
 
+/* The table is its owner's, who may alter it; values are taken for what they ought to be. */
+static bool
+has_columns(TupleDesc desc, List *columns)
+{
+	if (desc->natts != list_length(columns))
+		return false;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != list_nth_node(ColumnDef, columns, i)->typeName->typeOid)
+			return false;
+	}
+	return true;
+}
+
 SxStateTable *
-sx_state_open(Oid relid, int nkeys, int ncolumns)
+sx_state_open(Oid relid, const SxStateSpec *spec)
 {
 	SxStateTable *table = palloc0(sizeof(SxStateTable));
 
 	table->context = CurrentMemoryContext;
 	table->rel = table_open(relid, RowExclusiveLock);
 	table->desc = RelationGetDescr(table->rel);
-	table->nkeys = nkeys;
-	if (table->desc->natts != ncolumns || table->rel->rd_rel->relam != HEAP_TABLE_AM_OID)
+	table->nkeys = spec->nkeys;
+	if (!has_columns(table->desc, sx_state_columns(spec)) || table->rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state table %s does not have the columns that its stream keeps",
@@ -130,8 +161,8 @@ sx_state_open(Oid relid, int nkeys, int ncolumns)
 	InitResultRelInfo(table->rinfo, table->rel, 0, NULL, 0);
 	ExecOpenIndices(table->rinfo, false);
 	table->index = key_index(table);
-	table->skeys = palloc(sizeof(ScanKeyData) * nkeys);
-	for (int i = 0; i < nkeys; i++)
+	table->skeys = palloc(sizeof(ScanKeyData) * table->nkeys);
+	for (int i = 0; i < table->nkeys; i++)
 		init_key(table, i);
 	table->found = table_slot_create(table->rel, NULL);
 	table->row = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);

@@ -12,6 +12,7 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
+#include "plan/state_spec.h"
 #include "utils/relcache.h"
 #include "utils/tuplesort.h"
 
@@ -32,11 +33,11 @@ typedef struct SxStateTable
 } SxStateTable;
 
 /*
- * Opens the table, whose row lock the batch has; ncolumns: what it must have.  There
+ * Opens the table, whose row lock the batch has.  There
  * is an active snapshot, under which rows are seen until the table is closed.  Everything
  * lives in the current context.
  */
-extern SxStateTable *sx_state_open(Oid relid, int nkeys, int ncolumns);
+extern SxStateTable *sx_state_open(Oid relid, const SxStateSpec *spec);
 extern void sx_state_close(SxStateTable *table);
 
 /*

@@ -95,6 +95,27 @@ SELECT batch_id FROM streamext.step('e', '2025-02-01 00:00:00');
 SELECT b - 1 AS batch, id FROM spark_t ORDER BY b, i;
 DROP STREAM e CASCADE;
 
+-- times at the far end: what would be forgotten behind the end of time is never forgotten
+CREATE STREAM e (k text, v int, ts timestamptz) WITH (connector = 'queue', event_time = 'ts', watermark = '0 seconds', paused);
+CREATE STREAM far_end WITH (deduplicate = 'k', within = '30 days') AS SELECT k, v, ts FROM e;
+CREATE STREAM far_out WITH (connector = 'table', table = 'far_t') AS SELECT streamext.batch_id() AS b, * FROM far_end;
+INSERT INTO e VALUES ('a', 1, '294276-12-31'), ('a', 2, '294276-12-31'), ('b', 1, '2024-01-01');
+SELECT batch_id, rows FROM streamext.step('e', '2024-02-01 00:00:00');
+INSERT INTO e VALUES ('a', 3, '294276-12-31'), ('b', 2, '2024-01-02');
+SELECT batch_id, rows FROM streamext.step('e', '2024-02-01 00:00:00');
+SELECT * FROM far_t ORDER BY b, k;
+SELECT * FROM streamext_state.far_end ORDER BY k;
+DROP STREAM e CASCADE;
+CREATE STREAM e (k text, day date) WITH (connector = 'queue', event_time = 'day', watermark = '0 seconds', paused);
+CREATE STREAM far_end WITH (deduplicate = 'k', within = '30 days') AS SELECT k, day FROM e;
+CREATE STREAM far_out WITH (connector = 'null') AS SELECT * FROM far_end;
+INSERT INTO e VALUES ('b', '2024-01-01');
+SELECT batch_id, rows FROM streamext.step('e', '2024-02-01 00:00:00');
+INSERT INTO e VALUES ('a', '5874897-12-31'), ('c', '5000000-12-31'), ('d', '294276-12-31'), ('e', '294277-01-01');
+SELECT batch_id, rows FROM streamext.step('e', '2024-02-01 00:00:00');
+SELECT * FROM streamext_state.far_end ORDER BY k;
+DROP STREAM e CASCADE;
+
 -- ---------------------------------------------------------------- refusals
 CREATE STREAM plain (k text, ts timestamptz) WITH (connector = 'queue', paused);
 CREATE STREAM timed (k text, ts timestamptz) WITH (connector = 'queue', event_time = 'ts', watermark = '10 seconds', paused);

@@ -176,6 +176,10 @@ SELECT * FROM recv_owned.o;
 RESET ROLE;
 SELECT batch_id, rows FROM streamext.step('recv_owned.o');
 SELECT * FROM recv_owned.ov;
+-- in somebody else's pipeline, too
+CREATE MATERIALIZED VIEW recv.other WITH (pipeline = 'recv_other') AS SELECT who FROM recv_owned.o;
+SELECT streamext.wait('recv_other');
+SELECT * FROM recv.other;
 SELECT current_user, current_setting('search_path') AS path, current_setting('transaction_read_only') AS read_only;
 
 SET client_min_messages = warning;
