@@ -205,7 +205,8 @@ sx_append_column_sql(StringInfo sql, const SxStateColumn *column)
 
 /*
  * Merged rows are updated again and again: half-filled pages keep the updates in
- * their page, and autovacuum comes early.
+ * their page, and autovacuum comes early.  The key admits NULL, so a publication of all
+ * tables needs the full replica identity; without wal_level = logical it costs nothing.
  */
 static Oid
 create_state_table(const char *name, const SxLayout *layout, Oid owner)
@@ -224,6 +225,7 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 		appendStringInfoString(&sql, " WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
 							   "autovacuum_vacuum_cost_delay = 0)");
 	sx_execute_ddl(sql.data);
+	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
 	if (layout->strategy == SX_STRATEGY_MERGE)
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));

@@ -255,6 +255,7 @@ create_state(const char *base, const SxStreamDef *def)
 					 "autovacuum_vacuum_cost_delay = 0)",
 					 def->state_is_queue ? "" : "fillfactor = 50, ");
 	sx_execute_ddl(sql.data);
+	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
 	foreach(lc, def->state_indexes)
 	{
 		const char *index = lfirst(lc);

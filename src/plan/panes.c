@@ -437,6 +437,7 @@ sx_panes_create(const char *base, Query *query, Oid owner)
 	appendStringInfoString(&sql, ") WITH (autovacuum_vacuum_scale_factor = 0.02, "
 						   "autovacuum_vacuum_cost_delay = 0)");
 	sx_execute_ddl(sql.data);
+	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
 	sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s, %s)", qualified, LEVEL, PANE));
 	table = get_relname_relid(name, get_namespace_oid(SX_STATE_SCHEMA, false));
 	sx_give_to(table, owner);

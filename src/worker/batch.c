@@ -28,7 +28,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "fdw/track.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -276,20 +275,6 @@ adopt(SxPipeline *pl, bool positions_only)
 }
 
 /*
- * A deferred constraint would speak at the commit, when nobody knows any more which step
- * and record it is about.
- */
-static void
-make_constraints_immediate(void)
-{
-	ConstraintsSetStmt *set = makeNode(ConstraintsSetStmt);
-
-	set->constraints = NIL;		/* all */
-	set->deferred = false;
-	AfterTriggerSetState(set);
-}
-
-/*
  * Opens the batch's transaction with all its locks.  One of our own is given up and
  * begun anew while somebody holds one of the relations: it waits for that one alone.
  */
@@ -371,8 +356,6 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 		begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
-			if (own)
-				make_constraints_immediate();
 			mine = attempt(pl, positions_only, result, started);
 			if (mine && !pl->must_restart)
 			{

@@ -12,11 +12,26 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "worker/batch_internal.h"
+
+/*
+ * A deferred constraint would speak at the commit, when nobody knows any more which step
+ * and record it is about.
+ */
+static void
+make_constraints_immediate(void)
+{
+	ConstraintsSetStmt *set = makeNode(ConstraintsSetStmt);
+
+	set->constraints = NIL;		/* all */
+	set->deferred = false;
+	AfterTriggerSetState(set);
+}
 
 void
 sx_tx_begin(SxBatchTx *tx, const SxPipeline *pl, bool own)
@@ -27,6 +42,7 @@ sx_tx_begin(SxBatchTx *tx, const SxPipeline *pl, bool own)
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		make_constraints_immediate();
 		return;
 	}
 	tx->owner = CurrentResourceOwner;
