@@ -64,19 +64,40 @@ sx_find_pipeline(const char *name)
 	return isnull ? 0 : DatumGetInt32(id);
 }
 
-void
-sx_pipeline_check_owner(int pipeline)
+static Oid
+pipeline_owner(int pipeline)
 {
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	bool		isnull;
-	Oid			owner = DatumGetObjectId(
-										 sx_catalog_value("SELECT owner FROM streamext.pipeline WHERE id = $1",
-														  ARGS(INT4OID), values, NULL, &isnull));
+	Datum		owner = sx_catalog_value("SELECT owner FROM streamext.pipeline WHERE id = $1",
+										 ARGS(INT4OID), values, NULL, &isnull);
 
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the pipeline does not exist any more")));
+	return DatumGetObjectId(owner);
+}
+
+void
+sx_pipeline_check_joins(int pipeline, Oid role)
+{
+	Oid			owner = pipeline_owner(pipeline);
+
+	sx_pipeline_check_owner(pipeline);
+	if (owner != role)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the pipeline belongs to \"%s\", who would run what you create",
+						GetUserNameFromId(owner, true)),
+				 errhint("Write WITH (pipeline = '…') with a new name for a pipeline of your own, or SET ROLE first.")));
+}
+
+void
+sx_pipeline_check_owner(int pipeline)
+{
+	Oid			owner = pipeline_owner(pipeline);
+
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

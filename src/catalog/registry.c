@@ -76,7 +76,7 @@ named_pipeline(const char *name, Oid owner, bool paused)
 
 	if (id == 0)
 		return create_pipeline(name, owner, paused);
-	sx_pipeline_check_owner(id);
+	sx_pipeline_check_joins(id, owner);
 	return id;
 }
 
@@ -293,7 +293,7 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 	ListCell   *lc;
 
 	if (pipeline != 0)
-		sx_pipeline_check_owner(pipeline);
+		sx_pipeline_check_joins(pipeline, GetUserId());
 	else if (name != NULL)
 		pipeline = named_pipeline(name, GetUserId(), false);
 	else
@@ -309,7 +309,7 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 		}
 		if (same)
 		{
-			sx_pipeline_check_owner(shared);
+			sx_pipeline_check_joins(shared, GetUserId());
 			return shared;
 		}
 		pipeline = create_pipeline(default_pipeline_name(

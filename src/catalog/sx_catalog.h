@@ -149,6 +149,12 @@ extern List *sx_pipeline_sources(int pipeline);
  */
 extern bool sx_creating_query_table;
 
+/*
+ * What role creates joins the pipeline, whose worker runs as the pipeline's owner: that
+ * must be the same role, and no member or superuser.  Else ERROR 42501.
+ */
+extern void sx_pipeline_check_joins(int pipeline, Oid role);
+
 /* Caller must own the pipeline, else ERROR 42501. */
 extern void sx_pipeline_check_owner(int pipeline);
 

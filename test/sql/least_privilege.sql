@@ -26,6 +26,10 @@ SELECT batch_id, rows FROM streamext.step('q', '2024-01-01Z');
 SELECT count(*) FROM streamext_state.q_log;
 SELECT streamext.reset('q');
 SELECT role, count(*) > 0 AS some FROM ran_as GROUP BY role;
+-- and what others create does not run as him
+CREATE MATERIALIZED VIEW mine AS SELECT k FROM q;
+CREATE MATERIALIZED VIEW mine WITH (pipeline = 'mine') AS SELECT k FROM q;
+SELECT pipeline, owner::regrole = current_user::regrole AS is_mine FROM streamext.pipelines ORDER BY 1;
 SET client_min_messages = error;
 DROP SCHEMA least_privilege CASCADE;
 DROP OWNED BY mallory;
