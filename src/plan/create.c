@@ -24,7 +24,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/defrem.h"
@@ -44,6 +43,7 @@
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 
+#include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
@@ -148,12 +148,8 @@ sx_define_query_view(const char *base, Query *query, Oid owner)
 void
 sx_belongs_to(Oid relid, Oid owner_relid)
 {
-	ObjectAddress dependent;
-	ObjectAddress owner;
-
-	ObjectAddressSet(dependent, RelationRelationId, relid);
-	ObjectAddressSet(owner, RelationRelationId, owner_relid);
-	recordDependencyOn(&dependent, &owner, DEPENDENCY_INTERNAL);
+	sx_depend(RelationRelationId, relid, RelationRelationId, owner_relid, 0,
+			  DEPENDENCY_INTERNAL);
 }
 
 static bool

@@ -14,7 +14,6 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
@@ -28,6 +27,7 @@
 #include "utils/ruleutils.h"
 #include "utils/varlena.h"
 
+#include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
@@ -232,12 +232,7 @@ sx_create_query_table(const char *schema, const char *name, List *columns, List 
 void
 sx_depend_on(Oid relid, Oid class, Oid object)
 {
-	ObjectAddress dependent;
-	ObjectAddress referenced;
-
-	ObjectAddressSet(dependent, RelationRelationId, relid);
-	ObjectAddressSet(referenced, class, object);
-	recordDependencyOn(&dependent, &referenced, DEPENDENCY_NORMAL);
+	sx_depend(RelationRelationId, relid, class, object, 0, DEPENDENCY_NORMAL);
 }
 
 /* Updated again and again, or filled at one end and emptied at the other. */

@@ -12,19 +12,14 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
 #include "foreign/foreign.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
+#include "catalog/depend.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
@@ -34,39 +29,11 @@ static const char *const function_options[] = {
 	"function", "map_with_state", "update_state"
 };
 
-/* Oids of one catalog that the relation as a whole depends on. */
-static List *
-dependencies(Oid relid, Oid catalog)
-{
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	List	   *result = NIL;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->objsubid == 0 && form->deptype == DEPENDENCY_NORMAL &&
-			form->refclassid == catalog)
-			result = list_append_unique_oid(result, form->refobjid);
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return result;
-}
-
 static void
 follow_function(Oid relid, List *options, const char *name)
 {
 	List	   *functions = sx_option(options, name) == NULL ? NIL :
-		dependencies(relid, ProcedureRelationId);
+		sx_dependencies(RelationRelationId, relid, ProcedureRelationId, DEPENDENCY_NORMAL);
 	Oid			function = functions == NIL ? InvalidOid : linitial_oid(functions);
 
 	if (OidIsValid(function))
@@ -85,7 +52,8 @@ follow_sources(Oid relid, List *options)
 	if (sx_option(options, "source") == NULL)
 		return;
 	initStringInfo(&names);
-	foreach(lc, dependencies(relid, RelationRelationId))
+	foreach(lc, sx_dependencies(RelationRelationId, relid, RelationRelationId,
+								DEPENDENCY_NORMAL))
 	{
 		if (sx_relation_streams(lfirst_oid(lc)) != NIL)
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",

@@ -12,23 +12,18 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "source/log_table.h"
 #include "streamext.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -75,8 +70,6 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 {
 	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
 	char	   *name = choose_name(stream, schema);
-	ObjectAddress log;
-	ObjectAddress referenced;
 	SxTrusted	save;
 
 	sx_trusted_begin(&save);
@@ -87,9 +80,8 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 	SPI_finish();
 	sx_trusted_end(&save);
 
-	ObjectAddressSet(log, RelationRelationId, get_relname_relid(name, schema));
-	ObjectAddressSet(referenced, RelationRelationId, stream->relid);
-	recordDependencyOn(&log, &referenced, DEPENDENCY_INTERNAL);
+	sx_depend(RelationRelationId, get_relname_relid(name, schema),
+			  RelationRelationId, stream->relid, 0, DEPENDENCY_INTERNAL);
 	CommandCounterIncrement();
 }
 
@@ -138,27 +130,13 @@ sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
 Oid
 sx_log_table_find(Oid relid)
 {
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	Oid			result = InvalidOid;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	ListCell   *lc;
 
-	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
-	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	foreach(lc, sx_dependents(RelationRelationId, RelationRelationId, relid,
+							  DEPENDENCY_INTERNAL))
 	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->deptype == DEPENDENCY_INTERNAL &&
-			form->classid == RelationRelationId &&
-			get_rel_relkind(form->objid) == RELKIND_RELATION)
-			result = form->objid;
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
+			return lfirst_oid(lc);
 	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return result;
+	return InvalidOid;
 }

@@ -23,14 +23,10 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
+#include "catalog/depend.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -42,7 +38,6 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -58,29 +53,10 @@
 static Oid
 bound_function(Oid stream)
 {
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	Oid			result = InvalidOid;
-	ScanKeyData key[3];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	List	   *functions = sx_dependencies(RelationRelationId, stream, ProcedureRelationId,
+											DEPENDENCY_NORMAL);
 
-	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(stream));
-	ScanKeyInit(&key[2], Anum_pg_depend_objsubid, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(0));
-	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 3, key);
-	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->refclassid == ProcedureRelationId)
-			result = form->refobjid;
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return result;
+	return functions == NIL ? InvalidOid : linitial_oid(functions);
 }
 
 static Oid
@@ -301,8 +277,6 @@ sx_receiver_bind(SxStream *stream)
 {
 	SxReceiver *receiver = sx_receiver_find(stream);
 	char	   *label = sx_receiver_label(receiver->function);
-	ObjectAddress dependent;
-	ObjectAddress referenced;
 
 	if (sx_proc_aclcheck(receiver->function, GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(receiver->function));
@@ -313,7 +287,6 @@ sx_receiver_bind(SxStream *stream)
 				 errhint("Qualify the names in its body, or ALTER FUNCTION %s(jsonb, integer) SET search_path = ….",
 						 label)));
 	sx_stream_set_option(stream, "function", label);
-	ObjectAddressSet(dependent, RelationRelationId, stream->relid);
-	ObjectAddressSet(referenced, ProcedureRelationId, receiver->function);
-	recordDependencyOn(&dependent, &referenced, DEPENDENCY_NORMAL);
+	sx_depend(RelationRelationId, stream->relid, ProcedureRelationId, receiver->function, 0,
+			  DEPENDENCY_NORMAL);
 }

@@ -32,8 +32,8 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/depend.h"
 #include "catalog/catalog.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -225,17 +225,6 @@ trigger_name(const SxStream *stream, Oid table)
 	return name;
 }
 
-static void
-depend(Oid class, Oid object, Oid table, AttrNumber attno, DependencyType type)
-{
-	ObjectAddress dependent;
-	ObjectAddress referenced;
-
-	ObjectAddressSet(dependent, class, object);
-	ObjectAddressSubSet(referenced, RelationRelationId, table, attno);
-	recordDependencyOn(&dependent, &referenced, type);
-}
-
 /* As the extension's owner, who alone may execute the trigger function. */
 static void
 create_trigger(const SxStream *stream, Oid table, const AttrNumber *map)
@@ -257,11 +246,13 @@ create_trigger(const SxStream *stream, Oid table, const AttrNumber *map)
 									TRIGGER_FIRES_ALWAYS);
 	sx_trusted_end(&save);
 
-	depend(TriggerRelationId, trigger.objectId, stream->relid, 0, DEPENDENCY_INTERNAL);
+	sx_depend(TriggerRelationId, trigger.objectId, RelationRelationId, stream->relid, 0,
+			  DEPENDENCY_INTERNAL);
 	for (int i = 0; i < stream->natts; i++)
 	{
 		if (map[i] != 0)
-			depend(TriggerRelationId, trigger.objectId, table, map[i], DEPENDENCY_NORMAL);
+			sx_depend(TriggerRelationId, trigger.objectId, RelationRelationId, table, map[i],
+					  DEPENDENCY_NORMAL);
 	}
 	CommandCounterIncrement();
 }
@@ -366,7 +357,8 @@ sx_table_created(SxStream *stream)
 	sx_stream_set_option(stream, "table", sx_relation_label(table));
 	sx_queue_create_log(stream->relid);
 	create_trigger(stream, table, map);
-	depend(RelationRelationId, stream->relid, table, 0, DEPENDENCY_NORMAL);
+	sx_depend(RelationRelationId, stream->relid, RelationRelationId, table, 0,
+			  DEPENDENCY_NORMAL);
 	if (strcmp(sx_stream_option(stream, "start", "latest"), "earliest") == 0)
 	{
 		refuse_foreign_partitions(stream, rel);

@@ -22,10 +22,8 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
+#include "catalog/depend.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
@@ -50,45 +48,24 @@ PG_FUNCTION_INFO_V1(sx_feed_stream);
 
 /* ------------------------------------------------------------- trigger, stream */
 
-/* A dependency of the trigger on the stream, searched from either end. */
 static Oid
-internal_dependency(Oid index, AttrNumber class_column, AttrNumber object_column,
-					Oid class, Oid object, bool want_stream)
+first_or_none(List *oids)
 {
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	Oid			result = InvalidOid;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key[0], class_column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(class));
-	ScanKeyInit(&key[1], object_column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
-	scan = systable_beginscan(depend, index, true, NULL, 2, key);
-	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->deptype == DEPENDENCY_INTERNAL &&
-			form->classid == TriggerRelationId && form->refclassid == RelationRelationId)
-			result = want_stream ? form->refobjid : form->objid;
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return result;
+	return oids == NIL ? InvalidOid : linitial_oid(oids);
 }
 
 Oid
 sx_table_trigger_of(Oid stream)
 {
-	return internal_dependency(DependReferenceIndexId, Anum_pg_depend_refclassid,
-							   Anum_pg_depend_refobjid, RelationRelationId, stream, false);
+	return first_or_none(sx_dependents(TriggerRelationId, RelationRelationId, stream,
+									   DEPENDENCY_INTERNAL));
 }
 
 Oid
 sx_table_stream_of(Oid trigger)
 {
-	return internal_dependency(DependDependerIndexId, Anum_pg_depend_classid,
-							   Anum_pg_depend_objid, TriggerRelationId, trigger, true);
+	return first_or_none(sx_dependencies(TriggerRelationId, trigger, RelationRelationId,
+										 DEPENDENCY_INTERNAL));
 }
 
 /* Arguments are kept one behind the other, each with its zero byte. */
