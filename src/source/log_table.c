@@ -140,3 +140,16 @@ sx_log_table_find(Oid relid)
 	}
 	return InvalidOid;
 }
+
+Oid
+sx_log_table_of(const SxStream *stream)
+{
+	Oid			log = sx_log_table_find(stream->relid);
+
+	if (!OidIsValid(log))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("stream %s has no log table", stream->label),
+				 errhint("Create the stream anew, in a database where the extension is complete.")));
+	return log;
+}

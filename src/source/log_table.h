@@ -24,8 +24,9 @@ extern void sx_log_table_create(const SxStream *stream, const char *columns,
  */
 extern void sx_log_table_check(Oid log, TupleDesc desc, const Oid *types, int n);
 
-/* The log of a stream; InvalidOid when it has none. */
+/* The log of a stream; InvalidOid when it has none.  The second form: ERROR then. */
 extern Oid	sx_log_table_find(Oid relid);
+extern Oid	sx_log_table_of(const SxStream *stream);
 
 /*
  * Deletes the rows whose ctid the statement gives, which locks them.  Directly: a trigger

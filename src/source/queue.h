@@ -29,9 +29,6 @@ extern void sx_queue_create_log(Oid relid);
 extern void sx_queue_sync_log(const SxStream *stream);
 extern void sx_queue_rename_column(const SxStream *stream, const char *from, const char *to);
 
-/* The log of a stream; ERROR when it has none. */
-extern Oid	sx_queue_log(const SxStream *stream);
-
 /*
  * Where each column of the stream is in its log, by attno - 1; 0 for dropped and
  * metadata columns.  ERROR when the log lacks one.

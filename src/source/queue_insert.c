@@ -20,22 +20,19 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "catalog/sx_catalog.h"
 #include "commands/sequence.h"
-#include "compat.h"
-#include "executor/executor.h"
 #include "nodes/primnodes.h"
 #include "rewrite/rewriteHandler.h"
+#include "source/log_table.h"
+#include "source/log_writer.h"
 #include "source/queue.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 #include "worker/worker.h"
-
-#define INSERT_CHUNK	1000	/* rows written at a time */
 
 struct SxQueueInsert
 {
@@ -46,14 +43,17 @@ struct SxQueueInsert
 	Oid			sequence;
 	bool		woken;			/* the readers will be, at commit */
 
-	/* while open */
-	Relation	log;
-	EState	   *estate;
-	ResultRelInfo *rinfo;
-	TupleTableSlot **slots;		/* of the log; nslots of them made so far */
-	int			nslots;
-	int			chunk;			/* room in slots */
+	SxLogWriter writer;			/* while open */
 };
+
+/* Rows on their way into the log. */
+typedef struct InsertRows
+{
+	const SxQueueInsert *insert;
+	TupleTableSlot **rows;		/* of the stream */
+	FullTransactionId xid;
+	TimestampTz now;
+} InsertRows;
 
 static void
 wake_reader(HeapTuple row, TupleDesc desc, void *arg)
@@ -86,7 +86,7 @@ sx_queue_insert_prepare(const SxStream *stream)
 	Node	   *numbers;
 
 	insert->stream = stream->relid;
-	insert->log_oid = sx_queue_log(stream);
+	insert->log_oid = sx_log_table_of(stream);
 	log = table_open(insert->log_oid, RowExclusiveLock);
 	insert->columns = sx_queue_columns(stream, RelationGetDescr(log));
 	insert->natts = stream->natts;
@@ -102,85 +102,50 @@ sx_queue_insert_prepare(const SxStream *stream)
 void
 sx_queue_insert_open(SxQueueInsert *insert, int max_rows)
 {
-	insert->log = table_open(insert->log_oid, RowExclusiveLock);
-	insert->estate = CreateExecutorState();
-	insert->rinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->rinfo, insert->log, 0, NULL, 0);
-	ExecOpenIndices(insert->rinfo, false);
-	insert->chunk = Min(max_rows, INSERT_CHUNK);
-	insert->slots = palloc0(sizeof(TupleTableSlot *) * insert->chunk);
-	insert->nslots = 0;
+	sx_log_writer_open(&insert->writer, table_open(insert->log_oid, RowExclusiveLock), max_rows);
 }
 
-/* The row of the log for a row of the stream. */
+/* The row of the log for row i of the stream. */
 static void
-fill_slot(const SxQueueInsert *insert, TupleTableSlot *slot, TupleTableSlot *row,
-		  FullTransactionId xid, TimestampTz now)
+fill_row(TupleTableSlot *slot, int i, void *arg)
 {
-	ExecClearTuple(slot);
+	const InsertRows *rows = arg;
+	const SxQueueInsert *insert = rows->insert;
+	TupleTableSlot *row = rows->rows[i];
+
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts);
 	slot_getallattrs(row);
-	for (int i = 0; i < insert->natts; i++)
+	for (int c = 0; c < insert->natts; c++)
 	{
-		AttrNumber	attno = insert->columns[i];
+		AttrNumber	attno = insert->columns[c];
 
 		if (attno == 0)
 			continue;
-		slot->tts_values[attno - 1] = row->tts_values[i];
-		slot->tts_isnull[attno - 1] = row->tts_isnull[i];
+		slot->tts_values[attno - 1] = row->tts_values[c];
+		slot->tts_isnull[attno - 1] = row->tts_isnull[c];
 	}
 	slot->tts_values[SX_QUEUE_SEQ - 1] =
 		Int64GetDatum(nextval_internal(insert->sequence, false));
-	slot->tts_values[SX_QUEUE_XID - 1] = FullTransactionIdGetDatum(xid);
-	slot->tts_values[SX_QUEUE_WRITTEN_AT - 1] = TimestampTzGetDatum(now);
+	slot->tts_values[SX_QUEUE_XID - 1] = FullTransactionIdGetDatum(rows->xid);
+	slot->tts_values[SX_QUEUE_WRITTEN_AT - 1] = TimestampTzGetDatum(rows->now);
 	memset(slot->tts_isnull, false, sizeof(bool) * SX_QUEUE_WRITTEN_AT);
 	ExecStoreVirtualTuple(slot);
-}
-
-static void
-insert_chunk(SxQueueInsert *insert, TupleTableSlot **rows, int n)
-{
-	FullTransactionId xid = GetTopFullTransactionId();
-	TimestampTz now = GetCurrentTimestamp();
-	MemoryContext old;
-
-	old = MemoryContextSwitchTo(insert->estate->es_query_cxt);
-	while (insert->nslots < n)
-		insert->slots[insert->nslots++] = table_slot_create(insert->log, NULL);
-
-	/* table_multi_insert() leaks into the current context. */
-	MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
-	for (int i = 0; i < n; i++)
-		fill_slot(insert, insert->slots[i], rows[i], xid, now);
-	table_multi_insert(insert->log, insert->slots, n, GetCurrentCommandId(true), 0, NULL);
-	MemoryContextSwitchTo(old);
-
-	for (int i = 0; i < n; i++)
-	{
-		list_free(sx_insert_index_tuples(insert->rinfo, insert->slots[i], insert->estate));
-		ExecClearTuple(insert->slots[i]);
-	}
-	ResetPerTupleExprContext(insert->estate);
 }
 
 void
 sx_queue_insert(SxQueueInsert *insert, TupleTableSlot **slots, int n)
 {
+	InsertRows	rows = {insert, slots, GetTopFullTransactionId(), GetCurrentTimestamp()};
+
 	if (!insert->woken)
 		wake_readers(insert->stream);
 	insert->woken = true;
-	for (int done = 0; done < n; done += insert->chunk)
-		insert_chunk(insert, slots + done, Min(n - done, insert->chunk));
+	sx_log_writer_write(&insert->writer, n, fill_row, &rows);
 }
 
 void
 sx_queue_insert_close(SxQueueInsert *insert)
 {
-	for (int i = 0; i < insert->nslots; i++)
-		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	ExecCloseIndices(insert->rinfo);
-	table_close(insert->log, NoLock);
-	pfree(insert->slots);
-	pfree(insert->rinfo);
-	FreeExecutorState(insert->estate);
+	sx_log_writer_close(&insert->writer);
+	table_close(insert->writer.log, NoLock);
 }

@@ -87,19 +87,6 @@ sx_queue_create_log(Oid relid)
 
 /* -------------------------------------------------------------------- lookup */
 
-Oid
-sx_queue_log(const SxStream *stream)
-{
-	Oid			log = sx_log_table_find(stream->relid);
-
-	if (!OidIsValid(log))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("stream %s has no log table", stream->label),
-				 errhint("Create the stream anew, in a database where the extension is complete.")));
-	return log;
-}
-
 static AttrNumber
 column_of_log(TupleDesc log, const char *name)
 {
@@ -118,7 +105,7 @@ column_of_log(TupleDesc log, const char *name)
 static void
 alter_log(const SxStream *stream, const char *actions)
 {
-	Oid			log = sx_queue_log(stream);
+	Oid			log = sx_log_table_of(stream);
 	SxTrusted	save;
 
 	sx_trusted_begin(&save);
@@ -175,7 +162,7 @@ has_logged_column(const SxStream *stream, const char *name)
 void
 sx_queue_sync_log(const SxStream *stream)
 {
-	Relation	log = table_open(sx_queue_log(stream), AccessShareLock);
+	Relation	log = table_open(sx_log_table_of(stream), AccessShareLock);
 	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(log));
 	StringInfoData actions;
 
@@ -204,7 +191,7 @@ sx_queue_columns(const SxStream *stream, TupleDesc log)
 	AttrNumber *result = palloc0(sizeof(AttrNumber) * Max(stream->natts, 1));
 	const Oid	types[] = {INT8OID, XID8OID, TIMESTAMPTZOID};
 
-	sx_log_table_check(sx_queue_log(stream), log, types, lengthof(types));
+	sx_log_table_check(sx_log_table_of(stream), log, types, lengthof(types));
 	for (int i = 0; i < stream->natts; i++)
 	{
 		const SxColumn *column = &stream->columns[i];
@@ -215,7 +202,7 @@ sx_queue_columns(const SxStream *stream, TupleDesc log)
 		if (result[i] == InvalidAttrNumber ||
 			TupleDescAttr(log, result[i] - 1)->atttypid != column->type)
 		{
-			char	   *table = get_rel_name(sx_queue_log(stream));
+			char	   *table = get_rel_name(sx_log_table_of(stream));
 
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),

@@ -36,10 +36,10 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "plan/plan.h"
 #include "source/log_table.h"
+#include "source/log_writer.h"
 #include "source/socket_log.h"
 #include "source/source.h"
 #include "storage/lock.h"
@@ -56,7 +56,6 @@
 #define LOG_VALUE			3
 #define LOG_NATTS			3
 
-#define INSERT_CHUNK		1000	/* rows written at a time */
 #define WRITER_LOCK			1		/* objsubid of the lock of who appends */
 
 void
@@ -70,19 +69,6 @@ sx_socket_log_create(SxStream *stream)
 						"ALTER TABLE %s ALTER COLUMN value SET STORAGE EXTERNAL",
 						psprintf("records received by the stream %s that are not processed yet",
 								 stream->label));
-}
-
-Oid
-sx_socket_log(const SxStream *stream)
-{
-	Oid			log = sx_log_table_find(stream->relid);
-
-	if (!OidIsValid(log))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("stream %s has no log table", stream->label),
-				 errhint("Create the stream anew, in a database where the extension is complete.")));
-	return log;
 }
 
 /* Every use of the log comes past here. */
@@ -230,77 +216,37 @@ lock_for_writing(Oid log)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-typedef struct LogInsert
+/* Records on their way into the log. */
+typedef struct LogRows
 {
-	Relation	log;
-	EState	   *estate;
-	ResultRelInfo *rinfo;
-	TupleTableSlot *slots[INSERT_CHUNK];
-} LogInsert;
+	SxRecord  **records;
+	int64		first;			/* number of the first */
+	TimestampTz now;
+} LogRows;
 
 static void
-insert_begin(LogInsert *insert, Relation log, int nslots)
+fill_row(TupleTableSlot *slot, int i, void *arg)
 {
-	insert->log = log;
-	insert->estate = CreateExecutorState();
-	insert->rinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->rinfo, log, 0, NULL, 0);
-	ExecOpenIndices(insert->rinfo, false);
-	for (int i = 0; i < nslots; i++)
-		insert->slots[i] = table_slot_create(log, NULL);
-}
+	const LogRows *rows = arg;
+	const SxRecord *rec = rows->records[i];
 
-static void
-insert_end(LogInsert *insert, int nslots)
-{
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	ExecCloseIndices(insert->rinfo);
-	FreeExecutorState(insert->estate);
-}
-
-static void
-fill_slot(TupleTableSlot *slot, const SxRecord *rec, int64 seq, TimestampTz now)
-{
-	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts);
 	memset(slot->tts_isnull, false, LOG_NATTS);
-	slot->tts_values[LOG_SEQ - 1] = Int64GetDatum(seq);
-	slot->tts_values[LOG_RECEIVED_AT - 1] = TimestampTzGetDatum(now);
+	slot->tts_values[LOG_SEQ - 1] = Int64GetDatum(rows->first + i);
+	slot->tts_values[LOG_RECEIVED_AT - 1] = TimestampTzGetDatum(rows->now);
 	slot->tts_values[LOG_VALUE - 1] =
 		PointerGetDatum(cstring_to_text_with_len(sx_record_value(rec), rec->value_len));
 	ExecStoreVirtualTuple(slot);
-}
-
-static void
-insert_chunk(LogInsert *insert, SxRecord **records, int n, int64 first, TimestampTz now)
-{
-	MemoryContext old;
-
-	/* The values, and what table_multi_insert() leaks. */
-	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
-	for (int i = 0; i < n; i++)
-		fill_slot(insert->slots[i], records[i], first + i, now);
-	table_multi_insert(insert->log, insert->slots, n, GetCurrentCommandId(true), 0, NULL);
-	MemoryContextSwitchTo(old);
-
-	for (int i = 0; i < n; i++)
-	{
-		list_free(sx_insert_index_tuples(insert->rinfo, insert->slots[i], insert->estate));
-		ExecClearTuple(insert->slots[i]);
-	}
-	ResetPerTupleExprContext(insert->estate);
 }
 
 int64
 sx_socket_log_append(Oid log, const SxRecordBuffer *records, int64 floor)
 {
 	Relation	rel = table_open(log, RowExclusiveLock);
-	TimestampTz now = GetCurrentTimestamp();
-	int			nslots = Min(records->nrecords, INSERT_CHUNK);
+	LogRows		rows = {.records = records->records,.now = GetCurrentTimestamp()};
 	Snapshot	latest;
 	int64		last;
-	LogInsert	insert;
+	SxLogWriter writer;
 
 	/* What was committed before we got the lock must be seen. */
 	lock_for_writing(log);
@@ -308,11 +254,10 @@ sx_socket_log_append(Oid log, const SxRecordBuffer *records, int64 floor)
 	last = last_seq(rel, latest, floor);
 	UnregisterSnapshot(latest);
 
-	insert_begin(&insert, rel, nslots);
-	for (int done = 0; done < records->nrecords; done += INSERT_CHUNK)
-		insert_chunk(&insert, records->records + done,
-					 Min(records->nrecords - done, INSERT_CHUNK), last + 1 + done, now);
-	insert_end(&insert, nslots);
+	rows.first = last + 1;
+	sx_log_writer_open(&writer, rel, records->nrecords);
+	sx_log_writer_write(&writer, records->nrecords, fill_row, &rows);
+	sx_log_writer_close(&writer);
 	table_close(rel, NoLock);
 	return last + records->nrecords;
 }

@@ -15,9 +15,6 @@
 
 extern void sx_socket_log_create(SxStream *stream);
 
-/* The log of a durable stream; ERROR when it has none. */
-extern Oid	sx_socket_log(const SxStream *stream);
-
 /*
  * Appends the records, numbered from where the log ends or, if that is more, from
  * floor, and gives the number of the last one.  Needs an active snapshot.

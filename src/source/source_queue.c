@@ -60,6 +60,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
+#include "source/log_table.h"
 #include "source/queue.h"
 #include "source/queue_position.h"
 #include "source/queue_search.h"
@@ -137,7 +138,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	MemoryContext old = CurrentMemoryContext;
 	Relation	log;
 
-	qs->log = sx_queue_log(stream);
+	qs->log = sx_log_table_of(stream);
 	log = table_open(qs->log, AccessShareLock);
 	qs->desc = CreateTupleDescCopyConstr(RelationGetDescr(log));
 	qs->columns = sx_queue_columns(stream, qs->desc);

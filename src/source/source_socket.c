@@ -25,6 +25,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "compat.h"
+#include "source/log_table.h"
 #include "source/record_buffer.h"
 #include "source/socket_client.h"
 #include "source/socket_log.h"
@@ -67,7 +68,7 @@ socket_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 		return sx_socket_open_direct(stream, pipeline, parts, nparts);
 	ls = (LogSource *) sx_source_create(sizeof(LogSource), &sx_source_socket, stream,
 										pipeline, parts, nparts);
-	ls->log = sx_socket_log(stream);
+	ls->log = sx_log_table_of(stream);
 	ls->buffer = sx_record_buffer_create();
 	ls->has_position = ls->base.parts[0].position != NULL;
 	ls->at = sx_position_int(ls->base.parts[0].position, "seq", 0);

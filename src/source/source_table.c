@@ -45,6 +45,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
+#include "source/log_table.h"
 #include "source/queue.h"
 #include "source/table.h"
 #include "streamext.h"
@@ -292,7 +293,7 @@ copy_sql(const SxStream *stream, Relation rel, const AttrNumber *map)
 																map[i] - 1)->attname)));
 	}
 	return psprintf("INSERT INTO %s (%s) SELECT %s FROM %s%s",
-					sx_relation_label(sx_queue_log(stream)), into.data, from.data,
+					sx_relation_label(sx_log_table_of(stream)), into.data, from.data,
 					rel->rd_rel->relkind == RELKIND_RELATION ? "ONLY " : "",
 					sx_relation_label(RelationGetRelid(rel)));
 }
