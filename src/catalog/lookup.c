@@ -20,9 +20,6 @@
 #include "utils/builtins.h"
 #include "utils/varlena.h"
 
-#define ARGS(...) \
-	lengthof(((Oid[]) {__VA_ARGS__})), (Oid[]) {__VA_ARGS__}
-
 SxRelKind
 sx_relation_kind(Oid relid)
 {
@@ -35,7 +32,7 @@ sx_relation_kind(Oid relid)
 	kind = sx_catalog_value("SELECT kind FROM (SELECT kind, relation FROM streamext.stream "
 							"UNION ALL SELECT kind, relation FROM streamext.step) r "
 							"WHERE relation = $1 ORDER BY kind LIMIT 1",
-							ARGS(REGCLASSOID), values, NULL, &isnull);
+							SX_ARGS(REGCLASSOID), values, NULL, &isnull);
 	if (isnull)
 		return SX_REL_NONE;
 
@@ -59,7 +56,7 @@ sx_find_pipeline(const char *name)
 	Datum		values[] = {CStringGetTextDatum(name)};
 	bool		isnull;
 	Datum		id = sx_catalog_value("SELECT id FROM streamext.pipeline WHERE name = $1",
-									  ARGS(TEXTOID), values, NULL, &isnull);
+									  SX_ARGS(TEXTOID), values, NULL, &isnull);
 
 	return isnull ? 0 : DatumGetInt32(id);
 }
@@ -70,7 +67,7 @@ pipeline_owner(int pipeline)
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	bool		isnull;
 	Datum		owner = sx_catalog_value("SELECT owner FROM streamext.pipeline WHERE id = $1",
-										 ARGS(INT4OID), values, NULL, &isnull);
+										 SX_ARGS(INT4OID), values, NULL, &isnull);
 
 	if (isnull)
 		ereport(ERROR,
@@ -79,22 +76,9 @@ pipeline_owner(int pipeline)
 	return DatumGetObjectId(owner);
 }
 
-void
-sx_pipeline_check_joins(int pipeline, Oid role)
-{
-	Oid			owner = pipeline_owner(pipeline);
-
-	sx_pipeline_check_owner(pipeline);
-	if (owner != role)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the pipeline belongs to \"%s\", who would run what you create",
-						GetUserNameFromId(owner, true)),
-				 errhint("Write WITH (pipeline = '…') with a new name for a pipeline of your own, or SET ROLE first.")));
-}
-
-void
-sx_pipeline_check_owner(int pipeline)
+/* The owner, whose privileges the caller must have. */
+static Oid
+check_owner(int pipeline)
 {
 	Oid			owner = pipeline_owner(pipeline);
 
@@ -103,6 +87,26 @@ sx_pipeline_check_owner(int pipeline)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of the pipeline"),
 				 errdetail("It belongs to \"%s\".", GetUserNameFromId(owner, true))));
+	return owner;
+}
+
+void
+sx_pipeline_check_owner(int pipeline)
+{
+	(void) check_owner(pipeline);
+}
+
+void
+sx_pipeline_check_joins(int pipeline, Oid role)
+{
+	Oid			owner = check_owner(pipeline);
+
+	if (owner != role)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the pipeline belongs to \"%s\", who would run what you create",
+						GetUserNameFromId(owner, true)),
+				 errhint("Write WITH (pipeline = '…') with a new name for a pipeline of your own, or SET ROLE first.")));
 }
 
 List *
@@ -112,7 +116,7 @@ sx_pipeline_sources(int pipeline)
 	List	   *result = NIL;
 
 	sx_catalog_rows("SELECT stream FROM streamext.source WHERE pipeline = $1 ORDER BY seq",
-					ARGS(INT4OID), values, NULL, sx_collect_oid, &result);
+					SX_ARGS(INT4OID), values, NULL, sx_collect_oid, &result);
 	return result;
 }
 
@@ -124,7 +128,7 @@ sx_home_pipeline(Oid stream)
 	bool		isnull;
 	Datum		id = sx_catalog_value("SELECT pipeline FROM streamext.source "
 									  "WHERE stream = $1 ORDER BY pipeline LIMIT 1",
-									  ARGS(REGCLASSOID), values, NULL, &isnull);
+									  SX_ARGS(REGCLASSOID), values, NULL, &isnull);
 
 	if (isnull)
 		ereport(ERROR,
@@ -142,7 +146,7 @@ sx_pipeline_of_step(Oid relid)
 	Datum		values[] = {ObjectIdGetDatum(relid)};
 	bool		isnull;
 	Datum		id = sx_catalog_value("SELECT pipeline FROM streamext.step WHERE relation = $1",
-									  ARGS(REGCLASSOID), values, NULL, &isnull);
+									  SX_ARGS(REGCLASSOID), values, NULL, &isnull);
 
 	return isnull ? 0 : DatumGetInt32(id);
 }
@@ -171,7 +175,7 @@ sx_step_options(Oid relid, Oid *query, Oid *state)
 	StepOptions so = {NULL, InvalidOid, InvalidOid};
 
 	sx_catalog_rows("SELECT options::text, query, state FROM streamext.step WHERE relation = $1",
-					ARGS(REGCLASSOID), values, NULL, collect_options, &so);
+					SX_ARGS(REGCLASSOID), values, NULL, collect_options, &so);
 	if (query)
 		*query = so.query;
 	if (state)

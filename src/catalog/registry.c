@@ -29,9 +29,6 @@
 #include "worker/rate.h"
 #include "worker/worker.h"
 
-#define ARGS(...) \
-	lengthof(((Oid[]) {__VA_ARGS__})), (Oid[]) {__VA_ARGS__}
-
 static int
 create_pipeline(const char *name, Oid owner, bool paused)
 {
@@ -43,12 +40,12 @@ create_pipeline(const char *name, Oid owner, bool paused)
 	int			id = DatumGetInt32(
 								   sx_catalog_value("INSERT INTO streamext.pipeline (name, owner, state) "
 													"VALUES ($1, $2, $3) RETURNING id",
-													ARGS(TEXTOID, REGROLEOID, TEXTOID),
+													SX_ARGS(TEXTOID, REGROLEOID, TEXTOID),
 													values, NULL, &isnull));
 	Datum		progress[] = {Int32GetDatum(id)};
 
 	sx_catalog_exec("INSERT INTO streamext.progress (pipeline) VALUES ($1)",
-					ARGS(INT4OID), progress, NULL);
+					SX_ARGS(INT4OID), progress, NULL);
 	return id;
 }
 
@@ -88,7 +85,7 @@ add_source(int pipeline, Oid stream)
 	sx_catalog_exec("INSERT INTO streamext.source (pipeline, stream, seq) "
 					"SELECT $1, $2, (SELECT coalesce(max(seq), 0) + 1 FROM streamext.source) "
 					"ON CONFLICT DO NOTHING",
-					ARGS(INT4OID, REGCLASSOID), values, NULL);
+					SX_ARGS(INT4OID, REGCLASSOID), values, NULL);
 }
 
 int64
@@ -100,7 +97,7 @@ sx_pipeline_new_epoch(int pipeline, int64 *epoch)
 
 	batch = sx_catalog_value("UPDATE streamext.progress SET epoch = epoch + 1 "
 							 "WHERE pipeline = $1 AND slot = 0 RETURNING batch_id",
-							 ARGS(INT4OID), values, NULL, &isnull);
+							 SX_ARGS(INT4OID), values, NULL, &isnull);
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -108,7 +105,7 @@ sx_pipeline_new_epoch(int pipeline, int64 *epoch)
 	if (epoch != NULL)
 		*epoch = DatumGetInt64(sx_catalog_value("SELECT epoch FROM streamext.progress "
 												"WHERE pipeline = $1 AND slot = 0",
-												ARGS(INT4OID), values, NULL, &isnull));
+												SX_ARGS(INT4OID), values, NULL, &isnull));
 	return DatumGetInt64(batch);
 }
 
@@ -180,20 +177,12 @@ check_pipeline_options(int pipeline, SxStream *added)
 }
 
 static void
-collect_int(HeapTuple row, TupleDesc desc, void *arg)
-{
-	List	  **list = arg;
-
-	*list = lappend_int(*list, (int) sx_row_int(row, desc, 1, 0));
-}
-
-static void
 insert_stream(Oid relid, const char *kind)
 {
 	Datum		values[] = {ObjectIdGetDatum(relid), CStringGetTextDatum(kind)};
 
 	sx_catalog_exec("INSERT INTO streamext.stream (relation, kind) VALUES ($1, $2)",
-					ARGS(REGCLASSOID, TEXTOID), values, NULL);
+					SX_ARGS(REGCLASSOID, TEXTOID), values, NULL);
 }
 
 void
@@ -236,7 +225,7 @@ sx_source_changed(SxStream *stream)
 	ListCell   *lc;
 
 	sx_catalog_rows("SELECT pipeline FROM streamext.source WHERE stream = $1 ORDER BY pipeline",
-					ARGS(REGCLASSOID), values, NULL, collect_int, &pipelines);
+					SX_ARGS(REGCLASSOID), values, NULL, sx_collect_int, &pipelines);
 	foreach(lc, pipelines)
 	{
 		check_pipeline_options(lfirst_int(lc), stream);
@@ -385,10 +374,10 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 	sx_catalog_exec("INSERT INTO streamext.step "
 					"(relation, pipeline, kind, query, state, strategy, options, settings, first_batch) "
 					"VALUES ($1, $2, $3, $4, nullif($5::oid, 0), $6, $7::jsonb, $8::jsonb, $9)",
-					ARGS(REGCLASSOID, INT4OID, TEXTOID, REGCLASSOID, OIDOID, TEXTOID,
+					SX_ARGS(REGCLASSOID, INT4OID, TEXTOID, REGCLASSOID, OIDOID, TEXTOID,
 						 TEXTOID, TEXTOID, INT8OID), values, NULL);
 	sx_catalog_exec("INSERT INTO streamext.step_progress (relation) VALUES ($1)",
-					ARGS(REGCLASSOID), values, NULL);
+					SX_ARGS(REGCLASSOID), values, NULL);
 	pipeline_changed(pipeline);
 	return pipeline;
 }
@@ -409,5 +398,5 @@ sx_register_stream(Oid relid, Oid query, Oid state, const char *strategy,
 	else
 		sx_catalog_exec("INSERT INTO streamext.step (relation, kind, query, strategy, options, settings) "
 						"VALUES ($1, 'stream', $2, $3, $4::jsonb, $5::jsonb)",
-						ARGS(REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID), values, NULL);
+						SX_ARGS(REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID), values, NULL);
 }

@@ -42,6 +42,9 @@ extern Datum sx_catalog_value(const char *sql, int nargs, const Oid *types,
 							  const Datum *values, const char *nulls,
 							  bool *isnull);
 
+/* One statement as whoever runs it, for what it does.  SPI is not connected. */
+extern void sx_execute_ddl(const char *sql);
+
 /*
  * One statement on relations that belong to a role, run as that role under
  * restrictions: what the role has attached to them (triggers, constraints) must not run
@@ -66,8 +69,13 @@ extern Oid	sx_row_oid(HeapTuple row, TupleDesc desc, int column);
 extern TimestampTz sx_row_time(HeapTuple row, TupleDesc desc, int column);
 extern bool sx_row_bool(HeapTuple row, TupleDesc desc, int column);
 
-/* An SxRowFunc: appends the first column, an Oid, to the List that arg points to. */
+/* SxRowFuncs: append the first column, an Oid or integer, to the List that arg points to. */
 extern void sx_collect_oid(HeapTuple row, TupleDesc desc, void *arg);
+extern void sx_collect_int(HeapTuple row, TupleDesc desc, void *arg);
+
+/* Argument types of the functions above: their number, and they. */
+#define SX_ARGS(...) \
+	lengthof(((Oid[]) {__VA_ARGS__})), (Oid[]) {__VA_ARGS__}
 
 /* Is the extension created in this database (and not being dropped)? */
 extern bool sx_extension_exists(void);

@@ -180,19 +180,26 @@ sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 }
 
 void
-sx_exec_as(Oid role, const char *sql)
+sx_execute_ddl(const char *sql)
 {
-	SxTrusted	save;
 	int			rc;
 
-	sx_trusted_begin(&save);
-	SetUserIdAndSecContext(role, save.sec_context | SECURITY_RESTRICTED_OPERATION);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	rc = SPI_execute(sql, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 	SPI_finish();
+}
+
+void
+sx_exec_as(Oid role, const char *sql)
+{
+	SxTrusted	save;
+
+	sx_trusted_begin(&save);
+	SetUserIdAndSecContext(role, save.sec_context | SECURITY_RESTRICTED_OPERATION);
+	sx_execute_ddl(sql);
 	sx_trusted_end(&save);
 }
 
@@ -297,6 +304,14 @@ sx_collect_oid(HeapTuple row, TupleDesc desc, void *arg)
 	List	  **list = arg;
 
 	*list = lappend_oid(*list, sx_row_oid(row, desc, 1));
+}
+
+void
+sx_collect_int(HeapTuple row, TupleDesc desc, void *arg)
+{
+	List	  **list = arg;
+
+	*list = lappend_int(*list, (int) sx_row_int(row, desc, 1, 0));
 }
 
 bool

@@ -102,14 +102,6 @@ sx_run(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static void
-collect_int(HeapTuple row, TupleDesc desc, void *arg)
-{
-	List	  **list = arg;
-
-	*list = lappend_int(*list, (int) sx_row_int(row, desc, 1, 0));
-}
-
 /* Starts every paused or stopped pipeline of the caller; returns how many. */
 Datum
 sx_start_all(PG_FUNCTION_ARGS)
@@ -122,7 +114,7 @@ sx_start_all(PG_FUNCTION_ARGS)
 	require_primary();
 	sx_catalog_rows("SELECT id FROM streamext.pipeline WHERE state <> 'running' "
 					"AND pg_has_role($1, owner::oid, 'USAGE') ORDER BY id",
-					1, types, values, NULL, collect_int, &pipelines);
+					1, types, values, NULL, sx_collect_int, &pipelines);
 	foreach(lc, pipelines)
 		set_state(lfirst_int(lc), "running", false);
 	PG_RETURN_INT32(list_length(pipelines));

@@ -18,7 +18,6 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
-#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
@@ -150,21 +149,11 @@ arrival_of_stream(Oid stream, Index index)
 	return arrival;
 }
 
-static Oid
-relation_owner(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	Oid			owner = rel->rd_rel->relowner;
-
-	table_close(rel, NoLock);
-	return owner;
-}
-
 /* Puts a view's query in its place.  The result is deparsed, never executed. */
 static bool
 inline_view(RangeTblEntry *rte, Oid owner)
 {
-	if (sx_is_barrier(rte->relid) || relation_owner(rte->relid) != owner)
+	if (sx_is_barrier(rte->relid) || sx_relation_owner(rte->relid) != owner)
 		return false;
 	rte->subquery = sx_view_query(rte->relid);
 	rte->rtekind = RTE_SUBQUERY;

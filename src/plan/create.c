@@ -50,19 +50,6 @@
 
 /* ---------- pieces, also for sinks ---------- */
 
-void
-sx_execute_ddl(const char *sql)
-{
-	int			rc;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	rc = SPI_execute(sql, false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
-	SPI_finish();
-}
-
 /* The statement's query: ours to change, with the column list of the statement. */
 Query *
 sx_created_query(CreateTableAsStmt *stmt)
@@ -189,14 +176,22 @@ sx_future_state_names(SxStepNames *names, const char *base)
 
 /* ---------- state tables ---------- */
 
+char *
+sx_column_sql(const char *name, Oid type, int32 typmod, Oid collation)
+{
+	char	   *sql = psprintf("%s %s", quote_identifier(name), sx_type_sql(type, typmod));
+
+	if (!OidIsValid(collation) || collation == get_typcollation(type))
+		return sql;
+	return psprintf("%s COLLATE %s", sql, generate_collation_name(collation));
+}
+
 void
 sx_append_column_sql(StringInfo sql, const SxStateColumn *column)
 {
-	appendStringInfo(sql, "%s\n    %s %s", sql->data[sql->len - 1] == '(' ? "" : ",",
-					 quote_identifier(column->name),
-					 sx_type_sql(column->type, column->typmod));
-	if (OidIsValid(column->collation) && column->collation != get_typcollation(column->type))
-		appendStringInfo(sql, " COLLATE %s", generate_collation_name(column->collation));
+	appendStringInfo(sql, "%s\n    %s", sql->data[sql->len - 1] == '(' ? "" : ",",
+					 sx_column_sql(column->name, column->type, column->typmod,
+								   column->collation));
 }
 
 /*

@@ -24,7 +24,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/ruleutils.h"
 #include "utils/varlena.h"
 
 #include "catalog/depend.h"
@@ -180,13 +179,10 @@ append_column_defs(StringInfo sql, List *columns)
 	foreach(lc, columns)
 	{
 		ColumnDef  *column = lfirst_node(ColumnDef, lc);
-		Oid			type = column->typeName->typeOid;
 
-		appendStringInfo(sql, "%s%s %s", lc == list_head(columns) ? "" : ", ",
-						 quote_identifier(column->colname),
-						 sx_type_sql(type, column->typeName->typemod));
-		if (OidIsValid(column->collOid) && column->collOid != get_typcollation(type))
-			appendStringInfo(sql, " COLLATE %s", generate_collation_name(column->collOid));
+		appendStringInfo(sql, "%s%s", lc == list_head(columns) ? "" : ", ",
+						 sx_column_sql(column->colname, column->typeName->typeOid,
+									   column->typeName->typemod, column->collOid));
 		if (column->is_not_null)
 			appendStringInfoString(sql, " NOT NULL");
 	}

@@ -32,8 +32,8 @@ sx_delta_name(const char *state)
 	return makeObjectName(state, NULL, "delta");
 }
 
-static Oid
-owner_of(Oid relid)
+Oid
+sx_relation_owner(Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	Oid			owner = rel->rd_rel->relowner;
@@ -47,7 +47,7 @@ step_names(Oid relid, Oid query, Oid state)
 {
 	SxStepNames *names = palloc0(sizeof(SxStepNames));
 
-	names->owner = owner_of(relid);
+	names->owner = sx_relation_owner(relid);
 	names->step = sx_qualified_name(relid);
 	names->query = sx_qualified_name(query);
 	if (OidIsValid(state))

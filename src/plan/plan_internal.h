@@ -267,6 +267,9 @@ extern int	sx_pin_settings(void);
 extern char *sx_deparse(Query *query);
 extern char *sx_columns_sql(const List *columns, const char *prefix);
 extern char *sx_key_order_sql(const SxLayout *layout, const char *prefix);
+
+/* A column as in CREATE TABLE, with its collation where that is not the type's. */
+extern char *sx_column_sql(const char *name, Oid type, int32 typmod, Oid collation);
 extern char *sx_type_sql(Oid type, int32 typmod);
 extern char *sx_qualified_name(Oid relid);
 
@@ -330,11 +333,11 @@ struct StringInfoData;
 extern void sx_append_column_sql(struct StringInfoData *sql, const SxStateColumn *column);
 extern Query *sx_created_query(CreateTableAsStmt *stmt);
 extern void sx_give_to(Oid relid, Oid owner);
+extern Oid	sx_relation_owner(Oid relid);
 extern Oid	sx_define_view(RangeVar *name, Query *query);
 extern Oid	sx_define_query_view(const char *base, Query *query, Oid owner);
 
 /* DROP of owner_relid takes relid along. */
 extern void sx_belongs_to(Oid relid, Oid owner_relid);
-extern void sx_execute_ddl(const char *sql);
 
 #endif							/* SX_PLAN_INTERNAL_H */

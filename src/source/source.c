@@ -14,12 +14,15 @@
 
 #include "access/htup_details.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "source/source.h"
 
 static const SxSourceOps *const connectors[] = {
@@ -171,4 +174,13 @@ sx_unix_ms(TimestampTz time)
 	if (time % 1000 < 0)
 		ms--;
 	return ms + epoch_ms;
+}
+
+void
+sx_nap(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+					 SX_WAIT_EVENT("StreamextSource"));
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }

@@ -197,6 +197,12 @@ extern int64 sx_unix_ms(TimestampTz time);
 /* Replaces a string of a part, in the source's context. */
 extern void sx_part_set(SxSource *source, char **field, const char *value);
 
+/*
+ * For step(), between two looks at a condition: a moment, or until the latch is set or
+ * an interrupt comes.  A worker never naps: it waits for what wait() names.
+ */
+extern void sx_nap(long ms);
+
 /* By the name of the connector; NULL: unknown, or a sink only. */
 extern const SxSourceOps *sx_source_find(const char *connector);
 

@@ -310,7 +310,7 @@ pump_to_end(KafkaSource *k)
 		if (sx_kafka_client_running(k->client))
 			sx_kafka_client_wait(k->client, 100);
 		else
-			pg_usleep(10000L);
+			sx_nap(10);
 		CHECK_FOR_INTERRUPTS();
 	}
 	k->ends = KAFKA_ENDS_NONE;

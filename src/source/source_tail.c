@@ -155,7 +155,7 @@ look_and_read(TailSource *ts, const SxPollRequest *req)
 			ts->unsettled = ts->tail.moving_since != 0;
 			if (!ts->unsettled || tries-- <= 0)
 				break;
-			pg_usleep(UNSETTLED_MS * 1000L);
+			sx_nap(UNSETTLED_MS);
 			continue;
 		}
 		read_records(ts, req->max_rows, req->max_bytes);
@@ -165,7 +165,7 @@ look_and_read(TailSource *ts, const SxPollRequest *req)
 			continue;
 		if (tries-- <= 0)
 			break;
-		pg_usleep(UNSETTLED_MS * 1000L);
+		sx_nap(UNSETTLED_MS);
 	}
 }
 

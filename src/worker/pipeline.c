@@ -24,6 +24,7 @@
 #include "worker/batch.h"
 #include "worker/batch_internal.h"
 #include "worker/rate.h"
+#include "worker/timetable.h"
 
 #define DEFAULT_MAX_ROWS	100000
 #define DEFAULT_MAX_BYTES	(16 * 1024 * 1024)
@@ -459,12 +460,6 @@ until(TimestampTz time)
 	return time <= now ? 0 : (long) ((time - now) / 1000) + 1;
 }
 
-static long
-sooner(long a, long b)
-{
-	return a < 0 ? b : b < 0 ? a : Min(a, b);
-}
-
 long
 sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds)
 {
@@ -480,16 +475,16 @@ sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds)
 
 		if (fd >= 0 && *nfds < room)
 			fds[(*nfds)++] = fd;
-		timeout = sooner(timeout, ms);
+		timeout = sx_sooner(timeout, ms);
 	}
-	timeout = sooner(timeout, until(next_interval(pl)));
+	timeout = sx_sooner(timeout, until(next_interval(pl)));
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		const SxStep *step = &pl->steps[i];
 
-		timeout = sooner(timeout, until(step->timer));
+		timeout = sx_sooner(timeout, until(step->timer));
 		if (step->pending)
-			timeout = sooner(timeout, until(step->last_emit + step->plan->emit_interval));
+			timeout = sx_sooner(timeout, until(step->last_emit + step->plan->emit_interval));
 	}
 	return timeout;
 }

@@ -197,6 +197,16 @@ sx_process_reload(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
+bool
+sx_process_breathe(void)
+{
+	/* Between two rounds a cancel has nothing to cancel. */
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	sx_process_reload();
+	return sx_must_stop();
+}
+
 void
 sx_transaction_begin(void)
 {

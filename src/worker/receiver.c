@@ -56,6 +56,7 @@
 
 #include "worker/process.h"
 #include "worker/receiver.h"
+#include "worker/timetable.h"
 
 #define COLLECT_ROWS	20000
 #define COLLECT_BYTES	(1024 * 1024)
@@ -393,14 +394,6 @@ publish_status(void)
 }
 
 static long
-sooner(long a, long b)
-{
-	if (a < 0)
-		return b;
-	return b < 0 ? a : Min(a, b);
-}
-
-static long
 until(TimestampTz now, TimestampTz at)
 {
 	return at == 0 ? -1 : TimestampDifferenceMilliseconds(now, at);
@@ -411,15 +404,15 @@ wait_for_events(TimestampTz now)
 {
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT;
 	long		timeout = retry_at != 0 ? until(now, retry_at) :
-	sooner(commit_wait(now), until(now, trim_at));
+	sx_sooner(commit_wait(now), until(now, trim_at));
 	long		unsent = pgstat_report_stat(false);
 
 	if (!is_unread() && (buffer->nrecords == 0 || client->state != SX_CONN_CLOSED))
-		timeout = sooner(timeout, sx_socket_wait(client, now));
-	timeout = sooner(timeout, IDLE_MS);
-	timeout = sooner(timeout, look_wait(now));
+		timeout = sx_sooner(timeout, sx_socket_wait(client, now));
+	timeout = sx_sooner(timeout, IDLE_MS);
+	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
-		timeout = sooner(timeout, unsent);
+		timeout = sx_sooner(timeout, unsent);
 	if (may_read())
 		events |= WL_SOCKET_READABLE;
 	if (client->state == SX_CONN_CONNECTING || client->ack_waits)
@@ -460,11 +453,7 @@ run(void)
 	{
 		MemoryContextReset(loop_context);
 
-		/* There is nothing to cancel. */
-		QueryCancelPending = false;
-		CHECK_FOR_INTERRUPTS();
-		sx_process_reload();
-		if (sx_must_stop())
+		if (sx_process_breathe())
 			leave();
 		look_if_told(GetCurrentTimestamp());
 		turn();

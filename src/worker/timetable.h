@@ -34,4 +34,11 @@ extern void sx_timetable_after(SxTimetable *table, TimestampTz batch_time,
 /* Nothing was there: with an interval, the next look is at its next multiple. */
 extern void sx_timetable_skip(SxTimetable *table, TimestampTz clock);
 
+/* The shorter of two waits; -1 is for ever. */
+static inline long
+sx_sooner(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
 #endif							/* SX_TIMETABLE_H */

@@ -280,14 +280,6 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
  * Waiting
  * ----------------------------------------------------------------------
  */
-static long
-sooner(long a, long b)
-{
-	if (a < 0)
-		return b;
-	return b < 0 ? a : Min(a, b);
-}
-
 /* Until the latch is set, one of fds is readable, or the time has passed. */
 static void
 wait_for_events(const int *fds, int nfds, long timeout)
@@ -336,13 +328,13 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		works();
 		peace = PROVEN_MS;
 	}
-	timeout = sooner(timeout, look_wait(now));
+	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
-		timeout = sooner(timeout, unsent);
+		timeout = sx_sooner(timeout, unsent);
 	if (!proven)
-		timeout = sooner(timeout, peace);
+		timeout = sx_sooner(timeout, peace);
 	if (end_is_awaited)
-		timeout = sooner(timeout, END_NAP_MS);
+		timeout = sx_sooner(timeout, END_NAP_MS);
 	wait_for_events(fds, nfds, timeout);
 	sx_timetable_skip(&timetable, GetCurrentTimestamp());
 }
@@ -358,9 +350,9 @@ wait_until(TimestampTz due, TimestampTz now)
 	long		unsent = pgstat_report_stat(false);
 
 	report_idle();
-	timeout = sooner(timeout, look_wait(now));
+	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
-		timeout = sooner(timeout, unsent);
+		timeout = sx_sooner(timeout, unsent);
 	wait_for_events(NULL, 0, timeout);
 }
 
@@ -451,11 +443,7 @@ run_pipeline(void)
 	{
 		MemoryContextReset(loop_context);
 
-		/* Between batches a cancel has nothing to cancel. */
-		QueryCancelPending = false;
-		CHECK_FOR_INTERRUPTS();
-		sx_process_reload();
-		if (sx_must_stop())
+		if (sx_process_breathe())
 			leave();
 		look_if_told(GetCurrentTimestamp());
 		turn();
