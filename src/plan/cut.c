@@ -277,20 +277,9 @@ find_in_join(Query *query, JoinExpr *join, bool nullable, List **leaves, SxNodeM
 {
 	bool		left = nullable || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
 	bool		right = nullable || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
-	RangeTblEntry *rte;
 
 	find_leaves(query, join->larg, left, leaves, maker);
 	find_leaves(query, join->rarg, right, leaves, maker);
-
-	/* Its columns were replaced by those below it; what is left is the condition. */
-	join->usingClause = NIL;
-	join->isNatural = false;
-	join->alias = NULL;
-	rte = rt_fetch(join->rtindex, query->rtable);
-	rte->joinaliasvars = rte->joinleftcols = rte->joinrightcols = NIL;
-	rte->joinmergedcols = 0;
-	rte->alias = NULL;
-	rte->eref = makeAlias("unnamed_join", NIL);
 }
 
 static void
@@ -596,14 +585,11 @@ static void
 replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 {
 	ReplaceContext context = {query, leaf, 0};
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	ListCell   *lc;
 
+	/* Joins expect what they join before themselves: the node takes a place of the leaf. */
 	leaf->query = leaf_query(query, leaf, moved);
-	query->rtable = lappend(query->rtable, rte);
-	leaf->varno = list_length(query->rtable);
-	rte->rtekind = RTE_RESULT;
-	rte->eref = makeAlias("s", NIL);
+	leaf->varno = bms_next_member(leaf->relids, -1);
 
 	query->targetList = (List *) replace_mutator((Node *) query->targetList, &context);
 	query->havingQual = replace_mutator(query->havingQual, &context);
@@ -623,7 +609,8 @@ replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 		checkExprHasSubLink((Node *) leaf->query->jointree);
 	leaf->query->hasTargetSRFs = expression_returns_set((Node *) leaf->query->targetList);
 	blank_entries(query, leaf->relids, true);
-	sx_rte_show(rte, sx_node_query(sx_make_node(maker, leaf->query)));
+	sx_rte_show(rt_fetch(leaf->varno, query->rtable),
+				sx_node_query(sx_make_node(maker, leaf->query)));
 }
 
 /* ---------- blocks ---------- */
@@ -718,6 +705,7 @@ cut_block(Query *query, SxNodeMaker *maker)
 	(void) cut_sublinks((Node *) query->targetList, maker);
 	(void) cut_sublinks(query->havingQual, maker);
 	(void) cut_sublinks((Node *) query->jointree, maker);
+	sx_fix_joins(query);
 	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
 }
 

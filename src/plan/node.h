@@ -74,6 +74,9 @@ extern Query *sx_node_query(Oid view);
 /* Makes it the range table entry of such a subquery. */
 extern void sx_rte_show(RangeTblEntry *rte, Query *subquery);
 
+/* After the columns of joined entries have changed: joins that name their own anew. */
+extern void sx_fix_joins(Query *query);
+
 /* A subquery over the view with a column more and a condition, both as SQL over "c". */
 extern Query *sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
 								  const Oid *argtypes, int nargs);

@@ -9,6 +9,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "nodes/makefuncs.h"
 #include "parser/analyze.h"
@@ -109,6 +110,61 @@ sx_rte_show(RangeTblEntry *rte, Query *subquery)
 	rte->inFromCl = true;
 	rte->eref = makeAlias(eref != NULL ? eref->aliasname : "c", names);
 	rte->alias = makeAlias(alias != NULL ? alias->aliasname : rte->eref->aliasname, NIL);
+}
+
+/* ---------- joins ---------- */
+
+static Index fix_join(Query *query, Node *node);
+
+/* A join has the columns of its two sides, one after the other; no alias names them. */
+static void
+name_columns(Query *query, RangeTblEntry *join, Index side, List **positions)
+{
+	AttrNumber	attno = 0;
+	ListCell   *lc;
+
+	*positions = NIL;
+	foreach(lc, rt_fetch(side, query->rtable)->eref->colnames)
+	{
+		join->eref->colnames = lappend(join->eref->colnames, copyObject(lfirst(lc)));
+		join->joinaliasvars = lappend(join->joinaliasvars,
+									  makeVar(side, ++attno, INT4OID, -1, InvalidOid, 0));
+		*positions = lappend_int(*positions, attno);
+	}
+}
+
+static Index
+fix_join(Query *query, Node *node)
+{
+	JoinExpr   *join = (JoinExpr *) node;
+	Index		left;
+	Index		right;
+	RangeTblEntry *rte;
+
+	if (IsA(node, RangeTblRef))
+		return ((RangeTblRef *) node)->rtindex;
+	left = fix_join(query, join->larg);
+	right = fix_join(query, join->rarg);
+	join->usingClause = NIL;
+	join->isNatural = false;
+	join->alias = NULL;
+	rte = rt_fetch(join->rtindex, query->rtable);
+	rte->joinmergedcols = 0;
+	rte->joinaliasvars = NIL;
+	rte->alias = NULL;
+	rte->eref = makeAlias("unnamed_join", NIL);
+	name_columns(query, rte, left, &rte->joinleftcols);
+	name_columns(query, rte, right, &rte->joinrightcols);
+	return join->rtindex;
+}
+
+void
+sx_fix_joins(Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->jointree->fromlist)
+		(void) fix_join(query, lfirst(lc));
 }
 
 char *

@@ -116,20 +116,22 @@ keys_sql(List *refs)
 
 /* ---------- the query for some keys ---------- */
 
-/* Each node is read for the keys in $1 alone, and gives the key's number. */
-static AttrNumber
-restrict_ref(SxNodeRef *ref)
+/*
+ * Each node is read for the keys in $1 alone, and gives the key's number, but for the
+ * branches of a set operation, which compares their rows.
+ */
+static void
+restrict_ref(SxNodeRef *ref, bool with_key)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	char	   *hash = hash_sql(ref, "c");
 	Query	   *subquery = sx_node_query_where(ref->view,
-											   psprintf(", %s AS " KEY_COLUMN, hash),
+											   with_key ? psprintf(", %s AS " KEY_COLUMN, hash) : "",
 											   psprintf("%s = ANY ($1)", hash), types, 1);
 	bool		lateral = ref->rte->lateral;
 
 	sx_rte_show(ref->rte, subquery);
 	ref->rte->lateral = lateral;
-	return list_length(subquery->targetList);
 }
 
 static Expr *
@@ -257,7 +259,9 @@ insert_sql(Query *query, const SxLayout *layout, const char *state)
 	if (has_key(refs))
 	{
 		foreach(lc, refs)
-			(void) restrict_ref(lfirst(lc));
+			restrict_ref(lfirst(lc), query->setOperations == NULL);
+		foreach(lc, query->setOperations == NULL ? refs : NIL)
+			sx_fix_joins(((SxNodeRef *) lfirst(lc))->query);
 	}
 	if (compared)
 		select = wrapped_sql(query, refs);
