@@ -544,15 +544,21 @@ COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: kno
 
 CREATE VIEW streamext.views AS
     SELECT s.relation AS view, s.kind, p.name AS pipeline, s.strategy, s.state AS state_table,
-           g.rows, g.late_rows, g.null_time_rows, g.dead_letters, g.skipped_rows, g.watermark,
+           g.rows, g.late_rows + coalesce(n.late_rows, 0) AS late_rows,
+           g.null_time_rows + coalesce(n.null_time_rows, 0) AS null_time_rows,
+           g.dead_letters, g.skipped_rows, g.watermark,
            s.first_batch, s.options, s.created_at
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
-    WHERE streamext.may_see(p.owner);
+         LEFT JOIN (
+            SELECT o.node_of, sum(o_g.late_rows)::bigint AS late_rows, sum(o_g.null_time_rows)::bigint AS null_time_rows
+            FROM streamext.step o JOIN streamext.step_progress o_g USING (relation)
+            WHERE o.node_of IS NOT NULL GROUP BY 1) n ON n.node_of = s.relation
+    WHERE streamext.may_see(p.owner) AND s.node_of IS NULL;
 COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
-COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
+COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late, for the view and each of its nodes';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
 
 CREATE VIEW streamext.dead_letters AS

@@ -390,12 +390,11 @@ query_streams(const SxLevel *level, bool top, SxRefusal *refusal)
 }
 
 int
-sx_from_streams(Query *query, Node *node)
+sx_from_streams(Query *query, Node *node, SxRefusal *refusal)
 {
-	SxRefusal	refusal = {NULL, NULL};
 	SxLevel		level = {query, NULL};
 
-	return from_streams(&level, node, &refusal);
+	return from_streams(&level, node, refusal);
 }
 
 void

@@ -148,7 +148,9 @@ subtree_reads_view(const Query *query, Node *subtree)
 static int
 subtree_streams(Query *query, Node *subtree)
 {
-	return subtree_reads_view(query, subtree) ? -1 : sx_from_streams(query, subtree);
+	SxRefusal	refusal = {NULL, NULL};
+
+	return subtree_reads_view(query, subtree) ? -1 : sx_from_streams(query, subtree, &refusal);
 }
 
 bool
@@ -157,6 +159,18 @@ sx_is_single_node(Query *query)
 	SxRefusal	refusal = {NULL, NULL};
 
 	return !sx_reads_continuous_view((Node *) query) && sx_can_keep_alone(query, &refusal);
+}
+
+/* What an entry was is out of reach. */
+static void
+blank_entry(RangeTblEntry *rte)
+{
+	Alias	   *eref = rte->eref;
+
+	memset(rte, 0, sizeof(RangeTblEntry));
+	rte->type = T_RangeTblEntry;
+	rte->rtekind = RTE_RESULT;
+	rte->eref = makeAlias(eref->aliasname, NIL);
 }
 
 /* ---------- CTEs and views in their place ---------- */
@@ -198,6 +212,23 @@ expand_cte(const SxLevel *level, RangeTblEntry *rte)
 	sx_rte_show(rte, query);
 }
 
+/* The query of a plain view, without the entries that stand for the view itself. */
+static Query *
+plain_view_query(Oid view)
+{
+	Query	   *query = sx_view_query(view);
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->relid == view)
+			blank_entry(rte);
+	}
+	return query;
+}
+
 /* A plain view that is not row by row is what its query is. */
 static void
 expand_view(RangeTblEntry *rte)
@@ -207,7 +238,7 @@ expand_view(RangeTblEntry *rte)
 	else if (sx_relation_kind(rte->relid) == SX_REL_NONE && sx_is_view(rte->relid) &&
 			 reads_node((Node *) sx_view_query(rte->relid)) &&
 			 (sx_reads_continuous_view((Node *) rte) || !sx_is_row_wise(sx_view_query(rte->relid))))
-		sx_rte_show(rte, sx_view_query(rte->relid));
+		sx_rte_show(rte, plain_view_query(rte->relid));
 }
 
 static void
@@ -252,8 +283,8 @@ static void
 cut_entry(RangeTblEntry *rte, SxNodeMaker *maker)
 {
 	if (rte->rtekind != RTE_SUBQUERY)
-		refuse("this way of reading a stream is not supported in a continuous view",
-			   "Functions that read streams belong into a derived stream (CREATE STREAM … AS SELECT … FROM f()).");
+		refuse("a function that reads a stream is not supported in a continuous view",
+			   "Call it in a derived stream, which is evaluated per batch: CREATE STREAM … AS SELECT … FROM f().");
 	if (OidIsValid(sx_node_of(rte)))
 		return;
 	if (contain_vars_of_level((Node *) rte->subquery, 1))
@@ -267,6 +298,18 @@ refuse_table_beside_nodes(void)
 {
 	refuse("a table beside a join of streams or an aggregate is not supported in a continuous view",
 		   "Join the table to a stream, in a subquery: FROM (SELECT … FROM stream JOIN table …) s JOIN …; it is read when the row arrives.");
+}
+
+/* A join of a stream to tables that is not row by row says itself why. */
+static void
+check_outer_join(Query *query, JoinExpr *join)
+{
+	SxRefusal	refusal = {NULL, NULL};
+
+	if (join->jointype != JOIN_INNER &&
+		(subtree_streams(query, join->larg) == 0 || subtree_streams(query, join->rarg) == 0) &&
+		sx_from_streams(query, (Node *) join, &refusal) < 0)
+		sx_report_refusal(&refusal);
 }
 
 static void find_leaves(Query *query, Node *node, bool nullable, List **leaves,
@@ -288,6 +331,8 @@ find_leaves(Query *query, Node *node, bool nullable, List **leaves, SxNodeMaker 
 	int			streams = subtree_streams(query, node);
 	ListCell   *lc;
 
+	if (streams < 0 && IsA(node, JoinExpr))
+		check_outer_join(query, (JoinExpr *) node);
 	if (streams == 0)
 		refuse_table_beside_nodes();
 	else if (streams == 1)
@@ -523,7 +568,6 @@ replace_in_from(Node *node, ReplaceContext *context)
 	return node;
 }
 
-/* What the leaf had is out of the query's reach. */
 static void
 blank_entries(Query *query, const Bitmapset *relids, bool inside)
 {
@@ -532,15 +576,8 @@ blank_entries(Query *query, const Bitmapset *relids, bool inside)
 
 	foreach(lc, query->rtable)
 	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-		Alias	   *eref = rte->eref;
-
-		if (bms_is_member(++i, relids) != inside)
-			continue;
-		memset(rte, 0, sizeof(RangeTblEntry));
-		rte->type = T_RangeTblEntry;
-		rte->rtekind = RTE_RESULT;
-		rte->eref = makeAlias(eref->aliasname, NIL);
+		if (bms_is_member(++i, relids) == inside)
+			blank_entry(lfirst_node(RangeTblEntry, lc));
 	}
 }
 
@@ -717,6 +754,9 @@ sx_cut_query(Query *query, SxNodeMaker *maker)
 		!query->hasDistinctOn)
 		refuse("ORDER BY is not supported in a continuous view",
 			   "Order in the query that reads the view.");
+	if ((query->limitCount != NULL || query->limitOffset != NULL) && query->sortClause == NIL)
+		refuse("LIMIT and OFFSET without ORDER BY are not supported in a continuous view",
+			   "Say which rows: ORDER BY … LIMIT n; or limit in the query that reads the view.");
 	expand_query(query, NULL);
 	cut_block(query, maker);
 	return query;

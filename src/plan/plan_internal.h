@@ -50,8 +50,8 @@ extern bool sx_can_keep_alone(Query *query, SxRefusal *refusal);
 /* ERROR when a continuous view would call a volatile function. */
 extern void sx_refuse_volatile(Query *query);
 
-/* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither. */
-extern int	sx_from_streams(Query *query, Node *node);
+/* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither, and why. */
+extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 
 /* Does it read a continuous view, through plain views too? */
 extern bool sx_reads_continuous_view(Node *node);
