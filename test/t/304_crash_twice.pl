@@ -18,19 +18,22 @@ my $records = scale(4_000, 20_000);
 my ($server, $worker, $in_recovery) = (0, 0, 0);
 
 fault_seed();
-my $job = SxCrash->new(name => 'crash_twice', conf => { checkpoint_timeout => "'1h'" });
+my $job = SxCrash->new(name => 'crash_twice', conf => { checkpoint_timeout => "'1h'", max_wal_size => "'1GB'" });
+$job->value('CREATE TABLE ballast (id bigint PRIMARY KEY)');
 
 # How far has the server come that is starting, by what it logged since then?
 sub recovery_begun { return slurp_file($job->{node}->logfile, $_[0]) =~ /redo starts/ }
 sub recovery_done { return slurp_file($job->{node}->logfile, $_[0]) =~ /ready to accept connections/ }
 
+# With enough in the WAL that recovery takes a while.
 sub crash_in_recovery
 {
+	$job->value('TRUNCATE ballast; INSERT INTO ballast SELECT generate_series(1, 150000)');
 	$job->kill_all;
 	my $log_start = -s $job->{node}->logfile;
 	$job->begin_start;
 	$job->until_some('recovery', sub { recovery_begun($log_start) || recovery_done($log_start) });
-	$job->random_moment(0.05);
+	$job->random_moment(0.15);
 	$server += $job->kill_all;
 	$in_recovery++ if !recovery_done($log_start);
 	$job->start;

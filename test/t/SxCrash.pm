@@ -21,6 +21,7 @@ package SxCrash;
 use strict;
 use warnings;
 use IPC::Run qw(run);
+use POSIX qw(uname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -53,9 +54,20 @@ sub new
 	return $self;
 }
 
+# Processes that lose their parent become ours, so that we can collect what was killed: a
+# dead postmaster that nobody has collected keeps the next one from starting.
+sub adopt_orphans
+{
+	my %prctl = (x86_64 => 157, aarch64 => 167);
+	my $number = $prctl{ (uname())[4] };
+	syscall($number, 36, 1, 0, 0, 0) if $number;	# PR_SET_CHILD_SUBREAPER
+	return;
+}
+
 sub make_server
 {
 	my ($self) = @_;
+	adopt_orphans();
 	my %settings = (
 		shared_preload_libraries => "'streamext'",
 		max_worker_processes => 32,
@@ -272,9 +284,11 @@ sub kill_all
 	my $postmaster = $self->postmaster;
 	$self->see;
 	return 0 if !$postmaster || !kill('STOP', $postmaster);
-	kill('KILL', $self->children($postmaster), $postmaster);
+	my @pids = ($self->children($postmaster), $postmaster);
+	kill('KILL', @pids);
 	$self->crashed;
-	$self->until_some('the end of the postmaster', sub { !kill(0, $postmaster) || $self->is_dead($postmaster) });
+	waitpid($_, 0) foreach @pids;
+	$self->until_some('the end of the postmaster', sub { $self->is_dead($postmaster) });
 	$self->{node}{_pid} = undef;
 	return 1;
 }
