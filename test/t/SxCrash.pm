@@ -162,14 +162,14 @@ sub write_files
 
 # ---------------------------------------------------------------- looking
 
-# The answer, or nothing while there is no server to give one.
+# The answer, or nothing while there is no server to give one (within the seconds).
 sub answer
 {
-	my ($self, $sql) = @_;
+	my ($self, $sql, $seconds) = @_;
 	my $node = $self->{node};
 	my $out = '';
 	eval {
-		run([ 'timeout', '20', 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port,
+		run([ 'timeout', $seconds // 20, 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port,
 			  '-d', 'postgres', '-c', $sql ], '<', \undef, '>', \$out, '2>', '/dev/null');
 	};
 	chomp $out;
