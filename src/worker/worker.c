@@ -261,11 +261,7 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 
 	report_running();
 	if (sx_batch_run(pl, time, true, &result) == SX_BATCH_FENCED)
-	{
-		ereport(DEBUG1,
-				(errmsg_internal("pipeline \"%s\" has another holder", pl->name)));
 		leave();
-	}
 	MemoryContextSwitchTo(loop_context);
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))

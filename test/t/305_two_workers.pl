@@ -33,7 +33,7 @@ run([ 'sh', '-c', "cc -O1 -shared -fPIC -o '$library' -I\$($config --includedir-
   or BAIL_OUT('cannot build two_workers.c');
 
 fault_seed();
-my $job = SxCrash->new(name => 'two_workers', conf => { log_min_messages => 'debug1' });
+my $job = SxCrash->new(name => 'two_workers', batch => 20, conf => { log_min_messages => 'debug1' });
 $job->value("CREATE FUNCTION hide_worker(integer, bigint) RETURNS boolean AS '$library' LANGUAGE C");
 my $size = $job->value(q(SELECT size FROM pg_shmem_allocations WHERE name = 'streamext'));
 my ($between, $within, $again) = (0, 0, 0);

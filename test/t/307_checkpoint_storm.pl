@@ -15,7 +15,7 @@ use Test::More;
 my $kills = scale(3, 100);
 
 fault_seed();
-my $job = SxCrash->new(name => 'checkpoint_storm');
+my $job = SxCrash->new(name => 'checkpoint_storm', batch => 40);
 my $node = $job->{node};
 my $psql = sprintf 'psql -XAtq -h %s -p %d -d postgres -c CHECKPOINT', $node->host, $node->port;
 my $storm = start([ 'sh', '-c', "while :; do $psql; sleep 0.1; done" ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
