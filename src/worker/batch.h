@@ -231,6 +231,7 @@ struct SxPipeline
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
+	int			conflicts;		/* deadlocks and the like that it has lost: conflict.c */
 	int			running_step;	/* index, -1: none */
 	int			decoding_input; /* whose record is being decoded, -1: none */
 	int			decoding_record;

@@ -96,6 +96,9 @@ extern void sx_rows_forget_all(SxPipeline *pl);
 extern TimestampTz sx_input_new_watermark(const SxInput *input);
 extern TimestampTz sx_step_new_watermark(const SxPipeline *pl, const SxStep *step);
 
+/* conflict.c: true when the batch lost against another transaction and may begin anew */
+extern bool sx_lost_conflict(SxPipeline *pl, const ErrorData *edata);
+
 /* batch_save.c: what is committed with the output; false: fenced */
 extern bool sx_save_begin(SxPipeline *pl, bool positions_only);
 extern void sx_save_positions(SxPipeline *pl);
