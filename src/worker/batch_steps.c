@@ -305,7 +305,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	pl->running_step = step->index;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
-	step->rows = 0;
+	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
 	step->applied = true;
 	pl->running_step = -1;
