@@ -47,6 +47,10 @@ extern bool sx_step_reads(const SxStep *step, const SxInput *input);
 extern int64 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							 const char *sql, int nargs, Oid *types, Datum *values);
 
+/* The first column of the first row, in the caller's context; false: NULL, or no row. */
+extern bool sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+						  Datum *value);
+
 /*
  * Locks the relations of all steps.  Without wait: returns the first that somebody
  * else holds, InvalidOid when all are locked.
