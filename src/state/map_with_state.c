@@ -344,21 +344,27 @@ write_key(SxKeyedRun *run, SxKey *key)
 }
 
 static void
-ahead_write(SxKeyedRun *run, const SxKey *key)
+ahead_of_writes(SxKeyedRun *run, int i)
 {
-	if (key->stored && sx_state_looks_ahead(run->table))
-		sx_state_ahead_write(run->table, &key->tid);
+	int			n = sx_keys_count(run->keys);
+	SxKey	   *key;
+
+	if (i + 2 * WRITES_AHEAD < n && (key = sx_keys_nth(run->keys, i + 2 * WRITES_AHEAD))->stored)
+		sx_state_ahead_write(run->table, key->hash, &key->tid);
+	if (i + WRITES_AHEAD < n && (key = sx_keys_nth(run->keys, i + WRITES_AHEAD))->stored)
+		sx_state_ahead_version(run->table, &key->tid);
 }
 
 static void
 write_keys(SxKeyedRun *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->scratch);
+	bool		ahead = sx_state_looks_ahead(run->table);
 
 	for (int i = 0; i < sx_keys_count(run->keys); i++)
 	{
-		if (i + WRITES_AHEAD < sx_keys_count(run->keys))
-			ahead_write(run, sx_keys_nth(run->keys, i + WRITES_AHEAD));
+		if (ahead)
+			ahead_of_writes(run, i);
 		write_key(run, sx_keys_nth(run->keys, i));
 	}
 	MemoryContextSwitchTo(old);

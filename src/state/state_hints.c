@@ -22,9 +22,7 @@
  */
 #include "postgres.h"
 
-#ifdef MADV_HUGEPAGE
 #include <sys/mman.h>
-#endif
 
 #include "storage/off.h"
 #include "streamext.h"

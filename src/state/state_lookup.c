@@ -34,6 +34,7 @@
 #include "state/state_table.h"
 
 #define LINE			64
+#define LINES_OF_POINTERS	5
 #define AHEAD_BLOCKS	256		/* smaller tables are in the cache anyway */
 #define GATHER_PAGES	64		/* in one batch */
 
@@ -265,14 +266,26 @@ sx_state_ahead(SxStateTable *table, const uint32 *hashes, int n)
 		ahead_row(table, &tids[i]);
 }
 
-/* The new version will go below those that are there, and its line pointer behind theirs. */
+/*
+ * A row that was looked up will be replaced.  Much of what was brought near for that has gone by now.
+ */
 void
-sx_state_ahead_write(const SxStateTable *table, const ItemPointerData *tid)
+sx_state_ahead_write(const SxStateTable *table, uint32 hash, const ItemPointerData *tid)
+{
+	sx_hints_prefetch(table->hints, hash);
+	ahead_page(table, tid);
+}
+
+/* The new version will go below those that are there, its line pointer among or behind theirs. */
+void
+sx_state_ahead_version(const SxStateTable *table, const ItemPointerData *tid)
 {
 	Page		page = page_of(table, tid);
 
 	if (page == NULL)
 		return;
-	__builtin_prefetch((char *) page + (((PageHeader) page)->pd_lower & (BLCKSZ - 1)), 1);
+	ahead_row(table, tid);
+	for (int i = 1; i < LINES_OF_POINTERS; i++)
+		__builtin_prefetch((char *) page + i * LINE, 1);
 	__builtin_prefetch((char *) page + (((PageHeader) page)->pd_upper & (BLCKSZ - 1)) - LINE, 1);
 }

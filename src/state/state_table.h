@@ -111,7 +111,8 @@ extern bool sx_state_looks_ahead(const SxStateTable *table);
 /* Up to SX_STATE_AHEAD keys of these hashes will be looked up. */
 extern void sx_state_ahead(SxStateTable *table, const uint32 *hashes, int n);
 
-/* A row that was looked up will be replaced. */
-extern void sx_state_ahead_write(const SxStateTable *table, const ItemPointerData *tid);
+/* A row that was looked up will be replaced; and, some rows later: soon. */
+extern void sx_state_ahead_write(const SxStateTable *table, uint32 hash, const ItemPointerData *tid);
+extern void sx_state_ahead_version(const SxStateTable *table, const ItemPointerData *tid);
 
 #endif							/* SX_STATE_TABLE_H */
