@@ -56,7 +56,7 @@ define_settings(void)
 	DefineCustomIntVariable("streamext.state_cache",
 							"Memory in which a stream with keyed state remembers where the rows of its keys are.",
 							"Of each such stream, in its pipeline's worker; 0: look-ups go by the index.",
-							&sx_state_cache, 64 * 1024, 0, MAX_KILOBYTES,
+							&sx_state_cache, 64 * 1024, 0, 16 * 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("streamext.batch_history",

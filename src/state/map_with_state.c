@@ -43,7 +43,7 @@
 #include "state/map_with_state.h"
 #include "worker/errors_class.h"
 
-#define WRITES_AHEAD	8
+#define WRITES_AHEAD	8			/* keys */
 
 typedef struct MapRun
 {
@@ -343,16 +343,24 @@ write_key(SxKeyedRun *run, SxKey *key)
 	sx_state_remember(run->table, key->hash);
 }
 
+/* The key at i is about to be written, the others follow. */
 static void
-ahead_of_writes(SxKeyedRun *run, int i)
+look_ahead(const SxKeyedRun *run, int i)
 {
-	int			n = sx_keys_count(run->keys);
-	SxKey	   *key;
+	int			soon = i + WRITES_AHEAD;
+	int			later = i + 2 * WRITES_AHEAD;
+	const SxKey *key;
 
-	if (i + 2 * WRITES_AHEAD < n && (key = sx_keys_nth(run->keys, i + 2 * WRITES_AHEAD))->stored)
-		sx_state_ahead_write(run->table, key->hash, &key->tid);
-	if (i + WRITES_AHEAD < n && (key = sx_keys_nth(run->keys, i + WRITES_AHEAD))->stored)
+	if (soon >= sx_keys_count(run->keys))
+		return;
+	key = sx_keys_nth(run->keys, soon);
+	if (key->stored)
 		sx_state_ahead_version(run->table, &key->tid);
+	if (later >= sx_keys_count(run->keys))
+		return;
+	key = sx_keys_nth(run->keys, later);
+	if (key->stored)
+		sx_state_ahead_write(run->table, key->hash, &key->tid);
 }
 
 static void
@@ -364,7 +372,7 @@ write_keys(SxKeyedRun *run)
 	for (int i = 0; i < sx_keys_count(run->keys); i++)
 	{
 		if (ahead)
-			ahead_of_writes(run, i);
+			look_ahead(run, i);
 		write_key(run, sx_keys_nth(run->keys, i));
 	}
 	MemoryContextSwitchTo(old);

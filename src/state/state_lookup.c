@@ -23,9 +23,7 @@
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "compat.h"
-#include "miscadmin.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
@@ -34,7 +32,7 @@
 #include "state/state_table.h"
 
 #define LINE			64
-#define LINES_OF_POINTERS	5
+#define LINES_OF_POINTERS	5		/* with the page's header */
 #define AHEAD_BLOCKS	256		/* smaller tables are in the cache anyway */
 #define GATHER_PAGES	64		/* in one batch */
 
@@ -164,7 +162,7 @@ current_versions(Page page, HeapTupleData *tuples)
 	return n;
 }
 
-/* The page of table->found, which stays pinned; the lock is not held over calls of hash functions. */
+/* The page of table->found, which is pinned.  No hash function is called under its lock. */
 static void
 gather_page(SxStateTable *table, BlockNumber block)
 {
@@ -266,9 +264,7 @@ sx_state_ahead(SxStateTable *table, const uint32 *hashes, int n)
 		ahead_row(table, &tids[i]);
 }
 
-/*
- * A row that was looked up will be replaced.  Much of what was brought near for that has gone by now.
- */
+/* Much of what the look-up has brought near is far again by the time of the write. */
 void
 sx_state_ahead_write(const SxStateTable *table, uint32 hash, const ItemPointerData *tid)
 {
@@ -276,7 +272,7 @@ sx_state_ahead_write(const SxStateTable *table, uint32 hash, const ItemPointerDa
 	ahead_page(table, tid);
 }
 
-/* The new version will go below those that are there, its line pointer among or behind theirs. */
+/* The new version goes below those that are there, its line pointer among or behind theirs. */
 void
 sx_state_ahead_version(const SxStateTable *table, const ItemPointerData *tid)
 {
