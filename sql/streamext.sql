@@ -319,6 +319,9 @@ CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
 
+CREATE FUNCTION streamext.kept_in(node regclass) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_kept_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.kept_in(regclass) IS 'true: in a stored query, says in which node the different values of an aggregate are kept';
 CREATE FUNCTION streamext.arrival() RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_arrival' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION streamext.arrival() IS 'in a batch: a number that grows with every call, from batch to batch too; orders the rows that a node keeps';
@@ -557,7 +560,7 @@ CREATE VIEW streamext.views AS
          LEFT JOIN (
             SELECT o.node_of, sum(o_g.late_rows)::bigint AS late_rows, sum(o_g.null_time_rows)::bigint AS null_time_rows
             FROM streamext.step o JOIN streamext.step_progress o_g USING (relation)
-            WHERE o.node_of IS NOT NULL GROUP BY 1) n ON n.node_of = s.relation
+            WHERE o.node_of IS NOT NULL AND NOT o.options ? 'set' GROUP BY 1) n ON n.node_of = s.relation
     WHERE streamext.may_see(p.owner) AND s.node_of IS NULL;
 COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';

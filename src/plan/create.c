@@ -212,16 +212,24 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
 	foreach(lc, layout->columns)
-		sx_append_column_sql(&sql, lfirst(lc));
+	{
+		SxStateColumn *column = lfirst(lc);
+
+		sx_append_column_sql(&sql, column);
+		if (layout->strategy == SX_STRATEGY_DISTINCT && column->start != NULL)
+			appendStringInfo(&sql, " DEFAULT %s", quote_literal_cstr(column->start));
+	}
 	appendStringInfoString(&sql, ")");
-	if (layout->strategy == SX_STRATEGY_MERGE)
+	if (sx_layout_is_merged(layout))
 		appendStringInfoString(&sql, " WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
 							   "autovacuum_vacuum_cost_delay = 0)");
 	sx_execute_ddl(sql.data);
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
-	if (layout->strategy == SX_STRATEGY_RECOMPUTE)
+	if (layout->strategy == SX_STRATEGY_RECOMPUTE || layout->strategy == SX_STRATEGY_REDUCE)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
-	if (layout->strategy == SX_STRATEGY_MERGE)
+	if (layout->strategy == SX_STRATEGY_RETRACT)
+		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_rows) WHERE sx_rows = 0", qualified));
+	if (sx_layout_is_merged(layout))
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));
 	relid = get_relname_relid(name, get_namespace_oid(SX_STATE_SCHEMA, false));
@@ -233,7 +241,7 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 static void
 index_window(const char *name, const SxLayout *layout)
 {
-	if (layout->strategy == SX_STRATEGY_MERGE &&
+	if (sx_layout_is_merged(layout) &&
 		linitial(layout->columns) == layout->window_column)
 		return;
 	sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)",
@@ -349,6 +357,12 @@ strategy_word(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_REDUCE:
+			return "reduce";
+		case SX_STRATEGY_RETRACT:
+			return "retract";
+		case SX_STRATEGY_DISTINCT:
+			return "distinct";
 		default:
 			return "append";
 	}
@@ -400,7 +414,11 @@ static SxViewOptions *
 node_options(const SxNodeMaker *maker, Query *query)
 {
 	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
-	bool		windowed = sx_is_single_node(query) && sx_layout_build(query)->windowed;
+	bool		windowed;
+
+	query = sx_distinct_as_group(query);
+	windowed = sx_is_single_node(query) ? sx_layout_build(query)->windowed :
+		sx_can_keep_distinct(query) && sx_distinct_layout(query)->windowed;
 
 	options->emit = SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
@@ -416,12 +434,27 @@ node_options(const SxNodeMaker *maker, Query *query)
 static Query *
 cut_for(NewView *new, Query *query, SxNodeMaker *maker)
 {
+	if (sx_is_single_node(sx_distinct_as_group(query)))
+		query = sx_distinct_as_group(query);
 	if (sx_is_single_node(query))
 	{
 		sx_check_view_query(query);
 		return query;
 	}
+	if (sx_can_keep_distinct(query))
+		return sx_mark_distinct(query, maker);
 	return sx_cut_query(query, maker);
+}
+
+/* What the view's strategy needs of the nodes that it stands on. */
+static void
+prepare_nodes(const SxStepPlan *plan, Query *query, const SxLayout *layout,
+			  const SxViewOptions *options, List *own_nodes)
+{
+	if (plan->strategy == SX_STRATEGY_DISTINCT)
+		sx_distinct_prepare(query, layout, options);
+	else if (!sx_is_single_node(query))
+		sx_recompute_prepare(query, layout, options, own_nodes);
 }
 
 Oid
@@ -452,9 +485,8 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 												 psprintf("%d", list_length(maker->nodes) + 1)));
 	new.rel = makeRangeVar(pstrdup(SX_STATE_SCHEMA), makeObjectName(new.base, NULL, "rows"), -1);
 	view = define_view(&new, query, &plan, &layout);
-	if (plan->recompute != NULL)
-		sx_recompute_prepare(query, layout, maker->options,
-							 list_difference_oid(maker->nodes, before));
+	prepare_nodes(plan, query, layout, maker->options,
+				  list_difference_oid(maker->nodes, before));
 	maker->nodes = lappend_oid(maker->nodes, view);
 	maker->queries = lappend(maker->queries, original);
 	return view;
@@ -470,6 +502,18 @@ set_node_option(Oid view, const char *name, const char *value)
 	sx_catalog_exec("UPDATE streamext.step SET options = options || "
 					"jsonb_build_object($2, $3) WHERE relation = $1",
 					SX_ARGS(REGCLASSOID, TEXTOID, TEXTOID), values, NULL);
+}
+
+/* Late rows are counted, and become dead letters, in the view that has the aggregate. */
+void
+sx_node_is_set(Oid view)
+{
+	Oid			state;
+	char	   *json = sx_step_options(view, NULL, &state);
+
+	set_node_option(view, "set", "yes");
+	if (sx_view_options(sx_options_from_json(json))->late == SX_LATE_DEAD_LETTER)
+		set_node_option(view, "late", sx_late_name(SX_LATE_DROP));
 }
 
 void
@@ -526,14 +570,13 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	schema = get_namespace_name(RangeVarGetCreationNamespace(new.rel));
 	new.base = maker.base = sx_state_base_name(schema, new.rel->relname);
 	new.pipeline = new.options->pipeline;
-	if (!sx_is_single_node(query))
+	if (!sx_is_single_node(sx_distinct_as_group(query)))
 		new.pipeline = maker.pipeline = sx_pipeline_for_view(schema, new.rel->relname,
 															 &new.reads, new.pipeline);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);
-	if (plan->recompute != NULL)
-		sx_recompute_prepare(query, layout, new.options, maker.nodes);
+	prepare_nodes(plan, query, layout, new.options, maker.nodes);
 	adopt_nodes(&maker, view);
 	return true;
 }

@@ -615,8 +615,8 @@ leaf_query(const Query *query, const Leaf *leaf, List *moved)
 /* ---------- aggregates that see the order of their rows ---------- */
 
 /* Those of the server that do not; a user's own may be anything. */
-static bool
-sees_order(const Aggref *agg)
+bool
+sx_sees_order(const Aggref *agg)
 {
 	static const char *const ordered[] = {
 		"array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg",
@@ -661,7 +661,7 @@ order_walker(Node *node, ReplaceContext *context)
 		return false;
 	if (IsA(node, Aggref))
 	{
-		if (sees_order((Aggref *) node) && ((Aggref *) node)->agglevelsup == 0)
+		if (sx_sees_order((Aggref *) node) && ((Aggref *) node)->agglevelsup == 0)
 			order_by_arrival((Aggref *) node, context);
 		return false;
 	}

@@ -20,6 +20,7 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
+#include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
 
@@ -55,6 +56,12 @@ strategy_name(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_REDUCE:
+			return "reduce";
+		case SX_STRATEGY_RETRACT:
+			return "retract";
+		case SX_STRATEGY_DISTINCT:
+			return "distinct";
 		case SX_STRATEGY_SINK_TABLE:
 			return "table";
 		case SX_STRATEGY_SINK_NULL:
@@ -124,6 +131,7 @@ char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
 	StringInfoData text;
+	ListCell   *lc;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s: %s\n",
@@ -146,9 +154,13 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 						 names->state);
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
+	foreach(lc, plan->then_sql)
+		explain_sql(&text, "… and then", lfirst(lc));
 	if (plan->recompute != NULL)
 	{
 		explain_sql(&text, "Each batch ($1 = the touched keys)", plan->recompute->keys_sql);
+		explain_sql(&text, "… and, when there are any, rows that cannot matter any more go",
+					plan->recompute->prune_sql);
 		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
 	}
@@ -211,6 +223,7 @@ sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string)
 		return psprintf("Stream: %s\nReads: %s\nQuery:\n%s", names->step,
 						sx_streams_text(sx_query_streams(query)), sx_deparse(query));
 
+	query = sx_distinct_as_group(query);
 	sx_check_view_query(query);
 	options = sx_view_options(stmt->into->options);
 	plan = sx_build_view_plan(query, options, names, &layout);

@@ -81,6 +81,16 @@ check_state_table(Oid relid, Oid state, const SxLayout *layout)
 	}
 }
 
+SxLayout *
+sx_layout_of(Query *query)
+{
+	if (sx_is_single_node(query))
+		return sx_layout_build(query);
+	if (sx_distinct_sets(query) != NIL)
+		return sx_distinct_layout(query);
+	return sx_recompute_layout(query);
+}
+
 SxStepPlan *
 sx_build_view_plan(Query *query, const SxViewOptions *options,
 				   const SxStepNames *names, SxLayout **layout)
@@ -90,7 +100,7 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 
 	bool		alone = sx_is_single_node(query);
 
-	*layout = alone ? sx_layout_build(query) : sx_recompute_layout(query);
+	*layout = sx_layout_of(query);
 	plan->name = names->step;
 	plan->kind = SX_STEP_VIEW;
 	plan->strategy = (*layout)->strategy;
@@ -104,9 +114,11 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	sx_check_view_options(options, *layout, plan->streams);
-	if (alone)
+	if (alone || plan->strategy == SX_STRATEGY_DISTINCT)
 		sx_view_sql(plan, query, *layout, names);
-	else
+	if (plan->strategy == SX_STRATEGY_DISTINCT)
+		sx_distinct_sql(plan, query, *layout, names);
+	else if (!alone)
 		sx_recompute_sql(plan, query, *layout, names);
 	if (options->evict != NULL)
 	{
@@ -186,12 +198,10 @@ SxLayout *
 sx_view_layout(Oid view, Oid *state)
 {
 	Oid			query_view;
-	Query	   *query;
 
 	if (sx_step_options(view, &query_view, state) == NULL)
 		elog(ERROR, "relation %u is not a continuous view", view);
-	query = sx_view_query(query_view);
-	return sx_is_single_node(query) ? sx_layout_build(query) : sx_recompute_layout(query);
+	return sx_layout_of(sx_view_query(query_view));
 }
 
 List *
@@ -202,7 +212,7 @@ sx_view_key_columns(Oid view)
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	foreach(lc, layout->strategy == SX_STRATEGY_MERGE ? layout->output : NIL)
+	foreach(lc, sx_layout_is_merged(layout) ? layout->output : NIL)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 

@@ -43,6 +43,29 @@ extern Query *sx_cut_query(Query *query, SxNodeMaker *maker);
 /* A hidden continuous view of the query; one made before when it is the same. */
 extern Oid	sx_make_node(SxNodeMaker *maker, Query *query);
 
+/* The values of an aggregate with DISTINCT are in there. */
+extern void sx_node_is_set(Oid view);
+
+/* ---------- distinct.c ---------- */
+
+/* A query with SELECT DISTINCT as one with GROUP BY, where it is the same. */
+extern Query *sx_distinct_as_group(Query *query);
+
+/* Aggregates of which some are over different values, and which can be merged otherwise? */
+extern bool sx_can_keep_distinct(Query *query);
+
+/* Makes the nodes that keep the values; query is consumed. */
+extern Query *sx_mark_distinct(Query *query, SxNodeMaker *maker);
+
+/* These nodes; NIL: the query is none that sx_mark_distinct() gave. */
+extern List *sx_distinct_sets(Query *query);
+
+extern SxLayout *sx_distinct_layout(Query *query);
+extern void sx_distinct_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
+							const SxStepNames *names);
+extern void sx_distinct_prepare(Query *query, const SxLayout *layout,
+								const SxViewOptions *options);
+
 /* ---------- recompute.c ---------- */
 
 /* The statements of a view over nodes. */
@@ -57,6 +80,9 @@ extern void sx_recompute_prepare(Query *query, const SxLayout *above,
 								 const SxViewOptions *options, List *own_nodes);
 
 /* ---------- load.c ---------- */
+
+/* The layout of the view with this stored query, by the strategy that it has. */
+extern SxLayout *sx_layout_of(Query *query);
 
 /* Columns of a merged view that are its keys, as integers; NIL: it is not merged. */
 extern List *sx_view_key_columns(Oid view);
@@ -81,6 +107,15 @@ extern void sx_fix_joins(Query *query);
 /* A subquery over the view with a column more and a condition, both as SQL over "c". */
 extern Query *sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
 								  const Oid *argtypes, int nargs);
+
+/* An analysed query from SQL in which all names are qualified. */
+extern Query *sx_parse(const char *sql, const Oid *argtypes, int nargs);
+
+/*
+ * SELECT what the view shows FROM its state's rows that streamext.function, such as
+ * old_rows, gives; without HAVING.
+ */
+extern char *sx_changes_sql(Oid view, const char *function);
 
 /* An expression over columns of the view (as varno 1) as SQL over alias. */
 extern char *sx_node_expr_sql(Oid view, Node *expr, const char *alias);

@@ -72,12 +72,8 @@ columns_of(Oid view)
 }
 
 Query *
-sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
-					const Oid *argtypes, int nargs)
+sx_parse(const char *sql, const Oid *argtypes, int nargs)
 {
-	char	   *sql = psprintf("SELECT %s%s FROM %s c%s%s", columns_of(view), column_sql,
-							   sx_qualified_name(view), where_sql[0] == '\0' ? "" : " WHERE ",
-							   where_sql);
 	int			nestlevel = sx_pin_settings();
 	Query	   *query;
 
@@ -85,6 +81,17 @@ sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
 									  argtypes, nargs, NULL);
 	AtEOXact_GUC(true, nestlevel);
 	return query;
+}
+
+Query *
+sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
+					const Oid *argtypes, int nargs)
+{
+	char	   *sql = psprintf("SELECT %s%s FROM %s c%s%s", columns_of(view), column_sql,
+							   sx_qualified_name(view), where_sql[0] == '\0' ? "" : " WHERE ",
+							   where_sql);
+
+	return sx_parse(sql, argtypes, nargs);
 }
 
 Query *
@@ -176,4 +183,29 @@ sx_node_expr_sql(Oid view, Node *expr, const char *alias)
 	sql = deparse_expression(expr, deparse_context_for(alias, view), true, false);
 	AtEOXact_GUC(true, nestlevel);
 	return sql;
+}
+
+char *
+sx_changes_sql(Oid view, const char *function)
+{
+	Oid			state;
+	SxLayout   *layout = sx_view_layout(view, &state);
+	const char *table = sx_qualified_name(state);
+	int			nestlevel = sx_pin_settings();
+	List	   *context = deparse_context_for("s", state);
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, layout->output)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		appendStringInfo(&sql, "%s%s AS %s", sql.len == 0 ? "SELECT " : ", ",
+						 deparse_expression((Node *) tle->expr, context, true, false),
+						 quote_identifier(tle->resname));
+	}
+	AtEOXact_GUC(true, nestlevel);
+	appendStringInfo(&sql, " FROM streamext.%s(NULL::%s) s", function, table);
+	return sql.data;
 }

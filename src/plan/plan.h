@@ -30,6 +30,9 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_RECOMPUTE,		/* over nodes: rows of the touched keys, anew */
+	SX_STRATEGY_REDUCE,			/* … over one that keeps only rows of the result */
+	SX_STRATEGY_RETRACT,		/* over a node: less its old rows, plus its new ones */
+	SX_STRATEGY_DISTINCT,		/* merge, with nodes that keep the different values */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
@@ -85,6 +88,7 @@ typedef struct SxRecompute
 {
 	bool		keyed;			/* else there is no $1, and all is computed again */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
+	char	   *prune_sql;		/* SX_STRATEGY_REDUCE: $1: keys, else NULL */
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
 } SxRecompute;
@@ -119,7 +123,7 @@ typedef struct SxStepPlan
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
-	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
+	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE and _REDUCE, else NULL */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
@@ -127,6 +131,7 @@ typedef struct SxStepPlan
 	 */
 	char	   *apply_sql;		/* once a batch; no arguments.  A SELECT where the
 								 * rows go to the step's operations */
+	List	   *then_sql;		/* … and these, after it; no arguments */
 	char	   *emit_sql;		/* SX_EMIT_INTERVAL: publish what was collected */
 	char	   *emit_clear_sql; /* … and forget it, run right after */
 	char	   *expire_sql;		/* $1 timestamptz: delete windows that ended at or

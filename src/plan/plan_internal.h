@@ -53,6 +53,12 @@ extern void sx_refuse_volatile(Query *query);
 /* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither, and why. */
 extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 
+/* The view that a call of streamext.kept_in() names: distinct.c.  InvalidOid: no such call. */
+extern Oid	sx_kept_in_view(Node *node);
+
+/* Does an aggregate of the query's see the order of its rows? */
+extern bool sx_sees_order(const Aggref *agg);
+
 /* Does it read a continuous view, through plain views too? */
 extern bool sx_reads_continuous_view(Node *node);
 
@@ -212,6 +218,14 @@ typedef struct SxLayout
 
 extern SxLayout *sx_layout_build(Query *query);
 
+/* Is there one row a key, which a batch changes? */
+static inline bool
+sx_layout_is_merged(const SxLayout *layout)
+{
+	return layout->strategy == SX_STRATEGY_MERGE || layout->strategy == SX_STRATEGY_DISTINCT ||
+		layout->strategy == SX_STRATEGY_RETRACT;
+}
+
 /* That of a query whose rows are kept as they are. */
 extern SxLayout *sx_append_layout(Query *query);
 
@@ -283,6 +297,10 @@ struct SxStepNames
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
+
+/* Merges the query's rows, aggregated, into target. */
+extern char *sx_merge_sql(Query *query, const SxLayout *layout, const char *target);
+
 /* The query with keys and partial aggregates for its output. */
 extern Query *sx_partial_query(Query *query, const SxLayout *layout);
 extern int	sx_pin_settings(void);

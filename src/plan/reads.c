@@ -147,6 +147,11 @@ reads_walker(Node *node, ReadsContext *context)
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, reads_walker, context,
 								 QTW_EXAMINE_RTES_BEFORE);
+	if (IsA(node, FuncExpr) && OidIsValid(sx_kept_in_view(node)))
+	{
+		collect_relation(sx_kept_in_view(node), context);
+		return false;
+	}
 	(void) check_functions_in_node(node, function_checker, context);
 	return expression_tree_walker(node, reads_walker, context);
 }

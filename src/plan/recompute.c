@@ -66,32 +66,6 @@ hash_sql(const SxNodeRef *ref, const char *alias)
 
 /* ---------- which keys were touched ---------- */
 
-/* What the node shows of the rows that the batch has changed, as a FROM item. */
-static char *
-changed_sql(Oid view)
-{
-	Oid			state;
-	SxLayout   *layout = sx_view_layout(view, &state);
-	const char *table = sx_qualified_name(state);
-	int			nestlevel = sx_pin_settings();
-	List	   *context = deparse_context_for("s", state);
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	foreach(lc, layout->output)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		appendStringInfo(&sql, "%s%s AS %s", sql.len == 0 ? "SELECT " : ", ",
-						 deparse_expression((Node *) tle->expr, context, true, false),
-						 quote_identifier(tle->resname));
-	}
-	AtEOXact_GUC(true, nestlevel);
-	appendStringInfo(&sql, " FROM streamext.changed_rows(NULL::%s) s", table);
-	return sql.data;
-}
-
 /*
  * Which of the key's expressions is the window that decides what is late?  -1: the key
  * has none.
@@ -175,7 +149,7 @@ keys_sql(Query *query, const SxLayout *layout, List *refs)
 
 		appendStringInfo(&sql, "%s\n    SELECT %s AS h FROM (%s) c%s",
 						 lc == list_head(refs) ? "" : "\n    UNION ALL",
-						 keyed ? hash_sql(ref, "c") : "0::bigint", changed_sql(ref->view),
+						 keyed ? hash_sql(ref, "c") : "0::bigint", sx_changes_sql(ref->view, "changed_rows"),
 						 on_time_sql(ref, layout, window));
 	}
 	appendStringInfoString(&sql, "\n) k");

@@ -325,8 +325,8 @@ on_time_sql(const SxLayout *layout, const char *prefix, const char *rows)
 					sx_window_end_sql(&layout->window, start), rows);
 }
 
-static char *
-merge_sql(Query *query, const SxLayout *layout, const char *target)
+char *
+sx_merge_sql(Query *query, const SxLayout *layout, const char *target)
 {
 	char	   *names = sx_columns_sql(layout->columns, "");
 	const char *rows = quote_identifier(rows_name(layout));
@@ -372,7 +372,7 @@ start_row_sql(const SxLayout *layout, const char *state)
 	StringInfoData values;
 	ListCell   *lc;
 
-	if (layout->strategy != SX_STRATEGY_MERGE ||
+	if (layout->strategy == SX_STRATEGY_APPEND ||
 		((SxStateColumn *) linitial(layout->columns))->kind != SX_COLUMN_ONLY)
 		return NULL;
 	initStringInfo(&values);
@@ -405,7 +405,7 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 	Query	   *arrival;
 
 	sx_flatten_group_exprs(rows);
-	if (layout->strategy == SX_STRATEGY_MERGE)
+	if (layout->strategy != SX_STRATEGY_APPEND)
 	{
 		rows->targetList = list_make1(makeTargetEntry(layout->window_column->expr, 1,
 													  layout->window_column->name, false));
@@ -437,8 +437,8 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 {
 	const char *target = plan->emit == SX_EMIT_INTERVAL ? names->delta : names->state;
 
-	if (layout->strategy == SX_STRATEGY_MERGE)
-		plan->apply_sql = merge_sql(query, layout, target);
+	if (layout->strategy != SX_STRATEGY_APPEND)
+		plan->apply_sql = sx_merge_sql(query, layout, target);
 	else
 		plan->apply_sql = append_sql(layout, target, names->query);
 	if (plan->emit == SX_EMIT_INTERVAL)

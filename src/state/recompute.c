@@ -2,7 +2,8 @@
  *
  * recompute.c
  *		The batch of a view that stands on nodes: rows of the touched keys are deleted
- *		and computed again (plan/recompute.c).
+ *		and computed again (plan/recompute.c); before that, the node may forget the rows
+ *		of theirs that cannot matter any more (plan/reduce.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -33,6 +34,8 @@ apply_recompute(SxPipeline *pl, SxStep *step)
 
 	if (!touched_keys(pl, step, &keys))
 		return;
+	if (plan->prune_sql != NULL)
+		(void) sx_step_execute(pl, step, &step->own[SX_OWN_PRUNE], plan->prune_sql, nargs, types, &keys);
 	(void) sx_step_execute(pl, step, &step->own[SX_OWN_DELETE], plan->delete_sql, nargs, types, &keys);
 	step->rows = sx_step_execute(pl, step, &step->own[SX_OWN_INSERT], plan->insert_sql, nargs,
 								 types, &keys);

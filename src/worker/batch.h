@@ -97,6 +97,7 @@ typedef enum SxOwnPlan
 	SX_OWN_PANE_LAST,
 	SX_OWN_PANE_FORGET,
 	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
+	SX_OWN_PRUNE,				/* reduce: rows of the node that cannot matter */
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
 	SX_OWN_PLANS
@@ -147,6 +148,7 @@ struct SxStep
 								 * batch (a window itself: it fires) */
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
 	SPIPlanPtr	own[SX_OWN_PLANS];
+	SPIPlanPtr *then;			/* of then_sql; NULL: none has run */
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;

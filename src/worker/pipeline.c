@@ -359,6 +359,8 @@ sx_pipeline_close(SxPipeline *pl)
 		free_plan(pl->steps[i].call);
 		for (int p = 0; p < SX_OWN_PLANS; p++)
 			free_plan(pl->steps[i].own[p]);
+		for (int p = 0; pl->steps[i].then != NULL && p < list_length(pl->steps[i].plan->then_sql); p++)
+			free_plan(pl->steps[i].then[p]);
 	}
 	MemoryContextDelete(pl->context);
 }

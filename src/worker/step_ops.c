@@ -16,6 +16,7 @@
 #include "state/arrival_window.h"
 #include "state/keyed.h"
 #include "state/recompute.h"
+#include "state/statements.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -78,6 +79,9 @@ sx_step_ops(SxStrategy strategy)
 		case SX_STRATEGY_SINK_TABLE:
 		case SX_STRATEGY_SINK_NULL:
 			return &statement_ops;
+		case SX_STRATEGY_RETRACT:
+		case SX_STRATEGY_DISTINCT:
+			return &sx_statements_ops;
 		case SX_STRATEGY_SINK_FUNCTION:
 			return &function_ops;
 		case SX_STRATEGY_SINK_FILE:
@@ -87,6 +91,7 @@ sx_step_ops(SxStrategy strategy)
 		case SX_STRATEGY_BATCH:
 			return &batch_ops;
 		case SX_STRATEGY_RECOMPUTE:
+		case SX_STRATEGY_REDUCE:
 			return &sx_recompute_ops;
 		case SX_STRATEGY_WINDOW:
 			return &sx_window_ops;
