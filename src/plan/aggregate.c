@@ -72,7 +72,10 @@ is_sum_of_large(Oid aggregate)
 		aggregate == F_SUM_INTERVAL;
 }
 
-/* Is the state the result, so that a plain column can hold it? */
+/*
+ * Is the state the result, so that a plain column can hold it?  A collation that the
+ * result has not would be lost; count() has no use for it.
+ */
 static bool
 is_plain(const Aggref *agg)
 {
@@ -86,7 +89,8 @@ is_plain(const Aggref *agg)
 	plain = !OidIsValid(form->aggfinalfn) && OidIsValid(form->aggcombinefn) &&
 		form->aggtranstype != INTERNALOID &&
 		(form->aggtranstype == agg->aggtype || IsPolymorphicType(form->aggtranstype)) &&
-		(!OidIsValid(agg->inputcollid) || agg->inputcollid == agg->aggcollid);
+		(!OidIsValid(agg->inputcollid) || agg->aggfnoid == F_COUNT_ANY ||
+		 agg->inputcollid == agg->aggcollid);
 	ReleaseSysCache(tuple);
 	return plain;
 }

@@ -468,10 +468,12 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	Query	   *original = copyObject(query);
 	Oid			view;
 	List	   *before;
+	bool		unshared = maker->unshared;
 
+	maker->unshared = false;
 	forboth(lc, maker->queries, l, maker->nodes)
 	{
-		if (equal(lfirst(lc), query))
+		if (!unshared && equal(lfirst(lc), query))
 			return lfirst_oid(l);
 	}
 	new.hidden = true;
@@ -479,6 +481,7 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	new.pipeline = maker->pipeline;
 	before = list_copy(maker->nodes);
 	query = cut_for(&new, query, maker);
+	maker->rank_condition = NULL;
 	new.reads = sx_view_reads(query);
 	new.base = sx_state_base_name(SX_STATE_SCHEMA,
 								  makeObjectName(maker->base, NULL,
@@ -488,7 +491,7 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	prepare_nodes(plan, query, layout, maker->options,
 				  list_difference_oid(maker->nodes, before));
 	maker->nodes = lappend_oid(maker->nodes, view);
-	maker->queries = lappend(maker->queries, original);
+	maker->queries = lappend(maker->queries, unshared ? NULL : original);
 	return view;
 }
 
@@ -524,6 +527,12 @@ sx_node_retain(Oid view, int64 retention)
 
 	set_node_option(view, "retention", sx_length_text(retention));
 	index_window(get_rel_name(state), layout);
+}
+
+void
+sx_node_keep(Oid view, const char *condition)
+{
+	set_node_option(view, SX_KEEP_OPTION, condition);
 }
 
 void

@@ -29,6 +29,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
+#include "parser/parse_clause.h"
 #include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
@@ -51,6 +52,7 @@ typedef struct Leaf
 	Query	   *query;			/* of the node */
 	Index		varno;			/* of the node, above */
 	List	   *wholes;			/* expressions that it computes, not only columns */
+	const char *keep;			/* reduce.c: the rows that it must keep; NULL: all */
 } Leaf;
 
 static void
@@ -285,7 +287,7 @@ add_leaf(List **leaves, Node *subtree, bool nullable)
 
 /* A subquery that is no part of a leaf: a node of its own, or cut where it stands. */
 static void
-cut_entry(RangeTblEntry *rte, SxNodeMaker *maker)
+cut_entry(RangeTblEntry *rte, const char *rank_condition, SxNodeMaker *maker)
 {
 	if (rte->rtekind != RTE_SUBQUERY)
 		refuse("a function that reads a stream is not supported in a continuous view",
@@ -295,7 +297,11 @@ cut_entry(RangeTblEntry *rte, SxNodeMaker *maker)
 	if (contain_vars_of_level((Node *) rte->subquery, 1))
 		cut_block(rte->subquery, maker);
 	else
+	{
+		maker->rank_condition = rank_condition;
+		maker->unshared = rank_condition != NULL;
 		sx_rte_show(rte, sx_node_query(sx_make_node(maker, rte->subquery)));
+	}
 }
 
 static void
@@ -343,7 +349,12 @@ find_leaves(Query *query, Node *node, bool nullable, List **leaves, SxNodeMaker 
 	else if (streams == 1)
 		add_leaf(leaves, node, nullable);
 	else if (IsA(node, RangeTblRef))
-		cut_entry(rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable), maker);
+	{
+		Index		varno = ((RangeTblRef *) node)->rtindex;
+
+		cut_entry(rt_fetch(varno, query->rtable),
+				  nullable ? NULL : sx_rank_condition(query, varno), maker);
+	}
 	else if (IsA(node, JoinExpr))
 		find_in_join(query, (JoinExpr *) node, nullable, leaves, maker);
 	else
@@ -637,18 +648,31 @@ sx_sees_order(const Aggref *agg)
 	return false;
 }
 
+static Node *
+arrival_call(void)
+{
+	return (Node *) makeFuncExpr(sx_own_function("arrival", 0, NULL), INT8OID, NIL, InvalidOid,
+								 InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+static SortGroupClause *
+arrival_order(void)
+{
+	SortGroupClause *sort = makeNode(SortGroupClause);
+
+	get_sort_group_operators(INT8OID, true, true, false, &sort->sortop, &sort->eqop, NULL,
+							 &sort->hashable);
+	return sort;
+}
+
 /* f(x) becomes f(x ORDER BY the row's arrival). */
 static void
 order_by_arrival(Aggref *agg, ReplaceContext *context)
 {
-	SortGroupClause *sort = makeNode(SortGroupClause);
-	Node	   *arrival = (Node *) makeFuncExpr(sx_own_function("arrival", 0, NULL), INT8OID, NIL,
-												InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	TargetEntry *tle = makeTargetEntry((Expr *) leaf_column(context, arrival, "arrival"),
+	SortGroupClause *sort = arrival_order();
+	TargetEntry *tle = makeTargetEntry((Expr *) leaf_column(context, arrival_call(), "arrival"),
 									   list_length(agg->args) + 1, NULL, true);
 
-	get_sort_group_operators(INT8OID, true, true, false, &sort->sortop, &sort->eqop, NULL,
-							 &sort->hashable);
 	tle->ressortgroupref = sort->tleSortGroupRef = 1;
 	agg->args = lappend(agg->args, tle);
 	agg->aggorder = list_make1(sort);
@@ -668,6 +692,24 @@ order_walker(Node *node, ReplaceContext *context)
 	return expression_tree_walker(node, order_walker, context);
 }
 
+/* Rows that the order leaves equal are taken as they came: reduce.c. */
+static void
+complete_order(Query *query, ReplaceContext *context)
+{
+	List	  **clause = sx_order_to_complete(query);
+	SortGroupClause *sort;
+	TargetEntry *tle;
+
+	if (clause == NULL)
+		return;
+	tle = makeTargetEntry((Expr *) leaf_column(context, arrival_call(), "arrival"),
+						  list_length(query->targetList) + 1, NULL, true);
+	query->targetList = lappend(query->targetList, tle);
+	sort = arrival_order();
+	sort->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
+	*clause = lappend(*clause, sort);
+}
+
 /* A node must have a column, also when only rows are counted. */
 static void
 add_row_column(Leaf *leaf)
@@ -683,6 +725,7 @@ static void
 replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 {
 	ReplaceContext context = {query, leaf, 0};
+	Oid			node;
 	ListCell   *lc;
 
 	/* Joins expect what they join before themselves: the node takes a place of the leaf. */
@@ -707,13 +750,18 @@ replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 		(void) order_walker((Node *) query->targetList, &context);
 		(void) order_walker(query->havingQual, &context);
 	}
+	if (leaf->keep != NULL)
+		complete_order(query, &context);
 	add_row_column(leaf);
 	leaf->query->hasSubLinks = checkExprHasSubLink((Node *) leaf->query->targetList) ||
 		checkExprHasSubLink((Node *) leaf->query->jointree);
 	leaf->query->hasTargetSRFs = expression_returns_set((Node *) leaf->query->targetList);
 	blank_entries(query, leaf->relids, true);
-	sx_rte_show(rt_fetch(leaf->varno, query->rtable),
-				sx_node_query(sx_make_node(maker, leaf->query)));
+	maker->unshared = leaf->keep != NULL;
+	node = sx_make_node(maker, leaf->query);
+	if (leaf->keep != NULL)
+		sx_node_keep(node, leaf->keep);
+	sx_rte_show(rt_fetch(leaf->varno, query->rtable), sx_node_query(node));
 }
 
 /* ---------- blocks ---------- */
@@ -773,8 +821,10 @@ cut_block(Query *query, SxNodeMaker *maker)
 	List	   *leaves = NIL;
 	List	   *moved;
 	bool		single;
+	const char *rank_condition = maker->rank_condition;
 	ListCell   *lc;
 
+	maker->rank_condition = NULL;
 	if (query->rowMarks != NIL)
 		refuse("FOR UPDATE and FOR SHARE are not supported over a stream",
 			   "Leave the clause out: rows of a stream cannot be locked.");
@@ -800,6 +850,7 @@ cut_block(Query *query, SxNodeMaker *maker)
 
 		/* The whole FROM, without what remains of WHERE. */
 		leaf->alone = true;
+		leaf->keep = sx_reduces(query, rank_condition);
 		leaf->wholes = key_expressions(query);
 		leaf->subtree = (Node *) makeFromExpr(query->jointree->fromlist, NULL);
 		query->jointree = makeFromExpr(list_make1(leaf->subtree), query->jointree->quals);

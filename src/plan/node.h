@@ -28,7 +28,23 @@ typedef struct SxNodeMaker
 	const char *pipeline;		/* name of the pipeline that the view is put into */
 	List	   *nodes;			/* Oids of the hidden views made so far */
 	List	   *queries;		/* … and what each of them shows, to make none twice */
+
+	/* Of the next node: */
+	const char *rank_condition; /* only its rows with these ranks are read; NULL: all */
+	bool		unshared;		/* it has one reader, whatever others show */
 } SxNodeMaker;
+
+/* A place where the query reads a node. */
+typedef struct SxNodeRef
+{
+	RangeTblEntry *rte;
+	Query	   *query;			/* whose range table it is in */
+	Index		varno;
+	Oid			view;
+	bool		top;			/* in FROM of the topmost query */
+	bool		nullable;		/* an outer join extends it by NULLs */
+	List	   *key;			/* its expressions over the view, as varno 1 */
+} SxNodeRef;
 
 /* ---------- cut.c ---------- */
 
@@ -65,6 +81,30 @@ extern void sx_distinct_sql(SxStepPlan *plan, Query *query, const SxLayout *layo
 							const SxStepNames *names);
 extern void sx_distinct_prepare(Query *query, const SxLayout *layout,
 								const SxViewOptions *options);
+
+/* ---------- reduce.c ---------- */
+
+/*
+ * The condition above on the rank that the subquery computes, as SQL over its columns as u;
+ * NULL: there is none.
+ */
+extern char *sx_rank_condition(Query *query, Index varno);
+
+/*
+ * Can the one node that the query stands on forget rows that are not among the first ones?
+ * Which of the query's rows it must keep, as SQL over its columns as u; NULL: it cannot.
+ */
+extern const char *sx_reduces(Query *query, const char *rank_condition);
+
+/* The clause of such a query that lacks the order of arrival; NULL: none does. */
+extern List **sx_order_to_complete(Query *query);
+
+/* The node forgets other rows of its reader than these. */
+extern void sx_node_keep(Oid view, const char *condition);
+
+/* … which was said of the one node that the query reads; NULL: nothing was. */
+extern const char *sx_kept_condition(List *refs);
+extern char *sx_prune_sql(Query *query, const SxNodeRef *ref, const char *kept, const char *hash);
 
 /* ---------- recompute.c ---------- */
 
@@ -121,18 +161,6 @@ extern char *sx_changes_sql(Oid view, const char *function);
 extern char *sx_node_expr_sql(Oid view, Node *expr, const char *alias);
 
 /* ---------- node_key.c ---------- */
-
-/* A place where the query reads a node. */
-typedef struct SxNodeRef
-{
-	RangeTblEntry *rte;
-	Query	   *query;			/* whose range table it is in */
-	Index		varno;
-	Oid			view;
-	bool		top;			/* in FROM of the topmost query */
-	bool		nullable;		/* an outer join extends it by NULLs */
-	List	   *key;			/* its expressions over the view, as varno 1 */
-} SxNodeRef;
 
 /*
  * The places where the query reads nodes, with the key by which it falls into parts that do

@@ -273,6 +273,7 @@ typedef struct SxViewOptions
 
 /* Set by streamext itself: */
 #define SX_EVICT_OPTION		"evict_when"
+#define SX_KEEP_OPTION		"keep_when"	/* reduce.c */
 
 extern SxViewOptions *sx_view_options(List *options);
 extern void sx_check_view_options(const SxViewOptions *options,

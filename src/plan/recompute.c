@@ -322,11 +322,16 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 {
 	SxRecompute *recompute = palloc0(sizeof(SxRecompute));
 	List	   *refs = sx_node_refs(query);
+	const char *kept;
 
 	recompute->keys_sql = keys_sql(query, layout, refs);
 	recompute->delete_sql = has_key(refs) ?
 		psprintf("DELETE FROM %s\nWHERE " KEY_COLUMN " = ANY ($1)", names->state) :
 		psprintf("DELETE FROM %s", names->state);
+	kept = sx_kept_condition(refs);
+	if (kept != NULL)
+		recompute->prune_sql = sx_prune_sql(query, linitial(refs), kept,
+											has_key(refs) ? hash_sql(linitial(refs), "s") : NULL);
 	recompute->insert_sql = insert_sql(query, layout, names->state);
 	recompute->keyed = has_key(refs);
 	plan->recompute = recompute;
@@ -339,9 +344,13 @@ sx_recompute_layout(Query *query)
 {
 	SxLayout   *layout = sx_append_layout(query);
 	SxLayoutBuilder builder = {layout, NIL, NULL, false};
+	List	   *refs = sx_node_refs(query);
+	bool		reduced = sx_kept_condition(refs) != NULL;
 
-	layout->strategy = SX_STRATEGY_RECOMPUTE;
-	layout->reason = has_key(sx_node_refs(query)) ?
+	layout->strategy = reduced ? SX_STRATEGY_REDUCE : SX_STRATEGY_RECOMPUTE;
+	layout->reason = reduced ?
+		"only the first rows of a key matter: they are computed again for the keys that a batch touches, and the node forgets the others" :
+		has_key(refs) ?
 		"its rows are computed again for the keys that a batch touches" :
 		"no key divides its rows: they are computed again, all of them, in each batch that changes something";
 	(void) sx_layout_add(&builder, SX_COLUMN_OUTPUT, KEY_COLUMN, zero_key());
@@ -441,7 +450,7 @@ evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes)
 
 	(void) sx_step_options(view, &query_view, NULL);
 	query = sx_view_query(query_view);
-	foreach(lc, layout->strategy == SX_STRATEGY_RECOMPUTE ? sx_node_refs(query) : NIL)
+	foreach(lc, !sx_layout_is_merged(layout) && layout->strategy != SX_STRATEGY_APPEND ? sx_node_refs(query) : NIL)
 	{
 		SxNodeRef  *ref = lfirst(lc);
 		Node	   *below = expression_below(query, expr, ref);
