@@ -88,6 +88,8 @@ sx_layout_of(Query *query)
 		return sx_layout_build(query);
 	if (sx_distinct_sets(query) != NIL)
 		return sx_distinct_layout(query);
+	if (sx_can_retract(query))
+		return sx_retract_layout(query);
 	return sx_recompute_layout(query);
 }
 
@@ -118,6 +120,8 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 		sx_view_sql(plan, query, *layout, names);
 	if (plan->strategy == SX_STRATEGY_DISTINCT)
 		sx_distinct_sql(plan, query, *layout, names);
+	else if (plan->strategy == SX_STRATEGY_RETRACT)
+		sx_retract_sql(plan, query, *layout, names);
 	else if (!alone)
 		sx_recompute_sql(plan, query, *layout, names);
 	if (options->evict != NULL)

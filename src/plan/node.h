@@ -82,6 +82,14 @@ extern void sx_distinct_sql(SxStepPlan *plan, Query *query, const SxLayout *layo
 extern void sx_distinct_prepare(Query *query, const SxLayout *layout,
 								const SxViewOptions *options);
 
+/* ---------- retract.c ---------- */
+
+/* GROUP BY over one node with aggregates that can be undone? */
+extern bool sx_can_retract(Query *query);
+extern SxLayout *sx_retract_layout(Query *query);
+extern void sx_retract_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
+						   const SxStepNames *names);
+
 /* ---------- reduce.c ---------- */
 
 /*

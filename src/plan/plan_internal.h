@@ -59,9 +59,6 @@ extern Oid	sx_kept_in_view(Node *node);
 /* Does an aggregate of the query's see the order of its rows? */
 extern bool sx_sees_order(const Aggref *agg);
 
-/* Does it read a continuous view, through plain views too? */
-extern bool sx_reads_continuous_view(Node *node);
-
 /* A copy of the query behind a view. */
 extern Query *sx_view_query(Oid relid);
 extern bool sx_is_view(Oid relid);
@@ -301,6 +298,12 @@ extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 
 /* Merges the query's rows, aggregated, into target. */
 extern char *sx_merge_sql(Query *query, const SxLayout *layout, const char *target);
+
+/* The row of a view without GROUP BY before the first batch; NULL: it has GROUP BY. */
+extern char *sx_start_row_sql(const SxLayout *layout, const char *state);
+
+/* Deletes windows that ended by $1. */
+extern char *sx_expire_sql(const SxLayout *layout, const char *table);
 
 /* The query with keys and partial aggregates for its output. */
 extern Query *sx_partial_query(Query *query, const SxLayout *layout);

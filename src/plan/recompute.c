@@ -335,6 +335,8 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 	recompute->insert_sql = insert_sql(query, layout, names->state);
 	recompute->keyed = has_key(refs);
 	plan->recompute = recompute;
+	if (plan->retention >= 0 && layout->windowed)
+		plan->expire_sql = sx_expire_sql(layout, names->state);
 	if (!has_key(refs))
 		plan->start_sql = recompute->insert_sql;
 }
@@ -493,7 +495,7 @@ sx_recompute_prepare(Query *query, const SxLayout *above, const SxViewOptions *o
 
 		(void) sx_view_layout(ref->view, &state);
 		sx_changes_capture(state);
-		if (ref->key != NIL && !list_member(indexed, index))
+		if (above->strategy != SX_STRATEGY_RETRACT && ref->key != NIL && !list_member(indexed, index))
 			index_node(ref);
 		indexed = lappend(indexed, index);
 		bound_node(ref, above, window, options, own_nodes);

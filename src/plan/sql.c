@@ -366,8 +366,8 @@ publish_sql(const SxLayout *layout, const SxStepNames *names)
 }
 
 /* The row that exists from the start when there is no GROUP BY; else NULL. */
-static char *
-start_row_sql(const SxLayout *layout, const char *state)
+char *
+sx_start_row_sql(const SxLayout *layout, const char *state)
 {
 	StringInfoData values;
 	ListCell   *lc;
@@ -424,8 +424,8 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 					sx_window_end_sql(&layout->window, psprintf("d.%s", window)));
 }
 
-static char *
-expire_sql(const SxLayout *layout, const char *table)
+char *
+sx_expire_sql(const SxLayout *layout, const char *table)
 {
 	return psprintf("DELETE FROM %s\nWHERE %s", table,
 					sx_window_closed_sql(&layout->window,
@@ -446,9 +446,9 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 		plan->emit_sql = publish_sql(layout, names);
 		plan->emit_clear_sql = psprintf("DELETE FROM %s", names->delta);
 	}
-	plan->start_sql = start_row_sql(layout, names->state);
+	plan->start_sql = sx_start_row_sql(layout, names->state);
 	if (plan->retention >= 0)
-		plan->expire_sql = expire_sql(layout, names->state);
+		plan->expire_sql = sx_expire_sql(layout, names->state);
 	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed)
 	{
 		plan->late_sql = late_rows_sql(query, layout, names->owner);
