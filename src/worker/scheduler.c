@@ -28,6 +28,7 @@
 #include "access/xact.h"
 #include "catalog/sx_catalog.h"
 #include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "compat.h"
 #include "miscadmin.h"
@@ -55,14 +56,31 @@ typedef enum ExtensionState
 {
 	EXTENSION_LOCKED,			/* it is there until we commit */
 	EXTENSION_BUSY,				/* somebody is about to drop it */
+	EXTENSION_OTHER,			/* its objects are not of this library's version */
 	EXTENSION_GONE
 } ExtensionState;
+
+/* Once in the life of the process. */
+static void
+warn_of_version(const char *version)
+{
+	static bool warned = false;
+
+	if (!warned)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipelines do not run: the library of streamext is version %s, its objects in database \"%s\" are version %s",
+						SX_VERSION, get_database_name(MyDatabaseId), version),
+				 errhint("Run ALTER EXTENSION streamext UPDATE there, or restart the server if the newer library has been installed since its start.")));
+	warned = true;
+}
 
 /* In a transaction */
 static ExtensionState
 lock_extension(void)
 {
 	Oid			extension = get_extension_oid("streamext", true);
+	char	   *version;
 	LOCKTAG		tag;
 
 	if (!OidIsValid(extension))
@@ -71,8 +89,13 @@ lock_extension(void)
 	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return EXTENSION_BUSY;
 	AcceptInvalidationMessages();
-	return get_extension_oid("streamext", true) == extension ?
-		EXTENSION_LOCKED : EXTENSION_GONE;
+	if (get_extension_oid("streamext", true) != extension)
+		return EXTENSION_GONE;
+	version = sx_other_version();
+	if (version == NULL)
+		return EXTENSION_LOCKED;
+	warn_of_version(version);
+	return EXTENSION_OTHER;
 }
 
 /* Until woken; leaves when told to.  A cancel has nothing to cancel here. */
@@ -108,7 +131,7 @@ begin(void)
 			(void) sx_unmark_when_dropped();
 			proc_exit(0);
 		}
-		nap(BUSY_NAP_MS);
+		nap(state == EXTENSION_BUSY ? BUSY_NAP_MS : NAP_MS);
 	}
 }
 

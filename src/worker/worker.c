@@ -70,12 +70,12 @@ static SxTimetable timetable;
  * ----------------------------------------------------------------------
  */
 
-/* False: the extension is gone, and with it the catalog. */
+/* False: the extension is gone, and with it the catalog, or of another version. */
 static bool
 begin(void)
 {
 	sx_transaction_begin();
-	if (sx_extension_exists())
+	if (sx_extension_usable())
 		return true;
 	sx_transaction_end();
 	return false;
