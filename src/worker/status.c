@@ -114,6 +114,8 @@ sx_why_nothing_runs(void)
 		return "streamext is not loaded: add it to shared_preload_libraries and restart the server";
 	if (sx_home() == SX_HOME_COPY)
 		return "this data directory is a copy, or was moved: streamext.adopt() lets pipelines run here";
+	if (sx_home() == SX_HOME_UNKNOWN)
+		return "the launcher of streamext has not started yet";
 	if (turned_off())
 		return "streamext.enabled is off";
 	if (!sx_mark_exists(MyDatabaseId))

@@ -455,6 +455,17 @@ run_pipeline(void)
  * ----------------------------------------------------------------------
  */
 
+/* Of a lock that was not to be had the context says on what. */
+static const char *
+failure_message(const ErrorData *edata)
+{
+	if ((edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		 edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED) || edata->context == NULL)
+		return edata->message;
+	return psprintf("%s %.*s", edata->message,
+					(int) strcspn(edata->context, "\n"), edata->context);
+}
+
 /* The same failure as the one that the row tells of is not logged again. */
 static bool
 is_news(const ErrorData *edata)
@@ -462,7 +473,7 @@ is_news(const ErrorData *edata)
 	return row == NULL || proven ||
 		row->error_message == NULL || row->error_sqlstate == NULL ||
 		strcmp(row->error_sqlstate, unpack_sql_state(edata->sqlerrcode)) != 0 ||
-		strcmp(row->error_message, edata->message) != 0;
+		strcmp(row->error_message, failure_message(edata)) != 0;
 }
 
 /* By its class, unless a source says that its polls always are. */
@@ -478,7 +489,7 @@ static void
 record_failure(const ErrorData *edata)
 {
 	if (is_worth_another_try(edata->sqlerrcode))
-		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
+		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
 	else
 		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
 }
