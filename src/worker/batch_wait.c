@@ -8,7 +8,7 @@
  * has, so that it is in nobody's way and half of no deadlock, and waits for that one
  * alone, without a time limit.  Meanwhile its status says for what.
  *
- * Each try of the lock ends after lock_timeout, so no transaction of ours gets old.
+ * Each try of the lock ends after some seconds, so no transaction of ours gets old.
  * That is for a worker: a session that steps waits as any statement does.
  *
  *-------------------------------------------------------------------------
@@ -27,6 +27,7 @@
 #include "worker/process.h"
 
 #define FENCE_LOCK_MS	100		/* below every sensible deadlock_timeout */
+#define ALONE_LOCK_MS	5000	/* with nothing of ours held */
 
 typedef void (*LockFunc) (const SxPipeline *pl, Oid relid);
 
@@ -42,18 +43,22 @@ static bool
 try_lock(const SxPipeline *pl, LockFunc lock, Oid relid)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	int			lock_timeout = LockTimeout;
 	SxBatchTx	tx;
 	volatile bool got = true;
 
 	sx_tx_begin(&tx, pl, true);
 	PG_TRY();
 	{
+		LockTimeout = ALONE_LOCK_MS;
 		lock(pl, relid);
+		LockTimeout = lock_timeout;
 	}
 	PG_CATCH();
 	{
 		int			code = geterrcode();
 
+		LockTimeout = lock_timeout;
 		if (code != ERRCODE_LOCK_NOT_AVAILABLE &&
 			code != ERRCODE_T_R_DEADLOCK_DETECTED)
 			PG_RE_THROW();

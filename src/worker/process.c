@@ -22,6 +22,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
@@ -81,10 +82,13 @@ static const struct
 	{"idle_in_transaction_session_timeout", "0"}
 };
 
+int			sx_deadlock_timeout;
+
 /* Not every server knows every setting. */
 static void
 force_settings(void)
 {
+	sx_deadlock_timeout = DeadlockTimeout;
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i].name, true, false) != NULL)

@@ -49,6 +49,7 @@
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
+#define PATIENT_LOCK_MS	5000
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
 #define AHEAD_US		USECS_PER_MINUTE
@@ -156,12 +157,28 @@ object_changed(Datum arg, int cacheid, uint32 hashvalue)
 	maybe_changed = true;
 }
 
+/*
+ * A batch that waits for a row gives up before whoever has the row, and may want one of
+ * ours, looks for a deadlock and finds itself.  The next try is patient, or it might
+ * never get its turn.
+ */
+static void
+set_lock_timeout(bool patient)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d",
+			 patient ? PATIENT_LOCK_MS : Min(PATIENT_LOCK_MS, Max(sx_deadlock_timeout * 9 / 10, 1)));
+	SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 /* A batch was done, or nothing has gone wrong for a while. */
 static void
 works(void)
 {
 	if (proven)
 		return;
+	set_lock_timeout(false);
 	if (begin())
 	{
 		proven = sx_row_works(pipeline_id);
@@ -439,6 +456,7 @@ run_pipeline(void)
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
 
 	open_pipeline();
+	set_lock_timeout(row->error_sqlstate != NULL && strcmp(row->error_sqlstate, "55P03") == 0);
 	for (;;)
 	{
 		MemoryContextReset(loop_context);
