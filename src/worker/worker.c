@@ -283,6 +283,9 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
+
+	/* Autovacuum goes by these, and a worker under load never comes to rest. */
+	(void) pgstat_report_stat(false);
 	if (due == SX_DUE_BATCH)
 	{
 		sx_rate_batch(pl, was_due, began, GetCurrentTimestamp(), result.rows);
