@@ -111,6 +111,29 @@ relation_label(const SxPipeline *pl, Oid relid)
 	return pstrdup(label);
 }
 
+/*
+ * An error ends a batch of step() here already: a subtransaction that is left open would
+ * outlive the statement, and the session with it be in an aborted transaction block.
+ */
+static Oid
+lock_steps(SxBatchTx *tx, const SxPipeline *pl, bool own)
+{
+	volatile Oid busy = InvalidOid;
+
+	PG_TRY();
+	{
+		busy = sx_steps_lock(pl, !own);
+	}
+	PG_CATCH();
+	{
+		if (!own)
+			sx_tx_abort(tx);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return busy;
+}
+
 /* Opens the batch's transaction with all its locks. */
 void
 sx_begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own)
@@ -120,7 +143,7 @@ sx_begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own)
 		Oid			busy;
 
 		sx_tx_begin(tx, pl, own);
-		busy = sx_steps_lock(pl, !own);
+		busy = lock_steps(tx, pl, own);
 		if (!OidIsValid(busy))
 			return;
 		sx_tx_abort(tx);
