@@ -418,6 +418,11 @@ CREATE FUNCTION streamext.start_all() RETURNS integer
     AS 'MODULE_PATHNAME', 'sx_start_all' LANGUAGE C STRICT;
 COMMENT ON FUNCTION streamext.start_all() IS 'resumes every paused or stopped pipeline of the caller; returns how many';
 
+CREATE FUNCTION streamext.adopt() RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_adopt' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.adopt() IS 'lets pipelines run in this data directory, which is a copy of another one or was moved; takes effect at once';
+REVOKE ALL ON FUNCTION streamext.adopt() FROM PUBLIC;
+
 CREATE FUNCTION streamext.step(name text, at timestamptz DEFAULT NULL,
         OUT batch_id bigint, OUT batch_time timestamptz, OUT rows bigint, OUT bytes bigint, OUT dead_letters bigint)
     RETURNS SETOF record
@@ -492,7 +497,8 @@ COMMENT ON VIEW streamext.streams IS 'streams: sources, derived streams and sink
 COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source, or run the sink';
 
 CREATE VIEW streamext.pipelines AS
-    SELECT p.name AS pipeline, p.owner, p.state, w.pid, w.status,
+    SELECT p.name AS pipeline, p.owner, p.state, w.pid,
+           CASE WHEN w.pid IS NOT NULL OR p.state = 'running' THEN w.status END AS status,
            g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
            n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id
@@ -517,7 +523,7 @@ CREATE VIEW streamext.pipelines AS
                           WHERE f.ftrelid = s.stream AND o.option_name = 'watermark')) t
     WHERE streamext.may_see(p.owner);
 COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
-COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached';
+COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached; or why none runs';
 COMMENT ON COLUMN streamext.pipelines.rate_limit IS 'rows per second that back-pressure or max_rate allow now; NULL: no limit';
 COMMENT ON COLUMN streamext.pipelines.target IS 'milliseconds that a batch should take at most: target_latency or batch_interval; NULL with backpressure = ''off''';
 COMMENT ON COLUMN streamext.pipelines.rate_reason IS 'what set the limit: pid, max_rate, or adaptive with the length of the last batch; NULL: no limit';

@@ -14,6 +14,7 @@
 #include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "executor/spi.h"
 #include "fdw/stream.h"
 #include "fmgr.h"
 #include "worker/batch.h"
@@ -79,12 +80,33 @@ drop_outboxes(void)
 						0, NULL, NULL, NULL);
 }
 
+/*
+ * While the extension is of another version than this library its tables must not be
+ * touched.  Other people's drops go on; what may be a stream or view of ours stays.
+ */
+static bool
+nothing_of_ours_dropped(void)
+{
+	bool		nothing;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() "
+					"WHERE object_type OPERATOR(pg_catalog.=) ANY ('{foreign table,view}') LIMIT 1",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what was dropped");
+	nothing = SPI_processed == 0;
+	SPI_finish();
+	return nothing;
+}
+
 /* sql_drop: forget what was dropped, and pipelines that have nothing left. */
 Datum
 sx_on_drop(PG_FUNCTION_ARGS)
 {
 	require_event(fcinfo);
-	if (!sx_extension_exists())
+	if (!sx_extension_exists() ||
+		(sx_other_version() != NULL && nothing_of_ours_dropped()))
 		PG_RETURN_NULL();
 
 	drop_outboxes();

@@ -80,6 +80,15 @@ extern void sx_collect_int(HeapTuple row, TupleDesc desc, void *arg);
 /* Is the extension created in this database (and not being dropped)? */
 extern bool sx_extension_exists(void);
 
+/*
+ * The version of its objects in this database when it is not that of this library,
+ * else NULL.
+ */
+extern char *sx_other_version(void);
+
+/* It exists, and is of this library's version: its tables may be looked at. */
+extern bool sx_extension_usable(void);
+
 /* Oid of the built-in foreign server / wrapper; InvalidOid when absent. */
 extern Oid	sx_fdw_oid(void);
 

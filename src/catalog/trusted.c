@@ -9,6 +9,10 @@
  * user runs inside such a section: the tables have no triggers, defaults or
  * constraints but our own.
  *
+ * The library and its SQL objects can be of different versions: after a package was
+ * installed and before ALTER EXTENSION UPDATE, or before the server's restart.  Then no
+ * statement on the tables is run.  The update's own script is the exception.
+ *
  * Plans are kept for the life of the process, by the text of the statement.  The
  * batch runs the same few statements again and again, so that pays at once.
  *
@@ -45,32 +49,92 @@ typedef struct PlanEntry
 
 static HTAB *plans = NULL;
 
-/* Owner of the extension in this database; ERROR when it is not created. */
-static Oid
-extension_owner(void)
+/* The extension's row: its owner, and its version as a copy; false when there is none. */
+static bool
+extension_row(Oid extension, Oid *owner, char **version)
 {
-	Oid			extension = get_extension_oid("streamext", true);
-	Oid			owner = InvalidOid;
 	Relation	rel;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-
-	if (!OidIsValid(extension))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"streamext\" does not exist in this database"),
-				 errhint("Run CREATE EXTENSION streamext.")));
+	bool		found;
 
 	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
+										 RelationGetDescr(rel), &isnull);
+
+		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		*version = isnull ? pstrdup("") : TextDatumGetCString(value);
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Is it the extension's own script that runs, on the way to another version? */
+static bool
+in_script_of(Oid extension)
+{
+	return creating_extension && CurrentExtensionObject == extension;
+}
+
+char *
+sx_other_version(void)
+{
+	Oid			extension = get_extension_oid("streamext", true);
+	Oid			owner;
+	char	   *version;
+
+	if (!OidIsValid(extension) || in_script_of(extension) ||
+		!extension_row(extension, &owner, &version) ||
+		strcmp(version, SX_VERSION) == 0)
+		return NULL;
+	return version;
+}
+
+bool
+sx_extension_usable(void)
+{
+	return sx_extension_exists() && sx_other_version() == NULL;
+}
+
+static void
+refuse_other_version(const char *version)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the library of streamext is version %s, its objects in this database are version %s",
+					SX_VERSION, version),
+			 errhint("Run ALTER EXTENSION streamext UPDATE, or restart the server if the newer library has been installed since its start.")));
+}
+
+/* Owner of the extension in this database; ERROR when it is not there, or not ours. */
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("streamext", true);
+	Oid			owner = InvalidOid;
+	char	   *version;
+
+	if (!OidIsValid(extension))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"streamext\" does not exist in this database"),
+				 errhint("Run CREATE EXTENSION streamext.")));
+	if (extension_row(extension, &owner, &version))
+	{
+		if (strcmp(version, SX_VERSION) != 0 && !in_script_of(extension))
+			refuse_other_version(version);
+		pfree(version);
+	}
 	return owner;
 }
 

@@ -25,6 +25,20 @@ PG_FUNCTION_INFO_V1(sx_wait);
 
 #define WAIT_MS		10			/* between two looks */
 
+/* What keeps the pipelines of this database from running; false: nothing does. */
+static bool
+why_idle(Datum *text)
+{
+	const char *version = sx_other_version();
+	const char *reason = version == NULL ? sx_why_nothing_runs() :
+		psprintf("the library of streamext is version %s, its objects here are version %s: "
+				 "run ALTER EXTENSION streamext UPDATE, or restart the server", SX_VERSION, version);
+
+	if (reason != NULL)
+		*text = CStringGetTextDatum(reason);
+	return reason != NULL;
+}
+
 Datum
 sx_worker_status_row(PG_FUNCTION_ARGS)
 {
@@ -35,6 +49,11 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (desc->natts != lengthof(values))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function streamext.worker_status is of another version than the library of streamext"),
+				 errhint("Run ALTER EXTENSION streamext UPDATE.")));
 	if (sx_worker_status(PG_GETARG_INT32(0), &status))
 	{
 		memset(nulls, false, sizeof(nulls));
@@ -51,6 +70,8 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 		values[7] = CStringGetTextDatum(status.rate_reason);
 		nulls[7] = status.rate_reason[0] == '\0';
 	}
+	else
+		nulls[4] = !why_idle(&values[4]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 

@@ -110,7 +110,7 @@ ask(const SxPipeline *pl)
 	Fullest		fullest = {0, NULL, NULL};
 
 	sx_transaction_begin();
-	if (sx_extension_exists())
+	if (sx_extension_usable())
 		sx_catalog_rows("SELECT n.pending, d.sink::text, d.error_message "
 						"FROM streamext.delivery d JOIN streamext.step s ON s.relation = d.sink "
 						"CROSS JOIN LATERAL (SELECT count(*) AS pending FROM "

@@ -52,6 +52,8 @@
 #include "utils/timestamp.h"
 
 #define SCAN_INTERVAL_MS	1000
+#define IDLE_INTERVAL_MS	2500	/* after IDLE_SCANS that found nothing */
+#define IDLE_SCANS			60
 
 /* A file of the batch at hand. */
 typedef struct BatchFile
@@ -79,6 +81,7 @@ typedef struct FileSource
 	/* from poll */
 	SxPollRequest req;
 	TimestampTz scanned;
+	int			idle_scans;		/* in a row that found nothing */
 	int			next_waiting;	/* files of list->waiting before it are taken */
 
 	/* the batch */
@@ -227,6 +230,13 @@ set_status(FileSource *fs)
 	fs->base.status = status;
 }
 
+/* A folder in which nothing appears is looked at less often. */
+static long
+scan_interval(const FileSource *fs)
+{
+	return fs->idle_scans < IDLE_SCANS ? SCAN_INTERVAL_MS : IDLE_INTERVAL_MS;
+}
+
 static SxPollResult
 file_poll(SxSource *source, const SxPollRequest *req)
 {
@@ -239,8 +249,11 @@ file_poll(SxSource *source, const SxPollRequest *req)
 		sx_file_cleaner_run(fs->cleaner, !req->to_end);
 	if (req->to_end || fs->scanned == 0 ||
 		TimestampDifferenceExceeds(fs->scanned, GetCurrentTimestamp(),
-								   SCAN_INTERVAL_MS))
+								   scan_interval(fs)))
+	{
 		scan(fs, req->to_end);
+		fs->idle_scans = something_waits(fs) ? 0 : fs->idle_scans + 1;
+	}
 	skip_unreadable(fs);
 	set_status(fs);
 	return something_waits(fs) ? SX_POLL_DATA : SX_POLL_NOTHING;
@@ -510,7 +523,7 @@ file_wait(SxSource *source, int *fd)
 	*fd = -1;
 	if (something_waits(fs))
 		return 0;
-	return clean < 0 ? SCAN_INTERVAL_MS : Min(clean, SCAN_INTERVAL_MS);
+	return clean < 0 ? scan_interval(fs) : Min(clean, scan_interval(fs));
 }
 
 static bool

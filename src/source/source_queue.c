@@ -76,7 +76,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#define POLL_INTERVAL_MS	1000	/* for what nobody wakes us: COMMIT PREPARED */
+#define POLL_INTERVAL_MS	2500	/* for what nobody wakes us: COMMIT PREPARED */
 #define TRIM_ROWS			1000
 #define TRIM_BATCHES		100
 

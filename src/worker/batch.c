@@ -32,7 +32,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
-#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -191,7 +190,7 @@ check_max_errors(const SxPipeline *pl)
 
 /* The batch up to its commit; false: fenced. */
 static bool
-attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
+attempt(SxPipeline *pl, bool positions_only, bool own, SxBatchResult *result,
 		TimestampTz started)
 {
 	instr_time	start;
@@ -203,7 +202,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mine = sx_save_begin(pl, positions_only);
+	mine = sx_pass_fence(pl, positions_only, own);
 	PopActiveSnapshot();
 	if (!mine)
 		return false;
@@ -276,49 +275,14 @@ adopt(SxPipeline *pl, bool positions_only)
 }
 
 /*
- * An error ends a batch of step() here already: a subtransaction that is left open would
- * outlive the statement, and the session with it be in an aborted transaction block.
- */
-static Oid
-lock_steps(SxBatchTx *tx, const SxPipeline *pl, bool own)
-{
-	volatile Oid busy = InvalidOid;
-
-	PG_TRY();
-	{
-		busy = sx_steps_lock(pl, !own);
-	}
-	PG_CATCH();
-	{
-		if (!own)
-			sx_tx_abort(tx);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return busy;
-}
-
-/*
- * Opens the batch's transaction with all its locks.  One of our own is given up and
- * begun anew while somebody holds one of the relations: it waits for that one alone.
+ * Constraints have spoken before the commit.  A limit that is met there, as a queue of
+ * notifications that a listener does not empty, is no record's.
  */
 static void
-begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own)
+blame_server(ErrorData *edata)
 {
-	for (;;)
-	{
-		Oid			busy;
-
-		sx_tx_begin(tx, pl, own);
-		busy = lock_steps(tx, pl, own);
-		if (!OidIsValid(busy))
-			return;
-		sx_tx_abort(tx);
-		sx_tx_begin(tx, pl, own);
-		LockRelationOid(busy, RowExclusiveLock);
-		sx_tx_abort(tx);
-		CHECK_FOR_INTERRUPTS();
-	}
+	if (edata->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		edata->sqlerrcode = ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
 /* After an error: out of the batch, so that nothing takes this process for one. */
@@ -378,15 +342,18 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 		ErrorData  *volatile edata = NULL;
 		volatile bool mine = true;
 		volatile int step = -1;
+		volatile bool at_fence = false;
+		volatile bool at_commit = false;
 		instr_time	commit;
 
-		begin_locked(&tx, pl, own);
+		sx_begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
-			mine = attempt(pl, positions_only, result, started);
+			mine = attempt(pl, positions_only, own, result, started);
 			if (mine && !pl->must_restart)
 			{
 				INSTR_TIME_SET_CURRENT(commit);
+				at_commit = true;
 				sx_tx_commit(&tx);
 				result->commit_us = sx_elapsed_us(commit);
 			}
@@ -397,6 +364,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 			edata = CopyErrorData();
 			FlushErrorState();
 			step = pl->running_step;
+			at_fence = own && !at_commit && pl->snapshot == NULL;
 		}
 		PG_END_TRY();
 
@@ -408,7 +376,9 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 		MemoryContextSwitchTo(caller);
 		if (!mine)
 			return SX_BATCH_FENCED;
-		if (edata != NULL)
+		if (edata != NULL && at_commit)
+			blame_server(edata);
+		if (edata != NULL && !(at_fence && sx_fence_waited(pl, edata->sqlerrcode)))
 			learn_from(pl, edata, step, own);
 		CHECK_FOR_INTERRUPTS();
 	}

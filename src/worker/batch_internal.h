@@ -40,6 +40,14 @@ extern void sx_tx_rethrow(ErrorData *edata) pg_attribute_noreturn();
 /* batch.c: (re)loads all sources under pl->snapshot and makes them visible */
 extern void sx_load_inputs(SxPipeline *pl);
 
+/*
+ * batch_wait.c: the batch's transaction with its locks, and the fence; what others hold
+ * is waited for with nothing of ours held.
+ */
+extern void sx_begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own);
+extern bool sx_pass_fence(SxPipeline *pl, bool positions_only, bool own);
+extern bool sx_fence_waited(const SxPipeline *pl, int sqlerrcode);
+
 /* batch_steps.c */
 extern bool sx_step_reads(const SxStep *step, const SxInput *input);
 

@@ -41,6 +41,9 @@ extern SxStarted sx_receiver_start(Oid database, Oid stream, Oid owner, const ch
 extern void sx_process_begin(SxStart *start, const char *application_name);
 extern void sx_process_reload(void);
 
+/* Milliseconds after which sessions look for a deadlock: our own look sooner. */
+extern int	sx_deadlock_timeout;
+
 /* Once a round of a loop: interrupts, the configuration.  True: it is time to leave. */
 extern bool sx_process_breathe(void);
 

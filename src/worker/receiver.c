@@ -214,7 +214,7 @@ trim_log(void)
 static SxReceiverDuty *
 find_duty(void)
 {
-	if (!sx_extension_exists())
+	if (!sx_extension_usable())
 		return NULL;
 	return sx_receiver_duty(sx_receiver_duties(), stream_oid);
 }

@@ -49,6 +49,7 @@
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
+#define PATIENT_LOCK_MS	5000
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define MAX_FDS			8
 #define AHEAD_US		USECS_PER_MINUTE
@@ -70,12 +71,12 @@ static SxTimetable timetable;
  * ----------------------------------------------------------------------
  */
 
-/* False: the extension is gone, and with it the catalog. */
+/* False: the extension is gone, and with it the catalog, or of another version. */
 static bool
 begin(void)
 {
 	sx_transaction_begin();
-	if (sx_extension_exists())
+	if (sx_extension_usable())
 		return true;
 	sx_transaction_end();
 	return false;
@@ -156,12 +157,28 @@ object_changed(Datum arg, int cacheid, uint32 hashvalue)
 	maybe_changed = true;
 }
 
+/*
+ * A batch that waits for a row gives up before whoever has the row, and may want one of
+ * ours, looks for a deadlock and finds itself.  The next try is patient, or it might
+ * never get its turn.
+ */
+static void
+set_lock_timeout(bool patient)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d",
+			 patient ? PATIENT_LOCK_MS : Min(PATIENT_LOCK_MS, Max(sx_deadlock_timeout * 9 / 10, 1)));
+	SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 /* A batch was done, or nothing has gone wrong for a while. */
 static void
 works(void)
 {
 	if (proven)
 		return;
+	set_lock_timeout(false);
 	if (begin())
 	{
 		proven = sx_row_works(pipeline_id);
@@ -267,6 +284,9 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
+
+	/* Autovacuum goes by these, and a worker under load never comes to rest. */
+	(void) pgstat_report_stat(false);
 	if (due == SX_DUE_BATCH)
 	{
 		sx_rate_batch(pl, was_due, began, GetCurrentTimestamp(), result.rows);
@@ -440,6 +460,7 @@ run_pipeline(void)
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
 
 	open_pipeline();
+	set_lock_timeout(row->error_sqlstate != NULL && strcmp(row->error_sqlstate, "55P03") == 0);
 	for (;;)
 	{
 		MemoryContextReset(loop_context);
@@ -456,6 +477,17 @@ run_pipeline(void)
  * ----------------------------------------------------------------------
  */
 
+/* Of a lock that was not to be had the context says on what. */
+static const char *
+failure_message(const ErrorData *edata)
+{
+	if ((edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		 edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED) || edata->context == NULL)
+		return edata->message;
+	return psprintf("%s %.*s", edata->message,
+					(int) strcspn(edata->context, "\n"), edata->context);
+}
+
 /* The same failure as the one that the row tells of is not logged again. */
 static bool
 is_news(const ErrorData *edata)
@@ -463,7 +495,7 @@ is_news(const ErrorData *edata)
 	return row == NULL || proven ||
 		row->error_message == NULL || row->error_sqlstate == NULL ||
 		strcmp(row->error_sqlstate, unpack_sql_state(edata->sqlerrcode)) != 0 ||
-		strcmp(row->error_message, edata->message) != 0;
+		strcmp(row->error_message, failure_message(edata)) != 0;
 }
 
 /* By its class, unless a source says that its polls always are. */
@@ -479,7 +511,7 @@ static void
 record_failure(const ErrorData *edata)
 {
 	if (is_worth_another_try(edata->sqlerrcode))
-		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
+		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
 	else
 		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
 }

@@ -41,6 +41,9 @@ typedef struct SxWorkerStatus
 
 extern bool sx_worker_status(int pipeline, SxWorkerStatus *status);
 
+/* Why no pipeline of this database runs, NULL when nothing stands in the way. */
+extern const char *sx_why_nothing_runs(void);
+
 /*
  * What the receiver of a stream says is wrong, "" when nothing is.  False: none runs.
  */
