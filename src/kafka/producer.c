@@ -59,7 +59,9 @@ create_outbox(const SxStream *stream)
 {
 	Outbox	   *outbox = palloc0(sizeof(Outbox));
 
-	if (list_length(sx_kafka_topics(stream)) > 1)
+	List	   *topics = sx_kafka_topics(stream);
+
+	if (list_length(topics) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot insert into stream %s, which reads several topics",
@@ -70,6 +72,8 @@ create_outbox(const SxStream *stream)
 	outbox->max_message_bytes = sx_kafka_max_message_bytes(stream);
 	initStringInfo(&outbox->config);
 	sx_kafka_config(stream, SX_ROLE_PRODUCER, &outbox->config);
+	sx_frame_put_u32(&outbox->config, 1);
+	sx_frame_put_str(&outbox->config, linitial(topics));
 	initStringInfo(&outbox->frames);
 	return outbox;
 }
