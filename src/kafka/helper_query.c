@@ -3,9 +3,9 @@
  * helper_query.c
  *		streamext-kafka: the thread for requests that may block.
  *
- * It asks for the topics' metadata at the start, then every METADATA_INTERVAL
- * seconds, and every second while it gets no answer: that is how we learn of new
- * partitions, and that the brokers are back.  In between it looks up offsets for
+ * It asks for the topics' metadata at the start, then as often as librdkafka itself
+ * does (topic.metadata.refresh.interval.ms), and every second while it gets no answer:
+ * that is how we learn of new partitions, and that the brokers are back.  In between it looks up offsets for
  * RESOLVE.  rd_kafka_offsets_for_times takes Kafka's -1 (end) and -2 (beginning)
  * for a time, which spares us rd_kafka_query_watermark_offsets, whose time-out is
  * not enforced in librdkafka 2.0.2.  The end is the last stable offset when
@@ -19,7 +19,6 @@
 
 #include "helper.h"
 
-#define METADATA_INTERVAL	10	/* seconds */
 #define METADATA_TIMEOUT	5000	/* ms */
 #define RESOLVE_TIMEOUT		10000	/* ms */
 
@@ -338,6 +337,17 @@ next_request(time_t *metadata_at)
 	return r;
 }
 
+/* In seconds. */
+static time_t
+metadata_interval(Helper *h)
+{
+	char		ms[32] = "";
+	size_t		size = sizeof(ms);
+
+	(void) rd_kafka_conf_get(rd_kafka_conf(h->rk), "topic.metadata.refresh.interval.ms", ms, &size);
+	return atol(ms) < 1000 ? 1 : atol(ms) / 1000;
+}
+
 static bool
 query_all(Helper *h)
 {
@@ -348,6 +358,7 @@ static void *
 query_main(void *arg)
 {
 	Helper	   *h = arg;
+	time_t		interval = metadata_interval(h);
 	time_t		metadata_at = 0;
 
 	for (;;)
@@ -357,7 +368,7 @@ query_main(void *arg)
 		if (r != NULL)
 			query_resolve(h, r);
 		else
-			metadata_at = time(NULL) + (query_all(h) ? METADATA_INTERVAL : 1);
+			metadata_at = time(NULL) + (query_all(h) ? interval : 1);
 	}
 	return NULL;
 }
