@@ -366,9 +366,10 @@ kafka_wait(SxSource *source, int *fd)
 	{
 		const KafkaPart *part = &k->parts[i];
 
-		if (part->state == KAFKA_PART_NEW)
+		/* requests wait for the helper's first word, which wakes us */
+		if (part->state == KAFKA_PART_NEW && k->met)
 			wait_until(&ms, k->resolve_at, now);
-		if (part->state == KAFKA_PART_READY)
+		if (part->state == KAFKA_PART_READY && k->met)
 			wait_until(&ms, now, now);
 		if (small_change(k, i))
 			wait_until(&ms, k->saved_at + SAVE_INTERVAL_US, now);

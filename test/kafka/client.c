@@ -18,6 +18,7 @@
  *		empty TOPIC PARTITION KEY		a record with an empty value
  *		begin, commit, abort			what is put in between is a transaction; one
  *						that nobody ends stays open when the program has ended
+ *		wait			says "waiting" and waits for the end of its input
  *
  *-------------------------------------------------------------------------
  */
@@ -312,6 +313,13 @@ run(char *command)
 		check(rd_kafka_commit_transaction(transactional, TIMEOUT_MS), "commit"), in_transaction = 0;
 	else if (strcmp(word[0], "abort") == 0)
 		check(rd_kafka_abort_transaction(transactional, TIMEOUT_MS), "abort"), in_transaction = 0;
+	else if (strcmp(word[0], "wait") == 0)
+	{
+		puts("waiting");
+		fflush(stdout);
+		while (getchar() != EOF)
+			;
+	}
 	else
 		fail("no such command", word[0]);
 }

@@ -52,6 +52,18 @@ sub client
 	return;
 }
 
+# Commands in a transaction that stays open until finish(), which aborts it.
+sub new_open_transaction
+{
+	my ($class, @commands) = @_;
+	my $tool = $PostgreSQL::Test::Utils::tmp_check . '/kafka_client';
+	my $in = '';
+	my $out = '';
+	my $handle = start([ $tool, "127.0.0.1:$ENV{KAFKA_PORT}", 'begin', @commands, 'wait', 'abort' ], '<', \$in, '>', \$out);
+	$handle->pump until $out =~ /waiting/;
+	return $handle;
+}
+
 # A server with the library preloaded, small and quick to start.
 sub small_node
 {
