@@ -164,6 +164,31 @@ require_feature(const SxStream *stream, const Features *features, const char *na
 				 errhint("Install a librdkafka that has it, or change %s.", what)));
 }
 
+/*
+ * Before 2.6.1 librdkafka sent a nonce that brokers from 4.0 on do not take: it looks
+ * like a wrong password.
+ */
+static void
+warn_of_scram(const SxStream *stream, const Features *features)
+{
+	const char *mechanism = sx_stream_option(stream, "sasl.mechanism",
+											 sx_stream_option(stream, "sasl.mechanisms", ""));
+	int			major = 0;
+	int			minor = 0;
+	int			patch = 0;
+
+	if (pg_strncasecmp(mechanism, "SCRAM", 5) != 0 ||
+		sscanf(features->version, "%d.%d.%d", &major, &minor, &patch) != 3 ||
+		(major * 100 + minor) * 100 + patch >= 20601)
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("librdkafka %s on this server cannot authenticate by SCRAM with brokers of Kafka 4.0 or later",
+					features->version),
+			 errdetail("They answer that the credentials are invalid."),
+			 errhint("Install librdkafka 2.6.1 or later, or use PLAIN over sasl_ssl.")));
+}
+
 static void
 check_features(const SxStream *stream)
 {
@@ -183,6 +208,7 @@ check_features(const SxStream *stream)
 	if (pg_strcasecmp(codec, "none") != 0)
 		require_feature(stream, features, codec, "\"compression.type\"");
 
+	warn_of_scram(stream, features);
 	initStringInfo(&missing);
 	for (int i = 0; i < lengthof(codecs); i++)
 	{

@@ -189,7 +189,13 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
 								  ObjectIdGetDatum(stream->serverid)))
 		{
-			put_options(w, GetUserMapping(stream->owner, stream->serverid)->options);
+			List	   *options = GetUserMapping(stream->owner, stream->serverid)->options;
+
+			if (sx_option(options, "user") != NULL)
+				put_property(w, "sasl.username", sx_option(options, "user"));
+			if (sx_option(options, "password") != NULL)
+				put_property(w, "sasl.password", sx_option(options, "password"));
+			put_options(w, options);
 			return;
 		}
 	}

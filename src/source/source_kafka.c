@@ -367,7 +367,7 @@ kafka_wait(SxSource *source, int *fd)
 		const KafkaPart *part = &k->parts[i];
 
 		/* requests wait for the helper's first word, which wakes us */
-		if (part->state == KAFKA_PART_NEW && k->met)
+		if (part->state == KAFKA_PART_NEW && k->met && !sx_kafka_part_is_gone(k, part))
 			wait_until(&ms, k->resolve_at, now);
 		if (part->state == KAFKA_PART_READY && k->met)
 			wait_until(&ms, now, now);

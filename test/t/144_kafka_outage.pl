@@ -141,16 +141,13 @@ my $slow = all_come('answers that take 2 seconds');
 mock(map { "rtt $_ 0" } 1 .. 3);
 my $errors = scale(30, 500);
 mock('error 1 ' . int($errors / 3) . ' 6', 'error 1 ' . int($errors / 3) . ' -195', 'error 1 ' . int($errors / 3) . ' 56', 'error 3 2 -195');
-for my $part (1 .. 10)
-{
-	put(scale(20, 500), 0, 1, 2);
-}
+put(scale(50, 500), 0, 1, 2) foreach 1 .. scale(3, 10);
 my $failing = all_come('fetches that fail');
 is(psql('SELECT count(*), count(DISTINCT (part, id)) FROM m_rows'), total() . '|' . total(), 'each record once');
 is(psql("SELECT state, failures, error_message IS NULL, pid = $worker FROM streamext.pipelines WHERE pipeline = 'm'"),
 	'running|0|t|t', 'no error, the same worker');
 fault_row(row => 'O4', what => 'answers after 2 s', tried => 60, lost => 0, duplicated => 0, recovery => "$slow s");
-fault_row(row => 'O4', what => "$errors fetches fail", tried => scale(600, 15_000),
+fault_row(row => 'O4', what => "$errors fetches fail", tried => scale(450, 15_000),
 	lost => total() - psql('SELECT count(DISTINCT (part, id)) FROM m_rows'),
 	duplicated => psql('SELECT count(*) - count(DISTINCT (part, id)) FROM m_rows'), recovery => "$failing s");
 is(psql('SELECT count(*) FROM streamext.gaps'), '0', 'nothing was taken for a loss');
