@@ -178,6 +178,20 @@ handle_topic(KafkaSource *k, int topic, int32 partitions)
 	sx_kafka_sort_parts(k);
 }
 
+/* Anchors point to the id, so one that is replaced is not freed. */
+static void
+note_cluster(KafkaSource *k, const char *id, uint32 len)
+{
+	MemoryContext old;
+
+	if (len == 0 || len > 200 ||
+		(k->cluster != NULL && strlen(k->cluster) == len && memcmp(k->cluster, id, len) == 0))
+		return;
+	old = MemoryContextSwitchTo(k->base.context);
+	k->cluster = pnstrdup(id, len);
+	MemoryContextSwitchTo(old);
+}
+
 /* METADATA: who answers, and which partitions there are. */
 void
 sx_kafka_handle_metadata(KafkaSource *k, SxFrameReader *frame)
@@ -186,14 +200,7 @@ sx_kafka_handle_metadata(KafkaSource *k, SxFrameReader *frame)
 	const char *cluster = sx_frame_str(frame, &len);
 	uint32		n = sx_frame_u32(frame);
 
-	if (len > 0 && len < 200)
-	{
-		if (k->cluster != NULL)
-			pfree(k->cluster);
-		k->cluster = MemoryContextAlloc(k->base.context, len + 1);
-		memcpy(k->cluster, cluster, len);
-		k->cluster[len] = '\0';
-	}
+	note_cluster(k, cluster, len);
 	sx_kafka_check_cluster(k);
 
 	for (int i = 0; i < n && i < k->ntopics; i++)
@@ -211,7 +218,7 @@ sx_kafka_handle_metadata(KafkaSource *k, SxFrameReader *frame)
 			t->partitions = -1;
 	}
 	k->met = true;
-	k->met_ever |= k->pattern == NULL || n > 0;
 	/* with a pattern, what was added by a list of names is known now */
 	k->names_known |= n == k->ntopics && n > 0;
+	k->met_ever |= k->pattern == NULL || k->names_known;
 }

@@ -139,15 +139,19 @@ mock(map { "rtt $_ 2000" } 1 .. 3);
 put(20, 0, 1, 2);
 my $slow = all_come('answers that take 2 seconds');
 mock(map { "rtt $_ 0" } 1 .. 3);
-my $errors = scale(30, 500);
-mock('error 1 ' . int($errors / 3) . ' 6', 'error 1 ' . int($errors / 3) . ' -195', 'error 1 ' . int($errors / 3) . ' 56', 'error 3 2 -195');
-put(scale(50, 500), 0, 1, 2) foreach 1 .. scale(3, 10);
+my $rounds = scale(3, 30);
+for my $round (1 .. $rounds)
+{
+	# not the leader, unavailable, a broken connection; and metadata
+	mock('error 1 2 6', 'error 1 2 56', 'error 1 1 -195', 'error 3 1 -195');
+	put(scale(50, 200), 0, 1, 2);
+}
 my $failing = all_come('fetches that fail');
 is(psql('SELECT count(*), count(DISTINCT (part, id)) FROM m_rows'), total() . '|' . total(), 'each record once');
 is(psql("SELECT state, failures, error_message IS NULL, pid = $worker FROM streamext.pipelines WHERE pipeline = 'm'"),
 	'running|0|t|t', 'no error, the same worker');
 fault_row(row => 'O4', what => 'answers after 2 s', tried => 60, lost => 0, duplicated => 0, recovery => "$slow s");
-fault_row(row => 'O4', what => "$errors fetches fail", tried => scale(450, 15_000),
+fault_row(row => 'O4', what => 5 * $rounds . ' fetches fail, ' . $rounds . ' of them with the connection', tried => 3 * $rounds * scale(50, 200),
 	lost => total() - psql('SELECT count(DISTINCT (part, id)) FROM m_rows'),
 	duplicated => psql('SELECT count(*) - count(DISTINCT (part, id)) FROM m_rows'), recovery => "$failing s");
 is(psql('SELECT count(*) FROM streamext.gaps'), '0', 'nothing was taken for a loss');
@@ -160,7 +164,8 @@ if (full())
 	run([ "$tests/kafka/up", $dir ], '>', \my $port) or BAIL_OUT('no broker');
 	chomp $port;
 	my $real = SxKafka->new(port => $port, topic => 'r');
-	my ($each, $rounds) = (20_000, 5);
+	my $each = 20_000;
+	$rounds = 5;
 	$real->client('create r 2');
 	make_stream('r', 'r', "127.0.0.1:$port");
 	my @recovery;

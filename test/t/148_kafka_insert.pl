@@ -41,9 +41,9 @@ refused(q{SET streamext.insert_timeout = '2s'; INSERT INTO away VALUES (1)},
 	15, 'brokers that are not there');
 
 # statement_timeout does not count while a transaction commits; a cancel does
-my ($in, $out, $err) = ('INSERT INTO away VALUES (1)', '', '');
+my ($out, $err) = ('', '');
 my $start = time();
-my $psql = start([ 'psql', '-X', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out, '2>', \$err);
+my $psql = start([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', 'INSERT INTO away VALUES (1)' ], '>', \$out, '2>', \$err);
 ok($node->poll_query_until('postgres',
 		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'INSERT INTO away%' AND wait_event_type = 'Extension' AND pg_cancel_backend(pid)}),
 	'cancelled');
