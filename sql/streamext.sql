@@ -106,6 +106,21 @@ COMMENT ON TABLE streamext.partition IS 'position of each partition, committed t
 COMMENT ON COLUMN streamext.partition.position IS 'where the next batch begins: an offset, a number or what the connector needs';
 COMMENT ON COLUMN streamext.partition.anchor IS 'the last record, to notice that a topic was made anew';
 
+CREATE TABLE streamext.gap (
+    pipeline    integer NOT NULL,
+    stream      regclass NOT NULL,
+    partition   text NOT NULL,
+    from_offset bigint NOT NULL,
+    to_offset   bigint NOT NULL,
+    records     bigint,
+    reason      text NOT NULL,
+    batch_id    bigint NOT NULL,
+    noted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+);
+CREATE INDEX ON streamext.gap (pipeline, stream, partition);
+COMMENT ON TABLE streamext.gap IS 'records that Kafka no longer had when they were to be read, with on_data_loss = continue; committed with the position that jumps over them';
+
 CREATE TABLE streamext.stream (
     relation    regclass PRIMARY KEY,
     kind        text NOT NULL CHECK (kind IN ('source', 'derived', 'sink')),
@@ -208,6 +223,7 @@ SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.progress', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.source', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.partition', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.gap', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_seq', '');
@@ -532,7 +548,9 @@ COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that
 
 CREATE VIEW streamext.partitions AS
     SELECT p.name AS pipeline, x.stream, x.partition, x.position, x.end_position, x.lag,
-           x.max_event_time, s.watermark, x.idle, x.rows
+           x.max_event_time, s.watermark, x.idle, x.rows,
+           coalesce((SELECT sum(g.records) FROM streamext.gap g
+                     WHERE g.pipeline = x.pipeline AND g.stream = x.stream AND g.partition = x.partition), 0)::bigint AS lost
     FROM streamext.partition x
          JOIN streamext.source s USING (pipeline, stream)
          JOIN streamext.pipeline p ON p.id = x.pipeline
@@ -540,6 +558,19 @@ CREATE VIEW streamext.partitions AS
 COMMENT ON VIEW streamext.partitions IS 'each partition: committed position, end, lag, highest event time';
 COMMENT ON COLUMN streamext.partitions.position IS 'where the next batch begins';
 COMMENT ON COLUMN streamext.partitions.watermark IS 'of the stream';
+COMMENT ON COLUMN streamext.partitions.lost IS 'records that were lost, as far as they could be counted; see streamext.gaps';
+
+CREATE VIEW streamext.gaps AS
+    SELECT p.name AS pipeline, g.stream, g.partition, g.from_offset, g.to_offset, g.records, g.reason, g.batch_id, g.noted_at
+    FROM streamext.gap g
+         JOIN streamext.pipeline p ON p.id = g.pipeline
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.gaps IS 'records of Kafka streams that were lost, with on_data_loss = continue';
+COMMENT ON COLUMN streamext.gaps.from_offset IS 'where the pipeline had to go on';
+COMMENT ON COLUMN streamext.gaps.to_offset IS 'where it went on: the oldest record that there was';
+COMMENT ON COLUMN streamext.gaps.records IS 'offsets in between, where both are of one log; else NULL: not known';
+COMMENT ON COLUMN streamext.gaps.reason IS 'offset gone: deleted by retention or by hand; truncated, topic recreated, other cluster: the log is not the one that was read before';
+COMMENT ON COLUMN streamext.gaps.batch_id IS 'the batch before the gap, or the one that was committed with it';
 
 CREATE VIEW streamext.batches AS
     SELECT p.name AS pipeline, b.batch_id, b.batch_time, b.started_at, b.rows, b.bytes, b.dead_letters,
@@ -599,5 +630,5 @@ COMMENT ON COLUMN streamext.outboxes.last_delivered IS 'batch id of the last del
 COMMENT ON COLUMN streamext.outboxes.failures IS 'errors in a row; 0 when all is well';
 COMMENT ON COLUMN streamext.outboxes.retry_at IS 'when it is tried again';
 
-GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.batches,
+GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.gaps, streamext.batches,
     streamext.views, streamext.dead_letters, streamext.outboxes TO PUBLIC;

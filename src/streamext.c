@@ -27,6 +27,7 @@ bool		sx_enabled = true;
 bool		sx_create_stream_syntax = true;
 int			sx_max_workers = 8;
 int			sx_helper_memory = 512 * 1024;
+int			sx_insert_timeout = 30000;
 int			sx_state_cache = 64 * 1024;
 int			sx_batch_history = 10000;
 bool		sx_preloaded = false;
@@ -52,6 +53,12 @@ define_settings(void)
 							NULL,
 							&sx_helper_memory, 512 * 1024, 64 * 1024, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("streamext.insert_timeout",
+							"How long the commit of an INSERT into a Kafka stream waits for the brokers.",
+							NULL,
+							&sx_insert_timeout, 30000, 100, 3600 * 1000,
+							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("streamext.state_cache",
 							"Memory in which a stream with keyed state remembers where the rows of its keys are.",

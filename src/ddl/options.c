@@ -90,6 +90,8 @@ static const SxOptionDef options[] =
 	{"connector", SRC | SNK, 0, SX_VALUE_TEXT},
 	{"brokers", SRC | SERVER, KAFKA, SX_VALUE_TEXT},
 	{"topic", SRC, KAFKA, SX_VALUE_TEXT},
+	{"topic_pattern", SRC, KAFKA, SX_VALUE_TEXT},
+	{"allow_plaintext", SERVER, KAFKA, SX_VALUE_BOOL},
 	{"partitions", SRC, KAFKA, SX_VALUE_PARTITIONS},
 	{"start", SRC, KAFKA, SX_VALUE_START},
 	{"isolation_level", SRC | SERVER, KAFKA, SX_VALUE_ENUM, "read_committed|read_uncommitted"},
@@ -186,9 +188,7 @@ static const SxOptionDef options[] =
 	{"password", MAPPING, 0, SX_VALUE_TEXT},
 
 	/* to come */
-	{"topic_pattern", SRC, 0, SX_VALUE_LATER},
 	{"max_errors_per_hour", SRC, 0, SX_VALUE_LATER},
-	{"allow_plaintext", SERVER, 0, SX_VALUE_LATER},
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
 };
 
@@ -401,7 +401,7 @@ require_options(List *given, SxOptionTarget target, int bit)
 				 errhint("Connectors of %s are: %s.", target_name(target),
 						 connector_list(target, ~0))));
 	if (bit == KAFKA && sx_option(given, "topic_pattern") == NULL)
-		require_option(given, "topic", "Name the topic, or several separated by commas.");
+		require_option(given, "topic", "Name the topic, or several separated by commas; or give a \"topic_pattern\".");
 	if (bit == FILES && target == SX_OPT_SINK)
 		require_option(given, "path", "Name the directory that the files go into.");
 	else if (bit == FILES)

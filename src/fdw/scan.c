@@ -359,6 +359,14 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 	const SxRecord *rec = scan->source->records[i];
 	SxDecodeResult result = SX_DECODE_OK;
 
+	if (rec->oversize > 0)
+	{
+		err->sqlerrcode = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		snprintf(err->message, sizeof(err->message),
+				 "the record is larger than max_message_bytes allows: about %u kB",
+				 (unsigned int) rec->oversize);
+		return SX_DECODE_BAD_RECORD;
+	}
 	if (scan->source->get_row == NULL)
 		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
 											  slot->tts_isnull, err);

@@ -47,7 +47,6 @@ static const Property consumer_fixed[] = {
 
 static const Property producer_defaults[] = {
 	{"linger.ms", "5"},
-	{"message.timeout.ms", "60000"},
 	/* as the Java clients do, so that keys meet in the same partition */
 	{"partitioner", "murmur2_random"},
 	{"queue.buffering.max.kbytes", "65536"},
@@ -62,6 +61,8 @@ static const Property common_defaults[] = {
 	{"socket.keepalive.enable", "true"},
 	{"reconnect.backoff.max.ms", "5000"},
 	{"topic.metadata.refresh.interval.ms", "10000"},
+	/* a topic that is missing shall be missed soon */
+	{"topic.metadata.propagation.max.ms", "1500"},
 	{"log.connection.close", "false"},
 };
 
@@ -88,9 +89,17 @@ List *
 sx_kafka_topics(const SxStream *stream)
 {
 	const char *option = sx_stream_option(stream, "topic", NULL);
+	bool		pattern = sx_stream_option(stream, "topic_pattern", NULL) != NULL;
 	char	   *copy;
 	List	   *topics = NIL;
 
+	if (option != NULL && pattern)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream %s has the options \"topic\" and \"topic_pattern\"", stream->label),
+				 errhint("Give one of them.")));
+	if (pattern)
+		return NIL;
 	if (option == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
@@ -113,6 +122,10 @@ sx_kafka_topics(const SxStream *stream)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"topic\" of stream %s is empty", stream->label),
 				 errhint("Name one Kafka topic, or several with commas.")));
+	if (list_length(topics) > SX_MAX_TOPICS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("stream %s names more than %d topics", stream->label, SX_MAX_TOPICS)));
 	return topics;
 }
 
@@ -176,7 +189,13 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
 								  ObjectIdGetDatum(stream->serverid)))
 		{
-			put_options(w, GetUserMapping(stream->owner, stream->serverid)->options);
+			List	   *options = GetUserMapping(stream->owner, stream->serverid)->options;
+
+			if (sx_option(options, "user") != NULL)
+				put_property(w, "sasl.username", sx_option(options, "user"));
+			if (sx_option(options, "password") != NULL)
+				put_property(w, "sasl.password", sx_option(options, "password"));
+			put_options(w, options);
 			return;
 		}
 	}
@@ -206,6 +225,8 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 	else
 	{
 		put_table(w, producer_defaults, lengthof(producer_defaults));
+		snprintf(queue, sizeof(queue), "%d", sx_insert_timeout);
+		put_property(w, "message.timeout.ms", queue);
 		snprintf(queue, sizeof(queue), INT64_FORMAT,
 				 sx_kafka_max_message_bytes(stream) + 4096);
 		put_property(w, "message.max.bytes", queue);
@@ -225,18 +246,16 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 void
 sx_kafka_config(const SxStream *stream, SxHelperRole role, StringInfo payload)
 {
-	List	   *topics = sx_kafka_topics(stream);
 	PropertyWriter w = {.n = 0};
-	ListCell   *lc;
 
+	sx_kafka_check_encryption(stream);
 	initStringInfo(&w.pairs);
 	put_properties(&w, stream, role);
 
 	sx_frame_put_u32(payload, role);
 	sx_frame_put_i64(payload, sx_kafka_max_message_bytes(stream));
+	sx_frame_put_u32(payload, role == SX_ROLE_CONSUMER &&
+					 sx_stream_option(stream, "topic_pattern", NULL) != NULL);
 	sx_frame_put_u32(payload, w.n);
 	appendBinaryStringInfo(payload, w.pairs.data, w.pairs.len);
-	sx_frame_put_u32(payload, list_length(topics));
-	foreach(lc, topics)
-		sx_frame_put_str(payload, lfirst(lc));
 }

@@ -40,6 +40,29 @@ forward_log(const rd_kafka_t *rk, int level, const char *fac, const char *buf)
 	helper_send(SX_MSG_LOG, &b);
 }
 
+/* From any thread: the data thread ends the program if it has read anything. */
+void
+helper_lose(Helper *h, const char *text)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	if (!atomic_load(&h->lost))
+		snprintf(h->lost_text, sizeof(h->lost_text), "%s", text);
+	atomic_store(&h->lost, true);
+	pthread_mutex_unlock(&lock);
+	helper_event_raise(h->wake_fd);
+}
+
+/* Did a connection break that worked?  The bootstrap's is one that nothing is read from. */
+static bool
+is_broken_connection(int err, const char *reason)
+{
+	return (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__SSL ||
+			err == RD_KAFKA_RESP_ERR__TIMED_OUT) &&
+		strstr(reason, "in state UP") != NULL && strstr(reason, "/bootstrap: ") == NULL;
+}
+
 /*
  * Errors of the client as a whole; called from rd_kafka_poll in the data thread.
  * Only "all brokers down" means that nothing can be read, the others are told so
@@ -56,6 +79,7 @@ note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 	{
 		if (atomic_load(&h->connected))
 			helper_send_status(h, false, err, "");
+		helper_lose(h, "no broker can be reached");
 		helper_query_soon();
 		return;
 	}
@@ -65,6 +89,8 @@ note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 	if (detail != NULL)
 		*detail = '\0';
 	helper_send_status(h, atomic_load(&h->connected), err, text);
+	if (is_broken_connection(err, reason))
+		helper_lose(h, text);
 }
 
 /*
@@ -101,16 +127,45 @@ set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
 }
 
 static void
-read_topics(Helper *h, SxFrameReader *frame)
+add_topic(Helper *h, char *name)
+{
+	HelperTopic *t = &h->topics[h->ntopics];
+
+	t->name = name;
+	t->rkt = rd_kafka_topic_new(h->rk, name, NULL);
+	if (t->rkt == NULL)
+		helper_fail(rd_kafka_err2str(rd_kafka_last_error()));
+	h->ntopics++;
+}
+
+/* The list of topics of a frame; in the data thread, or before there is another. */
+void
+helper_add_topics(Helper *h, SxFrameReader *frame)
 {
 	uint32_t	n = sx_frame_u32(frame);
 
-	if (frame->failed || n == 0 || n > SX_HELPER_MAX_TOPICS)
+	if (frame->failed || h->ntopics + (uint64_t) n > SX_HELPER_MAX_TOPICS)
 		helper_fail("too many topics");
-	h->topics = helper_alloc(n * sizeof(HelperTopic));
-	h->ntopics = (int) n;
 	for (uint32_t i = 0; i < n; i++)
-		h->topics[i].name = helper_get_string(frame);
+		add_topic(h, helper_get_string(frame));
+	if (frame->failed)
+		helper_fail("the list of topics is malformed");
+}
+
+/* Tells what the library can do, and ends. */
+void
+helper_features(Helper *h)
+{
+	HelperBuffer b = {0};
+	char		features[512] = "";
+	size_t		size = sizeof(features);
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+	(void) rd_kafka_conf_get(conf, "builtin.features", features, &size);
+	helper_put_str(&b, rd_kafka_version_str());
+	helper_put_str(&b, features);
+	helper_send(SX_MSG_FEATURES, &b);
+	helper_exit(0);
 }
 
 void
@@ -122,6 +177,7 @@ helper_configure(Helper *h, SxFrameReader *frame)
 
 	h->role = (SxHelperRole) sx_frame_u32(frame);
 	h->max_message_bytes = sx_frame_i64(frame);
+	h->list_topics = sx_frame_u32(frame) != 0;
 	n = sx_frame_u32(frame);
 	for (uint32_t i = 0; i < n && !frame->failed; i++)
 	{
@@ -132,9 +188,11 @@ helper_configure(Helper *h, SxFrameReader *frame)
 		free(name);
 		free(value);
 	}
-	read_topics(h, frame);
-	if (frame->failed || (h->role != SX_ROLE_CONSUMER && h->role != SX_ROLE_PRODUCER))
+	if (frame->failed || h->role < SX_ROLE_CONSUMER || h->role > SX_ROLE_FEATURES)
 		helper_fail("the configuration is malformed");
+	h->topics = helper_alloc(SX_HELPER_MAX_TOPICS * sizeof(HelperTopic));
+	if (h->role == SX_ROLE_FEATURES)
+		return;
 
 	rd_kafka_conf_set_opaque(conf, h);
 	rd_kafka_conf_set_log_cb(conf, forward_log);
@@ -147,10 +205,5 @@ helper_configure(Helper *h, SxFrameReader *frame)
 						 conf, error, sizeof(error));
 	if (h->rk == NULL)
 		helper_fail(error);
-	for (int i = 0; i < h->ntopics; i++)
-	{
-		h->topics[i].rkt = rd_kafka_topic_new(h->rk, h->topics[i].name, NULL);
-		if (h->topics[i].rkt == NULL)
-			helper_fail(rd_kafka_err2str(rd_kafka_last_error()));
-	}
+	helper_add_topics(h, frame);
 }

@@ -106,6 +106,8 @@ main(int argc, char **argv)
 		helper_fail("the first message is no configuration");
 	helper_configure(&helper, &frame);
 
+	if (helper.role == SX_ROLE_FEATURES)
+		helper_features(&helper);
 	if (helper.role == SX_ROLE_CONSUMER)
 		helper_consume(&helper);
 	else

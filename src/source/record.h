@@ -39,7 +39,8 @@ typedef struct SxRecord
 	uint32_t	size;			/* bytes of header and data, a multiple of 8 */
 	uint8_t		kind;			/* SxRecordKind */
 	uint8_t		has_timestamp;	/* timestamp below is known */
-	uint16_t	pad;
+	uint16_t	oversize;		/* not 0: too large to be kept, of so many kB; value
+								 * is NULL, key and headers may be */
 	int32_t		part;			/* index into SxSource.parts */
 	int32_t		value_len;		/* -1: NULL (a tombstone), else bytes */
 	int32_t		key_len;		/* -1: NULL, else bytes */

@@ -146,7 +146,7 @@ take_record(KafkaSource *k, SxRecord *rec)
 		return false;
 	part = &k->parts[rec->part];
 	if (part->state != KAFKA_PART_ASSIGNED)
-		return false;
+		return part->lost != NULL;	/* what came before the loss was noticed */
 
 	switch (rec->kind)
 	{
@@ -322,8 +322,9 @@ set_positions(KafkaSource *k)
 			part->high = Max(part->high, part->cut_next);
 			visible->lag = part->high - part->cut_next;
 		}
-		if (part->cut_next == part->committed)
+		if (part->cut_next == part->committed && part->lost == NULL)
 			continue;
+		sx_kafka_anchor_cut(k, i);
 		snprintf(text, sizeof(text), INT64_FORMAT, part->cut_next);
 		sx_part_set(&k->base, &visible->new_position, text);
 	}

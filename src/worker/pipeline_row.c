@@ -100,8 +100,8 @@ collect_row(HeapTuple row, TupleDesc desc, void *arg)
 
 /*
  * The definition covers the pipeline, its steps, and of its streams the options of
- * table, server and columns.  Options of user mappings are left out: the scheduler
- * is told of those by invalidation only, and their text has no place in a row.
+ * table, server, columns and user mapping.  It is a digest, made in the query, so no
+ * secret leaves it.
  */
 SxPipelineRow *
 sx_pipeline_row(int id)
@@ -117,6 +117,8 @@ sx_pipeline_row(int id)
 					"   FROM streamext.step s WHERE s.pipeline = p.id), "
 					"  (SELECT string_agg(concat_ws(' ', s.stream::oid, s.seq, c.relname, c.relnamespace, c.relowner, "
 					"                               f.ftoptions, v.srvoptions, "
+					"     (SELECT string_agg(u.umoptions::text, ',' ORDER BY u.umuser) FROM pg_user_mapping u "
+					"      WHERE u.umserver = v.oid AND u.umuser IN (c.relowner, 0)), "
 					"     (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attfdwoptions), ',' "
 					"                        ORDER BY a.attnum) "
 					"      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), ',' ORDER BY s.seq) "

@@ -457,6 +457,7 @@ run_pipeline(void)
 	started_at = looked_at = GetCurrentTimestamp();
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
 
 	open_pipeline();

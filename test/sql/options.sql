@@ -90,7 +90,7 @@ DROP MATERIALIZED VIEW m;
 -- librdkafka properties and secrets
 -- ---------------------------------------------------------------------
 CREATE SERVER k FOREIGN DATA WRAPPER streamext
-    OPTIONS (brokers 'localhost:9092', "security.protocol" 'sasl_ssl', "sasl.mechanism" 'SCRAM-SHA-512', "client.id" 'me');
+    OPTIONS (brokers 'localhost:9092', "security.protocol" 'sasl_ssl', "sasl.mechanism" 'PLAIN', "client.id" 'me');
 CREATE STREAM s (a int) WITH (connector = 'kafka', topic = 't', server = 'k', paused, "fetch.wait.max.ms" = 50, client.rack = 'r1');
 SELECT ftoptions FROM pg_foreign_table WHERE ftrelid = 's'::regclass;
 ALTER STREAM s OPTIONS (ADD "fetch.wait.max.mss" '50');
