@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/string.h"
 #include "fdw/track.h"
 #include "format/format.h"
 #include "lib/stringinfo.h"
@@ -145,6 +146,7 @@ sx_note_dead(SxPipeline *pl, int input, int i, int step, int sqlerrcode,
 	dead->step = step;
 	dead->sqlerrcode = sqlerrcode;
 	dead->message = pstrdup(message);
+	dead->left_out = NULL;
 	pl->dead = lappend(pl->dead, dead);
 	MemoryContextSwitchTo(old);
 }
@@ -171,7 +173,7 @@ sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 {
 	if (sx_input_is_bad(input, i, step))
 		return false;
-	if (strcmp(pl->on_error, "stop") == 0)
+	if (strcmp(pl->on_error, "stop") == 0 && pl->replay == NULL)
 	{
 		pl->record_named = true;
 		ereport(ERROR,
@@ -190,6 +192,25 @@ sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 		(pl->running_step >= 0 && pl->steps[pl->running_step].scans > 1))
 		pl->must_restart = true;
 	return true;
+}
+
+/* A part of a header as a JSON string: its text, or in hexadecimal what is none. */
+static void
+append_header_text(StringInfo buf, const char *p, int len)
+{
+	char	   *text = pnstrdup(p, len);
+
+	if (strlen(text) == (size_t) len && pg_verify_mbstr(PG_UTF8, text, len, true) &&
+		(GetDatabaseEncoding() == PG_UTF8 || pg_is_ascii(text)))
+		escape_json(buf, text);
+	else
+	{
+		bytea	   *raw = (bytea *) cstring_to_text_with_len(p, len);
+
+		escape_json(buf, DatumGetCString(DirectFunctionCall1(byteaout, PointerGetDatum(raw))));
+		pfree(raw);
+	}
+	pfree(text);
 }
 
 Datum
@@ -211,25 +232,14 @@ sx_headers_jsonb(const SxRecord *rec)
 		p += 8;
 		if (buf.len > 1)
 			appendStringInfoString(&buf, ", ");
-		escape_json(&buf, pg_any_to_server(pnstrdup(p, name_len), name_len, PG_UTF8));
+		append_header_text(&buf, p, name_len);
 		p += name_len;
 		appendStringInfoString(&buf, ": ");
 		if (value_len < 0)
 			appendStringInfoString(&buf, "null");
 		else
 		{
-			char	   *text = pnstrdup(p, value_len);
-
-			if (strlen(text) == (size_t) value_len &&
-				pg_verify_mbstr(PG_UTF8, text, value_len, true))
-				escape_json(&buf, pg_any_to_server(text, value_len, PG_UTF8));
-			else
-			{
-				bytea	   *raw = (bytea *) cstring_to_text_with_len(p, value_len);
-
-				escape_json(&buf, DatumGetCString(
-												  DirectFunctionCall1(byteaout, PointerGetDatum(raw))));
-			}
+			append_header_text(&buf, p, value_len);
 			p += value_len;
 		}
 	}

@@ -185,7 +185,7 @@ set_aside(MapRun *run, ErrorData *error)
 	int			input = run->input->index;
 
 	sx_state_function_recover(run->base.function);
-	if (sx_error_class(error->sqlerrcode) != SX_ERR_RECORD)
+	if (!sx_is_records_fault(pl, run->base.step->index, error))
 		sx_tx_rethrow(error);
 	if (pl->probing)
 		return;
@@ -209,6 +209,7 @@ call_carefully(MapRun *run, SxKey *key)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		sx_step_arm(base->pl);
 		sx_map_call(base, key, true);
 		ReleaseCurrentSubTransaction();
 	}
@@ -223,6 +224,7 @@ call_carefully(MapRun *run, SxKey *key)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	sx_step_disarm();
 
 	if (error != NULL)
 		set_aside(run, error);
