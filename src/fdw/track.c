@@ -218,30 +218,21 @@ sx_headers_jsonb(const SxRecord *rec)
 {
 	const char *p = sx_record_headers(rec);
 	const char *end = p + Max(rec->headers_len, 0);
+	SxHeader	header;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, '{');
-	while (p < end)
+	while (p != NULL && sx_header_next(&p, end, &header))
 	{
-		uint32		name_len;
-		int32		value_len;
-
-		memcpy(&name_len, p, sizeof(name_len));
-		memcpy(&value_len, p + 4, sizeof(value_len));
-		p += 8;
 		if (buf.len > 1)
 			appendStringInfoString(&buf, ", ");
-		append_header_text(&buf, p, name_len);
-		p += name_len;
+		append_header_text(&buf, header.name, header.name_len);
 		appendStringInfoString(&buf, ": ");
-		if (value_len < 0)
+		if (header.value == NULL)
 			appendStringInfoString(&buf, "null");
 		else
-		{
-			append_header_text(&buf, p, value_len);
-			p += value_len;
-		}
+			append_header_text(&buf, header.value, header.value_len);
 	}
 	appendStringInfoChar(&buf, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
