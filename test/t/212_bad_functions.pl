@@ -128,10 +128,14 @@ $node->safe_psql('postgres', qq{
 });
 is($node->safe_psql('postgres', "SELECT streamext.wait('large')"), 't', 'large records are processed') or diag
   $node->safe_psql('postgres', "SELECT state, error_message FROM streamext.pipelines WHERE pipeline = 'large'");
-is($node->safe_psql('postgres', "SELECT string_agg(i || ':' || n, ' ' ORDER BY i) FROM large_rows"), "1:5 2:$size 3:4 6:5", 'those that can be');
+# 64 MB is what the JSON decoder takes
+my $too_long = $size > 64 * 1024 * 1024;
+is($node->safe_psql('postgres', "SELECT string_agg(i || ':' || n, ' ' ORDER BY i) FROM large_rows"),
+	$too_long ? '1:5 3:4 6:5' : "1:5 2:$size 3:4 6:5", 'those that can be');
 is($node->safe_psql('postgres', q{SELECT string_agg("offset" || ' ' || sqlstate || ' ' || length(value) || ' ' || value_size, ', ' ORDER BY "offset")
 	FROM streamext.dead_letters WHERE stream = 'large'::regclass}),
-	'4 54000 1048576 ' . (1024 * 1024 + 29) . ', 5 22P02 1048576 ' . ($size + 15), 'the others are letters, cut');
+	($too_long ? '2 54000 1048576 ' . ($size + 17) . ', ' : '') . '4 54000 1048576 ' . (1024 * 1024 + 29) . ', 5 '
+	  . ($too_long ? '54000' : '22P02') . ' 1048576 ' . ($size + 15), 'the others are letters, cut');
 is($node->safe_psql('postgres', q{SELECT encode(value_sha256, 'hex') FROM streamext.dead_letters WHERE stream = 'large'::regclass AND "offset" = 5}),
 	$node->safe_psql('postgres', qq|SELECT encode(sha256(convert_to('{"i": 5, "t": "' \|\| repeat('y', $size), 'UTF8')), 'hex')|), 'with the hash of the whole');
 is($node->safe_psql('postgres', "SET client_min_messages = error; SELECT streamext.replay_dead_letters('large')"), '0', 'and cannot be fed again');
