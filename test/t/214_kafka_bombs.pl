@@ -2,6 +2,8 @@
 # damaged on the broker's disk.
 # faults: B4 B5
 #
+# SX_CASES: numbers of those to try, with commas.
+#
 # Each kind in a topic and pipeline of its own, between good records.  The broker may refuse
 # it, the record may become a row or a letter, or the pipeline may stop and say why; other
 # sessions live on, other pipelines go on, and nothing is taken twice.  The memory that
@@ -47,6 +49,8 @@ my @cases = (
 	[ 'a million records claimed', [ 'none', 1000 ], 'count' ],
 	[ 'value of 30 MB, key of 1 MB, 10,000 headers', [ 'gzip', 30 * $mb, $mb, 10_000 ] ]);
 
+my %only = map { $_ => 1 } split /,/, $ENV{SX_CASES} // '';
+
 my $node = PostgreSQL::Test::Cluster->new('bombs');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'streamext'\nmax_worker_processes = 40\nstreamext.max_workers = 24\nfsync = off\n");
@@ -76,8 +80,9 @@ my $dropped = 0;
 foreach my $n (0 .. $#cases)
 {
 	my ($name, $produce, $damage) = @{ $cases[$n] };
+	next if %only && !$only{$n};
 	my $topic = "bomb_$n";
-	run([ "$tests/kafka/topic", $port, 'create', $topic, 1, 'max.message.bytes=20000000' ]) or die 'no topic';
+	run([ "$tests/kafka/topic", $port, 'create', $topic, 1, 'max.message.bytes=20000000', 'retention.ms=-1' ]) or die 'no topic';
 	defined batch('produce', $port, $topic, 'json', 1, 10) or die 'cannot produce';
 	my $sent = batch('produce', $port, $topic, @$produce);
 	if (!defined $sent)
@@ -132,6 +137,31 @@ foreach my $n (0 .. $#cases)
 	$node->safe_psql('postgres', "SELECT streamext.pause('s_$n')");
 }
 is($dropped, 0, 'other sessions dropped: 0');
+
+# ---- a dead letter that is fed again is the record that it was
+run([ "$tests/kafka/topic", $port, 'create', 'identity', 3 ]) or die 'no topic';
+foreach my $i (0 .. 5)
+{
+	run([ 'kcat', '-P', '-b', "127.0.0.1:$port", '-t', 'identity', '-p', $i % 3, '-k', "key $i", '-H', "a=b$i", '-H', 'c=', '-e' ], '<', \"{\"i\": $i}") or die 'no record';
+}
+$node->safe_psql('postgres', qq{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN RAISE 'not yet'; END \$\$;
+	CREATE TABLE good (i int, p int, o bigint, k text, h jsonb, ts timestamptz, t text, raw bytea);
+	CREATE TABLE fed (LIKE good);
+	CREATE TRIGGER refuse BEFORE INSERT ON fed FOR EACH ROW EXECUTE FUNCTION refuse();
+	BEGIN;
+	CREATE STREAM id_s (i int, p int OPTIONS (metadata 'partition'), o bigint OPTIONS (metadata 'offset'), k text OPTIONS (metadata 'key'),
+			h jsonb OPTIONS (metadata 'headers'), ts timestamptz OPTIONS (metadata 'timestamp'), t text OPTIONS (metadata 'topic'), raw bytea OPTIONS (metadata 'raw'))
+		WITH (connector = 'kafka', brokers = '127.0.0.1:$port', topic = 'identity', format = 'json');
+	CREATE STREAM id_good WITH (connector = 'table', table = 'good') AS SELECT * FROM id_s;
+	CREATE STREAM id_fed WITH (connector = 'table', table = 'fed') AS SELECT * FROM id_s;
+	COMMIT;
+});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 6 FROM good'), 'one sink has the records');
+is($node->safe_psql('postgres', "SELECT count(*), bool_and(headers ->> 'a' = 'b' || convert_from(value, 'UTF8')::jsonb->>'i') FROM streamext.dead_letters WHERE view = 'id_fed'::regclass"), '6|t', 'the other one refuses them');
+is($node->safe_psql('postgres', "DROP TRIGGER refuse ON fed; SELECT streamext.replay_dead_letters('id_s')"), '6', 'they are fed again');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 6 FROM fed'), 'and arrive');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM (SELECT * FROM good EXCEPT ALL SELECT * FROM fed) x'), '0', 'with partition, offset, key, headers, time and topic');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server has not crashed');
 $session->quit;
 $node->stop;
