@@ -45,6 +45,7 @@ static void
 forget_batch(SxPipeline *pl)
 {
 	MemoryContextReset(pl->batch_context);
+	pl->conflicts = 0;
 	pl->dead = NIL;
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -312,7 +313,8 @@ try_again(SxPipeline *pl)
 
 /*
  * An attempt failed with this error.  Returns when another attempt makes sense,
- * because something new was learnt about its records; throws otherwise.
+ * because something new was learnt about its records, or because it was somebody else's
+ * transaction that it failed for; throws otherwise.
  */
 static void
 learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
@@ -320,6 +322,8 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 	int			input = pl->decoding_input;
 	bool		learnt = false;
 
+	if (own && sx_lost_conflict(pl, edata))
+		return;
 	pl->running_step = pl->decoding_input = -1;
 	if (edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
 		pl->failed_step = pl->applying;

@@ -86,6 +86,14 @@ typedef struct SxRows
 	bool		feeding;		/* made for a step that is fed dead letters */
 } SxRows;
 
+/* What a batch has changed in the state table of a step (state/changes.c). */
+typedef struct SxChanges
+{
+	MemoryContext context;		/* NULL: nothing so far in this attempt */
+	Tuplestorestate *before;
+	Tuplestorestate *after;
+} SxChanges;
+
 /* Statements that only one kind of step has. */
 typedef enum SxOwnPlan
 {
@@ -96,6 +104,9 @@ typedef enum SxOwnPlan
 	SX_OWN_PANE_TRIM,
 	SX_OWN_PANE_LAST,
 	SX_OWN_PANE_FORGET,
+	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
+	SX_OWN_DELETE,
+	SX_OWN_INSERT,
 	SX_OWN_PLANS
 } SxOwnPlan;
 
@@ -155,6 +166,9 @@ struct SxStep
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
+	bool		captured;		/* another step starts from what this one changes … */
+	SxChanges	changes;		/* … in this attempt at the batch */
+	bool		applied;		/* in this attempt, or probe */
 
 	/*
 	 * A step that knows which record it is at need not be bisected, which would
@@ -239,6 +253,7 @@ struct SxPipeline
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
+	int			conflicts;		/* deadlocks and the like that it has lost: conflict.c */
 	int			running_step;	/* index, -1: none */
 	int			applying;		/* the step whose turn it is, also when running_step is
 								 * a stream that it reads, or none; -1 */
