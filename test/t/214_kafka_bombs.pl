@@ -166,7 +166,7 @@ $node->safe_psql('postgres', qq{
 	COMMIT;
 });
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 6 FROM good'), 'one sink has the records');
-is($node->safe_psql('postgres', "SELECT count(*), bool_and(headers ->> 'a' = 'b' || convert_from(value, 'UTF8')::jsonb->>'i') FROM streamext.dead_letters WHERE view = 'id_fed'::regclass"), '6|t', 'the other one refuses them');
+is($node->safe_psql('postgres', "SELECT count(*), bool_and(headers ->> 'a' = 'b' || (convert_from(value, 'UTF8')::jsonb ->> 'i')) FROM streamext.dead_letters WHERE view = 'id_fed'::regclass"), '6|t', 'the other one refuses them');
 is($node->safe_psql('postgres', "DROP TRIGGER refuse ON fed; SELECT streamext.replay_dead_letters('id_s')"), '6', 'they are fed again');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 6 FROM fed'), 'and arrive');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM (SELECT * FROM good EXCEPT ALL SELECT * FROM fed) x'), '0', 'with partition, offset, key, headers, time and topic');
