@@ -141,7 +141,7 @@ struct SxStep
 	int64		late_rows;		/* pairs (row, window) found late */
 	int64		null_time_rows;
 	int			scans;			/* scans of streams begun by the running statement */
-	int64		failed;			/* records that failed, or -1: not counted yet */
+	int64		arrivals;		/* calls of streamext.arrival() */
 
 	/* Failures for max_errors_per_hour: see error_limit.c. */
 	TimestampTz errors_from;
