@@ -163,10 +163,15 @@ CREATE TABLE streamext.step_progress (
     dead_letters bigint NOT NULL DEFAULT 0,
     skipped_rows bigint NOT NULL DEFAULT 0,
     last_emit   timestamptz,    -- of a windowed stream in time: the last boundary that fired
-    pending     boolean NOT NULL DEFAULT false
+    pending     boolean NOT NULL DEFAULT false,
+    errors_from timestamptz,
+    errors_now  bigint NOT NULL DEFAULT 0,
+    errors_before bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.step_progress IS 'counters and watermark of each view and sink, updated in every batch that changes them';
+COMMENT ON COLUMN streamext.step_progress.errors_now IS 'records that failed since errors_from, less than an hour ago: for max_errors_per_hour';
+COMMENT ON COLUMN streamext.step_progress.errors_before IS 'records that failed in the hour before errors_from';
 
 CREATE TABLE streamext.window_batch (
     relation    regclass NOT NULL,
@@ -210,12 +215,24 @@ CREATE TABLE streamext.dead_letter (
     key         bytea,
     value       bytea,
     headers     jsonb,
+    raw_headers bytea,
+    value_size  integer,
+    value_sha256 bytea,
+    cut         boolean NOT NULL DEFAULT false,
     sqlstate    text NOT NULL,
     message     text NOT NULL,
+    attempt     integer NOT NULL DEFAULT 1,
+    steps       regclass[] NOT NULL DEFAULT '{}',
+    replay      boolean NOT NULL DEFAULT false,
     failed_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX ON streamext.dead_letter (id) WHERE replay;
 COMMENT ON TABLE streamext.dead_letter IS 'records that failed, byte for byte';
-COMMENT ON COLUMN streamext.dead_letter.step IS 'the view or sink that it failed in; NULL: it could not be decoded, so it failed for all';
+COMMENT ON COLUMN streamext.dead_letter.step IS 'the view or sink that it failed in; NULL: it could not be decoded, so it failed for all, or that is gone';
+COMMENT ON COLUMN streamext.dead_letter.raw_headers IS 'as the source gave them, for replay';
+COMMENT ON COLUMN streamext.dead_letter.cut IS 'value, key or headers were longer than 1 MB: only the beginning is here';
+COMMENT ON COLUMN streamext.dead_letter.steps IS 'who is owed the record: what replay feeds it to';
+COMMENT ON COLUMN streamext.dead_letter.replay IS 'the next batch feeds it again';
 ALTER SEQUENCE streamext.dead_letter_id_seq OWNED BY streamext.dead_letter.id;
 
 SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline', '');
@@ -453,6 +470,14 @@ CREATE FUNCTION streamext.reset(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;
 COMMENT ON FUNCTION streamext.reset(text) IS 'takes a paused pipeline back to the start of what its sources still hold and empties its views and the state of its streams; a queue forgets what was processed, sinks keep what they have';
 
+CREATE FUNCTION streamext.replay_dead_letters(stream text, filter text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_replay_dead_letters' LANGUAGE C CALLED ON NULL INPUT;
+COMMENT ON FUNCTION streamext.replay_dead_letters(text, text) IS 'feeds dead letters of a stream, view or sink again, each exactly once; filter: a condition on columns of streamext.dead_letters; returns how many were marked for the next batch';
+
+CREATE FUNCTION streamext.delete_dead_letters(stream text, filter text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_delete_dead_letters' LANGUAGE C CALLED ON NULL INPUT;
+COMMENT ON FUNCTION streamext.delete_dead_letters(text, text) IS 'deletes dead letters of a stream, view or sink; filter: a condition on columns of streamext.dead_letters; returns how many';
+
 CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
         OUT rows_per_second double precision, OUT batches bigint, OUT status text,
         OUT rate_limit double precision, OUT target double precision, OUT rate_reason text)
@@ -601,14 +626,21 @@ COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late, for the view and each of its nodes';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
 
-CREATE VIEW streamext.dead_letters AS
+CREATE VIEW streamext.dead_letters WITH (security_barrier) AS
     SELECT d.id, p.name AS pipeline, d.stream, d.step AS view, d.batch_id, d.topic, d.partition, d."offset",
-           d.record_time, d.key, d.value, d.headers, d.sqlstate, d.message, d.failed_at
+           d.record_time, d.key, d.value, d.headers, d.sqlstate, d.message, d.failed_at,
+           d.attempt, d.replay, d.value_size, d.value_sha256
     FROM streamext.dead_letter d
          LEFT JOIN streamext.pipeline p ON p.id = d.pipeline
          JOIN pg_catalog.pg_class c ON c.oid = d.stream
-    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
-COMMENT ON VIEW streamext.dead_letters IS 'records that failed, byte for byte; only the owner of the stream sees them';
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role(p.owner::oid, 'USAGE');
+COMMENT ON VIEW streamext.dead_letters IS 'records that failed, byte for byte; only the owners of the stream and of the pipeline see them';
+COMMENT ON COLUMN streamext.dead_letters.view IS 'the view, sink or stream that it failed in; NULL: it could not be decoded, so it failed for all';
+COMMENT ON COLUMN streamext.dead_letters.value IS 'the record''s bytes, or its row as JSON where it has none; the first megabyte when it is longer';
+COMMENT ON COLUMN streamext.dead_letters.attempt IS 'how often it has failed';
+COMMENT ON COLUMN streamext.dead_letters.replay IS 'replay_dead_letters() was called: the next batch feeds it again';
+COMMENT ON COLUMN streamext.dead_letters.value_size IS 'length of the whole value';
+COMMENT ON COLUMN streamext.dead_letters.value_sha256 IS 'hash of the whole value, where only its beginning was kept';
 
 CREATE VIEW streamext.outboxes AS
     SELECT d.sink, s.strategy AS connector, o.pending, o.pending_bytes, o.oldest_pending,

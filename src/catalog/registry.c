@@ -154,7 +154,7 @@ check_pipeline_options(int pipeline, SxStream *added)
 {
 	static const char *const shared[] = {
 		"batch_interval", "max_batch_rows", "max_batch_bytes",
-		"max_files_per_batch", "on_error", "max_errors", "synchronous_commit"
+		"max_files_per_batch", "on_error", "max_errors", "max_errors_per_hour", "step_timeout", "synchronous_commit"
 	};
 	List	   *others = sx_pipeline_sources(pipeline);
 	List	   *streams = list_make1(added);

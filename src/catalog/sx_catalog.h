@@ -145,6 +145,9 @@ extern char *sx_step_options(Oid relid, Oid *query, Oid *state);
 /* A pipeline by the name of a pipeline, or of a stream, view or sink in it. */
 extern int	sx_pipeline_by_name(const char *name, bool missing_ok);
 
+/* A relation by a name that may be qualified; InvalidOid when there is none. */
+extern Oid	sx_relation_by_name(const char *name);
+
 /*
  * Ids of pipelines, 0 when there is none: by the pipeline's own name; that which runs a
  * view, sink or stream (0 too for a stream that belongs to none); and that which the

@@ -150,6 +150,8 @@ static const SxOptionDef options[] =
 	{"parallelism", SRC, 0, SX_VALUE_PARALLELISM},
 	{"on_error", SRC, 0, SX_VALUE_ENUM, "dead_letter|skip|stop"},
 	{"max_errors", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
+	{"max_errors_per_hour", SRC, 0, SX_VALUE_INT, NULL, 0, INT_MAX},
+	{"step_timeout", SRC, 0, SX_VALUE_INTERVAL, NULL, 0},
 	{"synchronous_commit", SRC, 0, SX_VALUE_BOOL},
 
 	/* sinks and views */
@@ -188,7 +190,6 @@ static const SxOptionDef options[] =
 	{"password", MAPPING, 0, SX_VALUE_TEXT},
 
 	/* to come */
-	{"max_errors_per_hour", SRC, 0, SX_VALUE_LATER},
 	{"delete_when", SNK, 0, SX_VALUE_LATER},
 };
 

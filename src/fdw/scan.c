@@ -419,6 +419,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 	if (scan->row_scan != NULL)
 		return sx_row_scan_next(scan->row_scan, slot);
 	memset(slot->tts_isnull, true, scan->natts);
+	if (scan->pl != NULL && !sx_replay_shows(scan->pl))
+		return false;
 	while (scan->next < scan->input->probe_to)
 	{
 		int			i = scan->next++;
@@ -434,8 +436,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 			if (sx_input_is_bad(scan->input, i, step) ||
 				sx_input_is_bad(scan->input, i, scan->pl->on_behalf))
 				continue;
-			scan->pl->decoding_input = scan->input->index;
-			scan->pl->decoding_record = i;
+			scan->pl->decoding_input = scan->pl->read_input = scan->input->index;
+			scan->pl->decoding_record = scan->pl->read_record = i;
 			result = fill_row(scan, i, slot, &err);
 			scan->pl->decoding_input = -1;
 		}

@@ -31,7 +31,7 @@ typedef struct Property
 } Property;
 
 static const Property consumer_defaults[] = {
-	{"check.crcs", "false"},
+	{"check.crcs", "true"},
 	{"fetch.message.max.bytes", "1048576"},
 	{"fetch.wait.max.ms", "100"},
 	{"queued.min.messages", "1000000"},

@@ -25,7 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
-#include "worker/batch.h"
+#include "worker/batch_internal.h"
 #include "worker/worker.h"
 
 #include "compat.h"
@@ -91,7 +91,10 @@ sx_pause(PG_FUNCTION_ARGS)
 Datum
 sx_resume(PG_FUNCTION_ARGS)
 {
-	set_state(pipeline_argument(fcinfo), "running", false);
+	int			pipeline = pipeline_argument(fcinfo);
+
+	sx_forget_errors(pipeline);
+	set_state(pipeline, "running", false);
 	PG_RETURN_VOID();
 }
 
@@ -159,14 +162,16 @@ step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *resu
 	{
 		SxDue		due = sx_pipeline_poll(pl, at, true);
 		TimestampTz time = at_given ? at : sx_pipeline_batch_time(pl, at);
+		SxBatchOutcome outcome;
 
 		if (due == SX_DUE_NOTHING)
 			return false;
-		if (sx_batch_run(pl, time, false, result) == SX_BATCH_FENCED)
+		outcome = sx_batch_run(pl, time, false, result);
+		if (outcome == SX_BATCH_FENCED)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("pipeline \"%s\" is being run by another session", pl->name)));
-		if (due == SX_DUE_BATCH)
+		if (outcome == SX_BATCH_DONE && due != SX_DUE_POSITION)
 			return true;
 	}
 }

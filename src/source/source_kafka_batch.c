@@ -148,6 +148,10 @@ take_record(KafkaSource *k, SxRecord *rec)
 	if (part->state != KAFKA_PART_ASSIGNED)
 		return part->lost != NULL;	/* what came before the loss was noticed */
 
+	/* What stands behind a record that cannot be had must not move the position over it. */
+	if (part->error != NULL)
+		return rec->kind != SX_RECORD_ERROR || rec->value_len >= 0;
+
 	switch (rec->kind)
 	{
 		case SX_RECORD_DATA:

@@ -400,12 +400,6 @@ rate_peek(SxSource *source)
 	rate_load(source, NULL);
 }
 
-static void
-rate_dead_value(SxSource *source, int i, StringInfo buf)
-{
-	appendStringInfo(buf, INT64_FORMAT, ((RateSource *) source)->block[i].offset);
-}
-
 const SxSourceOps sx_source_rate = {
 	.connector = "rate",
 	.open = rate_open,
@@ -417,5 +411,5 @@ const SxSourceOps sx_source_rate = {
 	.reached_end = rate_reached_end,
 	.peek = rate_peek,
 	.check = rate_check,
-	.dead_value = rate_dead_value
+	.dead_value = sx_row_dead_value
 };

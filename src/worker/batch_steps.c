@@ -347,21 +347,33 @@ has_bad_records(const SxPipeline *pl, const SxStep *step)
 	return false;
 }
 
+/* Dead letters are for some steps: what these read is evaluated with them. */
+static bool
+begin_feeding(SxPipeline *pl, const SxStep *step)
+{
+	bool		before = pl->feeding;
+
+	if (pl->replay != NULL)
+		pl->feeding = before || bms_is_member(step->index, pl->replay->fed);
+	return before;
+}
+
 /*
  * The streams that a step reads must have rows without the records that are out for
- * this step; see batch_rows.c.
+ * this step, and with the dead letters that it is fed; see batch_rows.c.  Last ones first:
+ * making the rows of one may make those of earlier ones anew, for it alone.
  */
 static void
 prepare_reads(SxPipeline *pl, SxStep *step, int on_behalf)
 {
-	ListCell   *lc;
+	bool		feeding = begin_feeding(pl, step);
 
-	foreach(lc, step->plan->reads)
+	for (int i = step->plan->reads == NIL ? -1 : step->index - 1; i >= 0; i--)
 	{
-		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
+		SxStep	   *stream = &pl->steps[i];
 
-		if (stream == NULL || !stream->plan->stateless ||
-			stream->output.on_behalf == on_behalf)
+		if (!list_member_oid(step->plan->reads, stream->relid) || !stream->plan->stateless ||
+			(stream->output.on_behalf == on_behalf && stream->output.feeding == pl->feeding))
 			continue;
 		prepare_reads(pl, stream, on_behalf);
 		sx_rows_end(&stream->output);
@@ -369,6 +381,7 @@ prepare_reads(SxPipeline *pl, SxStep *step, int on_behalf)
 		run_operations(pl, stream);
 		pl->on_behalf = -1;
 	}
+	pl->feeding = feeding;
 }
 
 /* What reads a windowed stream is evaluated only in batches in which that fires. */
@@ -403,16 +416,19 @@ run_step(SxPipeline *pl, SxStep *step)
 void
 sx_step_apply(SxPipeline *pl, SxStep *step)
 {
+	sx_step_arm(pl);
 	step->due = is_due(pl, step);
 	if (step->due)
 		prepare_reads(pl, step, has_bad_records(pl, step) ? step->index : -1);
 	run_step(pl, step);
+	sx_step_disarm();
 }
 
 /* Streams that a step reads, directly or not, before it. */
 void
 sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 {
+	bool		feeding = begin_feeding(pl, step);
 	ListCell   *lc;
 
 	foreach(lc, step->plan->reads)
@@ -422,6 +438,7 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 		if (stream != NULL && !stream->applied)
 			sx_step_apply_alone(pl, stream);
 	}
+	pl->feeding = feeding;
 	step->due = is_due(pl, step);
 	run_step(pl, step);
 }

@@ -30,6 +30,7 @@
 #define DEFAULT_MAX_ROWS	100000
 #define DEFAULT_MAX_BYTES	(16 * 1024 * 1024)
 #define DEFAULT_MAX_ERRORS	1000
+#define DEFAULT_MAX_ERRORS_PER_HOUR	10000
 
 SxPipeline *sx_current = NULL;
 
@@ -40,7 +41,8 @@ close_sources(void *arg)
 
 	for (int i = 0; i < pl->ninputs; i++)
 	{
-		SxSource   *source = pl->inputs[i].source;
+		SxInput    *input = &pl->inputs[i];
+		SxSource   *source = input->live != NULL ? input->live : input->source;
 
 		if (source != NULL)
 			source->ops->close(source);
@@ -72,6 +74,9 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->watermark = sx_row_time(row, desc, 6);
 	step->last_emit = sx_row_time(row, desc, 7);
 	step->pending = sx_row_bool(row, desc, 8);
+	step->errors_from = sx_row_time(row, desc, 9);
+	step->errors_now = sx_row_int(row, desc, 10, 0);
+	step->errors_before = sx_row_int(row, desc, 11, 0);
 	step->expired_upto = DT_NOBEGIN;
 	step->panes_upto = step->panes_trimmed = -1;
 	step->timer = step->new_timer = DT_NOEND;
@@ -112,7 +117,7 @@ load_steps(SxPipeline *pl)
 
 	sx_catalog_rows("SELECT s.relation, s.settings->>'TimeZone', s.settings->>'DateStyle', "
 					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
-					"p.watermark, p.last_emit, p.pending "
+					"p.watermark, p.last_emit, p.pending, p.errors_from, p.errors_now, p.errors_before "
 					"FROM streamext.step s LEFT JOIN streamext.step_progress p USING (relation) "
 					"WHERE s.pipeline = $1 AND (s.kind <> 'stream' OR s.strategy = 'window') "
 					"OR s.relation::oid = ANY ($2) "
@@ -278,6 +283,11 @@ load_options(SxPipeline *pl)
 	pl->max_bytes = pipeline_option_int(pl, "max_batch_bytes", DEFAULT_MAX_BYTES);
 	pl->max_files = (int) pipeline_option_int(pl, "max_files_per_batch", 0);
 	pl->max_errors = pipeline_option_int(pl, "max_errors", DEFAULT_MAX_ERRORS);
+	pl->max_errors_hour = pipeline_option_int(pl, "max_errors_per_hour",
+											  DEFAULT_MAX_ERRORS_PER_HOUR);
+	pl->step_timeout = (int) Min(sx_interval_option_usec("step_timeout",
+														 pipeline_option(pl, "step_timeout", "10 minutes")) / 1000,
+								 INT_MAX);
 	pl->on_error = pstrdup(pipeline_option(pl, "on_error", "dead_letter"));
 	if (!parse_bool(pipeline_option(pl, "synchronous_commit", "off"), &sync))
 		sync = true;
@@ -314,7 +324,8 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	pl->context = context;
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
-	pl->running_step = pl->decoding_input = pl->on_behalf = -1;
+	pl->running_step = pl->applying = pl->failed_step = -1;
+	pl->decoding_input = pl->on_behalf = -1;
 	pl->time = pl->batch_time = pl->first_batch_time = DT_NOBEGIN;
 	callback->func = close_sources;
 	callback->arg = pl;
@@ -335,6 +346,7 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	open_sources(pl);
 	load_options(pl);
 	open_steps(pl);
+	pl->letters = sx_replay_waiting(id);
 	MemoryContextSwitchTo(old);
 	return pl;
 }
@@ -412,6 +424,8 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	SxDue		due = SX_DUE_NOTHING;
 	instr_time	start;
 
+	if (pl->letters)
+		return pl->due = SX_DUE_LETTERS;
 	INSTR_TIME_SET_CURRENT(start);
 	sx_rate_allow(pl, GetCurrentTimestamp());
 	for (int i = 0; i < pl->ninputs; i++)

@@ -96,6 +96,7 @@ collect_row(HeapTuple row, TupleDesc desc, void *arg)
 	(*result)->definition = sx_row_text(row, desc, 3);
 	(*result)->error_sqlstate = sx_row_text(row, desc, 4);
 	(*result)->error_message = sx_row_text(row, desc, 5);
+	(*result)->letters = sx_row_bool(row, desc, 6);
 }
 
 /*
@@ -126,7 +127,10 @@ sx_pipeline_row(int id)
 					"   JOIN pg_foreign_table f ON f.ftrelid = c.oid "
 					"   JOIN pg_foreign_server v ON v.oid = f.ftserver "
 					"   WHERE s.pipeline = p.id))), "
-					" p.error_sqlstate, p.error_message "
+					" p.error_sqlstate, p.error_message, "
+					" EXISTS (SELECT FROM streamext.dead_letter d WHERE d.replay AND (d.pipeline = p.id "
+					"         OR EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id "
+					"                    AND s.relation::oid = ANY (d.steps::oid[])))) "
 					"FROM streamext.pipeline p WHERE p.id = $1 AND p.state = 'running' "
 					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
 					1, types, values, NULL, collect_row, &result);

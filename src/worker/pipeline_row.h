@@ -31,6 +31,7 @@ typedef struct SxPipelineRow
 	bool		run_to_end;
 	char	   *definition;		/* equal as long as nothing was changed that a
 								 * worker reads when it begins */
+	bool		letters;		/* dead letters are waiting to be fed */
 	char	   *error_sqlstate; /* of the failure before, or NULL */
 	char	   *error_message;
 } SxPipelineRow;

@@ -32,6 +32,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -121,6 +122,7 @@ look(TimestampTz now)
 	current = read_row(loop_context);
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
+	pl->letters |= current->letters;
 }
 
 /* Milliseconds until a look is due, -1: none is. */
@@ -276,11 +278,15 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	SxBatchResult result;
 	TimestampTz was_due = timetable.due;
 	TimestampTz time = sx_pipeline_batch_time(pl, now);
+	SxBatchOutcome outcome;
 
 	report_running();
-	if (sx_batch_run(pl, time, true, &result) == SX_BATCH_FENCED)
+	outcome = sx_batch_run(pl, time, true, &result);
+	if (outcome == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
+	if (outcome == SX_BATCH_NOTHING)
+		return;
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
@@ -294,6 +300,8 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 		sx_status_rows(result.rows);
 		works();
 	}
+	else if (due == SX_DUE_LETTERS)
+		works();
 	(void) check_end();
 }
 
@@ -449,6 +457,11 @@ open_pipeline(void)
 		SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	else if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_OVERRIDE);
+
+	/* Waiting for a lock must not look like a record that takes too long. */
+	if (pl->step_timeout > 0 && pl->step_timeout / 2 < LockTimeout)
+		SetConfigOption("lock_timeout", psprintf("%d", Max(pl->step_timeout / 2, 1)),
+						PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
@@ -517,12 +530,22 @@ record_failure(const ErrorData *edata)
 		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
 }
 
-/* As the server would, had nobody caught it. */
+/*
+ * As the server would, had nobody caught it.  What is said of a record may hold its data,
+ * which is not for the log: the pipeline's row has it for its owner.
+ */
 static void
 log_error(ErrorData *edata)
 {
 	PG_TRY();
 	{
+		if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD ||
+			edata->sqlerrcode == SX_ERRCODE_TOO_MANY_ERRORS)
+			ereport(ERROR,
+					(errcode(edata->sqlerrcode),
+					 errmsg("pipeline \"%s\" stopped: records failed with SQLSTATE %s",
+							row != NULL ? row->name : "", unpack_sql_state(edata->sqlerrcode)),
+					 errhint("SELECT error_message FROM streamext.pipelines tells more.")));
 		ReThrowError(edata);
 	}
 	PG_CATCH();

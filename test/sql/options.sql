@@ -60,7 +60,7 @@ CREATE STREAM s (a int) WITH (connector = 'kafka', topic = 't', on_data_loss = '
 -- Later work
 -- ---------------------------------------------------------------------
 CREATE STREAM s (a int) WITH (connector = 'kafka', topic_pattern = 't.*');
-CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', max_errors_per_hour = 5);
+CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', max_errors_per_hour = -1);
 CREATE STREAM r (value bigint, "timestamp" timestamptz) WITH (connector = 'rate', paused, rows_per_batch = 10);
 CREATE STREAM s WITH (connector = 'table', table = 't', delete_when = 'value > 1') AS SELECT value FROM r;
 CREATE STREAM s WITH (map_with_state = 'f', key = 'value') AS SELECT value FROM r;
