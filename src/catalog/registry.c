@@ -5,7 +5,8 @@
  *
  * A source stream makes its pipeline, or joins the one that its option names.  A
  * view or sink (a "step") joins the pipeline that all its streams share; streams of
- * different pipelines make a new one that reads each of them from its start.
+ * different pipelines make a new one that reads each of them from its start.  When its
+ * pipeline has read some of them already, a step begins in a lane (worker/lane.c).
  *
  * Whatever changes what a pipeline runs starts a new epoch of its progress row.
  * The row lock makes the change wait for the running batch, and the batch that a
@@ -26,6 +27,7 @@
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "worker/lane.h"
 #include "worker/rate.h"
 #include "worker/worker.h"
 
@@ -49,9 +51,9 @@ create_pipeline(const char *name, Oid owner, bool paused)
 	return id;
 }
 
-/* A name for a pipeline that nobody asked a name for. */
-static char *
-default_pipeline_name(const char *schema, const char *relname)
+/* For a pipeline that nobody asked a name for. */
+char *
+sx_unused_pipeline_name(const char *schema, const char *relname)
 {
 	char	   *name = pstrdup(relname);
 
@@ -74,6 +76,11 @@ named_pipeline(const char *name, Oid owner, bool paused)
 	if (id == 0)
 		return create_pipeline(name, owner, paused);
 	sx_pipeline_check_joins(id, owner);
+	if (sx_lane_of(id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" cannot be joined: it will be merged into another one", name),
+				 errhint("Choose another name.")));
 	return id;
 }
 
@@ -206,7 +213,7 @@ sx_register_source(Oid relid)
 	if (name != NULL)
 		pipeline = named_pipeline(name, stream->owner, paused);
 	else
-		pipeline = create_pipeline(default_pipeline_name(stream->schema, stream->name),
+		pipeline = create_pipeline(sx_unused_pipeline_name(stream->schema, stream->name),
 								   stream->owner, paused);
 	check_pipeline_options(pipeline, stream);
 	add_source(pipeline, relid);
@@ -301,8 +308,8 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 			sx_pipeline_check_joins(shared, GetUserId());
 			return shared;
 		}
-		pipeline = create_pipeline(default_pipeline_name(
-														 get_namespace_name(get_rel_namespace(relid)),
+		pipeline = create_pipeline(sx_unused_pipeline_name(
+														   get_namespace_name(get_rel_namespace(relid)),
 														 get_rel_name(relid)),
 								   GetUserId(), paused);
 	}
@@ -348,6 +355,7 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 {
 	int			pipeline = pipeline_for_step(relid, reads, pipeline_name);
 	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
+	int			lane = 0;
 	Datum		values[] = {
 		ObjectIdGetDatum(relid), Int32GetDatum(pipeline),
 		CStringGetTextDatum(kind), ObjectIdGetDatum(query),
@@ -362,14 +370,13 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 						sx_relation_label(relid)),
 				 errdetail("What keeps state goes on from where it is, not from the start of its sources.")));
 	else if (batch > 0 && backfill)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg_plural("the pipeline of %s has already run %lld batch, which it would miss",
-							   "the pipeline of %s has already run %lld batches, which it would miss",
-							   (unsigned long) batch,
-							   sx_relation_label(relid), (long long) batch),
-				 errdetail("Reading the past beside a running pipeline is not supported yet."),
-				 errhint("Write WITH (backfill = off) to begin with the next batch, or WITH (pipeline = '…') with a new name to read from the start what the streams still hold.")));
+		lane = sx_lane_for_backfill(pipeline, relid, reads->streams);
+	if (lane != 0)
+	{
+		pipeline = lane;
+		values[1] = Int32GetDatum(lane);
+		values[8] = Int64GetDatum(1);
+	}
 
 	sx_catalog_exec("INSERT INTO streamext.step "
 					"(relation, pipeline, kind, query, state, strategy, options, settings, first_batch) "

@@ -109,7 +109,8 @@ struct SxStream;
 extern void sx_source_changed(struct SxStream *stream);
 
 /*
- * reads: the streams behind it.  backfill: false when the query said backfill = off.
+ * reads: the streams behind it.  backfill: false when the query said backfill = off, and
+ * it shall begin with the pipeline's next batch, else it may begin in a lane.
  * pipeline_name: option, or NULL.  options: jsonb text.  Returns the pipeline's id.
  */
 struct SxReads;
@@ -138,6 +139,7 @@ extern int	sx_pipeline_by_name(const char *name, bool missing_ok);
  * options of a source put it into (ERROR when it is not registered).
  */
 extern int	sx_find_pipeline(const char *name);
+extern char *sx_unused_pipeline_name(const char *schema, const char *relname);
 extern int	sx_pipeline_of_step(Oid relid);
 extern int	sx_home_pipeline(Oid stream);
 

@@ -176,6 +176,7 @@ typedef struct SxReads
 	List	   *sources;		/* those that are read directly */
 	List	   *derived;		/* derived streams with rows of their own, likewise */
 	List	   *all_derived;	/* … at whatever depth */
+	List	   *views;			/* continuous views, which are read as tables */
 } SxReads;
 
 /* options: of the stream or sink, for "source"; may be NIL. */

@@ -40,6 +40,7 @@
 
 #include "access/xact.h"
 #include "source/file_clean.h"
+#include "source/file_limit.h"
 #include "source/file_list.h"
 #include "source/file_options.h"
 #include "source/file_reader.h"
@@ -92,6 +93,7 @@ typedef struct FileSource
 	char		status[MAXPGPATH + 128];	/* of a file that cannot be read, or "" */
 
 	int64		goal;			/* of reached_end, in files; -1: none */
+	SxFileLimit *limit;			/* of a lane; else NULL */
 } FileSource;
 
 /* --------------------------------------------------------------------- open */
@@ -147,10 +149,22 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 
 /* --------------------------------------------------------------------- poll */
 
+/* A file that a lane shares with another pipeline, which has got no further with it? */
+static bool
+current_is_blocked(const FileSource *fs)
+{
+	if (fs->limit == NULL || fs->current == NULL)
+		return false;
+	if (sx_file_limit_is_current(fs->limit, fs->current))
+		return fs->at.offset >= fs->limit->offset;
+	return sx_file_limit_find(fs->limit, fs->current) == NULL;
+}
+
 static bool
 something_waits(const FileSource *fs)
 {
-	return fs->current != NULL || fs->next_waiting < fs->list->nwaiting;
+	return (fs->current != NULL && !current_is_blocked(fs)) ||
+		fs->next_waiting < fs->list->nwaiting;
 }
 
 /* whole: whatever it costs, so that the answer is what is there now. */
@@ -167,6 +181,8 @@ scan(FileSource *fs, bool whole)
 		fs->scanned = GetCurrentTimestamp();
 		return;
 	}
+	if (fs->limit != NULL)
+		sx_file_limit_filter(fs->limit, fs->list);
 	fs->next_waiting = 0;
 	fs->status[0] = '\0';
 	fs->scanned = GetCurrentTimestamp();
@@ -235,7 +251,7 @@ file_poll(SxSource *source, const SxPollRequest *req)
 	if (fs->loaded)
 		return SX_POLL_DATA;
 	fs->req = *req;
-	if (fs->cleaner != NULL)
+	if (fs->cleaner != NULL && fs->limit == NULL)
 		sx_file_cleaner_run(fs->cleaner, !req->to_end);
 	if (req->to_end || fs->scanned == 0 ||
 		TimestampDifferenceExceeds(fs->scanned, GetCurrentTimestamp(),
@@ -267,12 +283,45 @@ add_file(FileSource *fs, const char *name)
 	return file;
 }
 
+/* Of the file as the other pipeline took it, a lane reads as much as that one has. */
+static int64
+size_in_lane(FileSource *fs, BatchFile *file)
+{
+	const SxFile *taken = sx_file_limit_find(fs->limit, file->name);
+
+	if (taken != NULL && file->begun)
+	{
+		file->at.size = taken->size;
+		file->at.mtime = taken->mtime;
+	}
+	return sx_file_limit_is_current(fs->limit, file->name) ? fs->limit->offset : file->at.size;
+}
+
+static SxFileResult
+read_in_lane(FileSource *fs, BatchFile *file)
+{
+	bool		whole = fs->req.max_files > 0;
+	SxFilePosition at = file->at;
+	SxFileResult result;
+
+	at.size = size_in_lane(fs, file);
+	result = sx_file_read(fs->base.stream, sx_file_list_path(fs->list, file->name), &at,
+						  fs->buffer, whole ? 0 : fs->req.max_rows, whole ? 0 : fs->req.max_bytes);
+	file->at.offset = at.offset;
+	file->at.line = at.line;
+	file->ended = result != SX_FILE_MORE && at.size == file->at.size;
+	return result;
+}
+
 /* Reads a file that the batch has room for. */
 static SxFileResult
 read_file(FileSource *fs, BatchFile *file)
 {
 	bool		whole = fs->req.max_files > 0;
 	SxFileResult result;
+
+	if (fs->limit != NULL)
+		return read_in_lane(fs, file);
 
 	result = sx_file_read(fs->base.stream,
 						  sx_file_list_path(fs->list, file->name),
@@ -363,7 +412,7 @@ static void
 read_batch(FileSource *fs)
 {
 	fs->new_losses = fs->losses;
-	if (fs->current != NULL)
+	if (fs->current != NULL && !current_is_blocked(fs))
 		read_current(fs);
 	for (fs->nconsidered = fs->next_waiting;
 		 fs->nconsidered < fs->list->nwaiting && !batch_is_full(fs);
@@ -567,6 +616,55 @@ file_record_topic(SxSource *source, int i)
 	return fs->nfiles > 0 ? fs->files[low].name : NULL;
 }
 
+/* -------------------------------------------------------------------- lanes */
+
+static bool
+file_lane_start(SxStream *stream, SxLaneStart *start)
+{
+	if (sx_file_is_tail(stream))
+		return sx_tail_lane_start(stream, start);
+	if (sx_file_clean(stream) != SX_CLEAN_OFF)
+		start->missing = psprintf("Files that %s has taken and cleaned are not read again.",
+								  stream->label);
+	return true;
+}
+
+/* What waits is found anew when the limit is another one. */
+static void
+file_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts)
+{
+	FileSource *fs = (FileSource *) source;
+
+	if (fs->limit == NULL)
+		fs->limit = sx_file_limit_create();
+	if (sx_file_limit_set(fs->limit, pipeline, source->stream->relid,
+						  nparts > 0 ? parts[0].position : NULL))
+		fs->scanned = 0;
+	source->limited = true;
+}
+
+/* What cannot be looked at now may hold files that the other pipeline has read. */
+static bool
+file_at_limit(SxSource *source)
+{
+	FileSource *fs = (FileSource *) source;
+	int			next = fs->loaded ? fs->nconsidered : fs->next_waiting;
+	BatchFile  *last = fs->nfiles > 0 ? &fs->files[fs->nfiles - 1] : NULL;
+	const char *current = last == NULL ? fs->current : last->ended ? NULL : last->name;
+	int64		offset = last == NULL ? fs->at.offset : last->at.offset;
+	int64		ntaken = fs->ntaken;
+
+	for (int i = 0; i < fs->nfiles; i++)
+		ntaken += fs->files[i].begun;
+	if (fs->scanned == 0 || !fs->list->complete || fs->list->again ||
+		next < fs->list->nwaiting ||
+		ntaken > sx_position_int(fs->limit->position, "files", 0))
+		return false;
+	if (fs->limit->current == NULL)
+		return current == NULL;
+	return sx_file_limit_is_current(fs->limit, current) && offset == fs->limit->offset;
+}
+
 const SxSourceOps sx_source_file = {
 	.connector = "file",
 	.open = file_open,
@@ -578,5 +676,8 @@ const SxSourceOps sx_source_file = {
 	.reached_end = file_reached_end,
 	.peek = file_peek,
 	.check = sx_file_check,
-	.record_topic = file_record_topic
+	.record_topic = file_record_topic,
+	.lane_start = file_lane_start,
+	.limit = file_limit,
+	.at_limit = file_at_limit
 };

@@ -156,6 +156,7 @@ add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 	part->topic = topic;
 	part->partition = partition;
 	part->next = part->committed = part->low = part->high = part->target = -1;
+	part->limit = -1;
 	k->base.nparts++;
 	return part;
 }
@@ -493,6 +494,14 @@ sx_kafka_messages(KafkaSource *k)
 
 /* ---------- requests ---------- */
 
+/* A lane does not read what is beyond its limit. */
+static bool
+is_to_be_sent(const KafkaSource *k, const KafkaPart *part, SxMessageType type,
+			  KafkaPartState from)
+{
+	return part->state == from && !(type == SX_MSG_ASSIGN && sx_kafka_part_done(k, part));
+}
+
 /*
  * Sends RESOLVE or ASSIGN for the parts in this state, and moves them on to
  * the next one.
@@ -504,7 +513,7 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 	uint32		n = 0;
 
 	for (int i = 0; i < k->base.nparts; i++)
-		n += k->parts[i].state == from;
+		n += is_to_be_sent(k, &k->parts[i], type, from);
 	if (n == 0 || !sx_kafka_client_running(k->client))
 		return;
 
@@ -514,7 +523,7 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 	{
 		KafkaPart  *part = &k->parts[i];
 
-		if (part->state != from)
+		if (!is_to_be_sent(k, part, type, from))
 			continue;
 		sx_frame_put_u32(&payload, i);
 		sx_frame_put_u32(&payload, part->topic);

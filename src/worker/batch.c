@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 #include "worker/errors_class.h"
+#include "worker/lane.h"
 
 /* Forgets the batch before: nothing is known yet about the records of this one. */
 static void
@@ -155,6 +156,7 @@ check_max_errors_of(const SxPipeline *pl, int step)
 {
 	int64		rows = 0;
 	int64		failed = 0;
+	int64		own = 0;		/* … not for all steps, as what cannot be decoded */
 	const char *first = NULL;
 	ListCell   *lc;
 
@@ -166,6 +168,7 @@ check_max_errors_of(const SxPipeline *pl, int step)
 			continue;
 		if (failed++ == 0)
 			first = dead->message;
+		own += dead->step == step;
 	}
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -173,12 +176,16 @@ check_max_errors_of(const SxPipeline *pl, int step)
 			rows += pl->inputs[i].source->nrecords;
 	}
 	if (failed > pl->max_errors || (rows >= 100 && failed >= rows))
+	{
+		if (own > pl->max_errors || own >= rows)
+			sx_blamed_step = pl->steps[step].relid;
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many records of one batch failed in %s", pl->steps[step].plan->name),
 				 errdetail("%lld of %lld records failed so far, the first with: %s",
 						   (long long) failed, (long long) rows, first),
 				 errhint("Mend the stream's columns or the query, or raise its option max_errors, then streamext.resume().")));
+	}
 }
 
 static void
@@ -188,10 +195,16 @@ check_max_errors(const SxPipeline *pl)
 		check_max_errors_of(pl, i);
 }
 
+/* What the poll before has found, or the one within the batch that ends a lane. */
+static bool
+positions_only(const SxPipeline *pl)
+{
+	return pl->due == SX_DUE_POSITION;
+}
+
 /* The batch up to its commit; false: fenced. */
 static bool
-attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
-		TimestampTz started)
+attempt(SxPipeline *pl, SxBatchResult *result, TimestampTz started)
 {
 	instr_time	start;
 	bool		mine;
@@ -201,8 +214,11 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 	pl->on_behalf = -1;
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
+	sx_blamed_step = InvalidOid;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mine = sx_save_begin(pl, positions_only);
+	if (pl->merging)
+		sx_lane_merge_begin(pl);
+	mine = sx_save_begin(pl, positions_only(pl));
 	PopActiveSnapshot();
 	if (!mine)
 		return false;
@@ -216,7 +232,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 	result->load_us = sx_elapsed_us(start);
 
 	INSTR_TIME_SET_CURRENT(start);
-	if (!positions_only)
+	if (!positions_only(pl))
 		run_steps(pl);
 	result->steps_us = sx_elapsed_us(start);
 	sx_current = NULL;
@@ -224,11 +240,13 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 	if (!pl->must_restart)
 	{
 		check_max_errors(pl);
-		if (!positions_only)
+		if (!positions_only(pl))
 			result->dead_letters = sx_save_dead_letters(pl);
 		sx_save_positions(pl);
-		if (!positions_only)
+		if (!positions_only(pl))
 			sx_save_batch(pl, result, started);
+		if (pl->merging)
+			sx_lane_merge_end(pl);
 	}
 	sx_rows_end_all(pl);
 	PopActiveSnapshot();
@@ -239,7 +257,7 @@ attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
 
 /* The transaction is committed: what it decided is now so in memory too. */
 static void
-adopt(SxPipeline *pl, bool positions_only)
+adopt(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -257,7 +275,7 @@ adopt(SxPipeline *pl, bool positions_only)
 		}
 		source->ops->committed(source);
 	}
-	if (positions_only)
+	if (positions_only(pl))
 		return;
 	pl->batch_id++;
 	pl->batch_time = pl->time;
@@ -315,6 +333,7 @@ static void
 learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 {
 	int			input = pl->decoding_input;
+	Oid			blamed = input >= 0 || pl->record_named ? InvalidOid : sx_blamed_step;
 	bool		learnt = false;
 
 	pl->running_step = pl->decoding_input = -1;
@@ -329,6 +348,7 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 		if (!learnt || (list_length(pl->dead) > 10 && !pl->steps[step].at_record))
 			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt;
 	}
+	sx_blamed_step = blamed;
 	if (!learnt)
 		sx_tx_rethrow(edata);
 	check_max_errors(pl);
@@ -338,11 +358,11 @@ SxBatchOutcome
 sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	bool		positions_only = pl->due == SX_DUE_POSITION;
 	MemoryContext caller = CurrentMemoryContext;
 
 	forget_batch(pl);
 	pl->time = now;
+	pl->merged = false;
 	memset(result, 0, sizeof(SxBatchResult));
 
 	for (;;)
@@ -356,7 +376,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 		begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
-			mine = attempt(pl, positions_only, result, started);
+			mine = attempt(pl, result, started);
 			if (mine && !pl->must_restart)
 			{
 				INSTR_TIME_SET_CURRENT(commit);
@@ -390,7 +410,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 	result->poll_us = pl->poll_us;
 	pl->poll_us = 0;
 	pl->last_commit_ms = result->commit_us / 1000.0;
-	adopt(pl, positions_only);
+	adopt(pl);
 	result->batch_id = pl->batch_id;
 	result->batch_time = pl->time;
 	return SX_BATCH_DONE;
