@@ -166,7 +166,7 @@ is(answer("SELECT count(*) FROM (SELECT k, top FROM tops EXCEPT SELECT (id % 3):
 $node->safe_psql('postgres', q(
 	SET ROLE app;
 	CREATE STREAM alone (id bigint) WITH (connector = 'queue');
-	CREATE MATERIALIZED VIEW only AS SELECT name FROM alone JOIN lookup ON k = id;
+	CREATE MATERIALIZED VIEW lonely AS SELECT name FROM alone JOIN lookup ON k = id;
 	RESET ROLE; REVOKE SELECT ON lookup FROM app; SET ROLE app;
 	INSERT INTO alone VALUES (1);));
 becomes("SELECT state = 'stopped' AND error_message ~ 'lookup' FROM streamext.pipelines WHERE pipeline = 'alone'", 'alone: the pipeline stops');
