@@ -39,13 +39,9 @@
 #include <unistd.h>
 
 #include "access/xact.h"
-#include "source/file_clean.h"
-#include "source/file_limit.h"
-#include "source/file_list.h"
 #include "source/file_options.h"
-#include "source/file_reader.h"
 #include "source/file_taken.h"
-#include "source/source.h"
+#include "source/source_file.h"
 #include "source/source_tail.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -53,48 +49,6 @@
 #include "utils/timestamp.h"
 
 #define SCAN_INTERVAL_MS	1000
-
-/* A file of the batch at hand. */
-typedef struct BatchFile
-{
-	const char *name;
-	int			first_record;	/* index of its first record in the batch */
-	SxFilePosition at;			/* behind the batch */
-	bool		begun;			/* by this batch: to be remembered */
-	bool		ended;
-} BatchFile;
-
-typedef struct FileSource
-{
-	SxSource	base;
-	SxFileList *list;
-	SxFileCleaner *cleaner;		/* NULL: clean = off */
-	SxRecordBuffer *buffer;
-
-	/* committed */
-	int64		losses;			/* files lost in part */
-	int64		ntaken;			/* files */
-	char	   *current;		/* file taken in part, or NULL */
-	SxFilePosition at;			/* … up to here */
-
-	/* from poll */
-	SxPollRequest req;
-	TimestampTz scanned;
-	int			next_waiting;	/* files of list->waiting before it are taken */
-
-	/* the batch */
-	bool		loaded;
-	MemoryContext batch;
-	BatchFile  *files;
-	int			nfiles;
-	int			capacity;
-	int			nconsidered;	/* of list->waiting */
-	int64		new_losses;
-	char		status[MAXPGPATH + 128];	/* of a file that cannot be read, or "" */
-
-	int64		goal;			/* of reached_end, in files; -1: none */
-	SxFileLimit *limit;			/* of a lane; else NULL */
-} FileSource;
 
 /* --------------------------------------------------------------------- open */
 
@@ -149,21 +103,10 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 
 /* --------------------------------------------------------------------- poll */
 
-/* A file that a lane shares with another pipeline, which has got no further with it? */
-static bool
-current_is_blocked(const FileSource *fs)
-{
-	if (fs->limit == NULL || fs->current == NULL)
-		return false;
-	if (sx_file_limit_is_current(fs->limit, fs->current))
-		return fs->at.offset >= fs->limit->offset;
-	return sx_file_limit_find(fs->limit, fs->current) == NULL;
-}
-
 static bool
 something_waits(const FileSource *fs)
 {
-	return (fs->current != NULL && !current_is_blocked(fs)) ||
+	return (fs->current != NULL && !sx_file_lane_is_blocked(fs)) ||
 		fs->next_waiting < fs->list->nwaiting;
 }
 
@@ -283,36 +226,6 @@ add_file(FileSource *fs, const char *name)
 	return file;
 }
 
-/* Of the file as the other pipeline took it, a lane reads as much as that one has. */
-static int64
-size_in_lane(FileSource *fs, BatchFile *file)
-{
-	const SxFile *taken = sx_file_limit_find(fs->limit, file->name);
-
-	if (taken != NULL && file->begun)
-	{
-		file->at.size = taken->size;
-		file->at.mtime = taken->mtime;
-	}
-	return sx_file_limit_is_current(fs->limit, file->name) ? fs->limit->offset : file->at.size;
-}
-
-static SxFileResult
-read_in_lane(FileSource *fs, BatchFile *file)
-{
-	bool		whole = fs->req.max_files > 0;
-	SxFilePosition at = file->at;
-	SxFileResult result;
-
-	at.size = size_in_lane(fs, file);
-	result = sx_file_read(fs->base.stream, sx_file_list_path(fs->list, file->name), &at,
-						  fs->buffer, whole ? 0 : fs->req.max_rows, whole ? 0 : fs->req.max_bytes);
-	file->at.offset = at.offset;
-	file->at.line = at.line;
-	file->ended = result != SX_FILE_MORE && at.size == file->at.size;
-	return result;
-}
-
 /* Reads a file that the batch has room for. */
 static SxFileResult
 read_file(FileSource *fs, BatchFile *file)
@@ -321,7 +234,7 @@ read_file(FileSource *fs, BatchFile *file)
 	SxFileResult result;
 
 	if (fs->limit != NULL)
-		return read_in_lane(fs, file);
+		return sx_file_lane_read(fs, file);
 
 	result = sx_file_read(fs->base.stream,
 						  sx_file_list_path(fs->list, file->name),
@@ -412,7 +325,7 @@ static void
 read_batch(FileSource *fs)
 {
 	fs->new_losses = fs->losses;
-	if (fs->current != NULL && !current_is_blocked(fs))
+	if (fs->current != NULL && !sx_file_lane_is_blocked(fs))
 		read_current(fs);
 	for (fs->nconsidered = fs->next_waiting;
 		 fs->nconsidered < fs->list->nwaiting && !batch_is_full(fs);
@@ -616,55 +529,6 @@ file_record_topic(SxSource *source, int i)
 	return fs->nfiles > 0 ? fs->files[low].name : NULL;
 }
 
-/* -------------------------------------------------------------------- lanes */
-
-static bool
-file_lane_start(SxStream *stream, SxLaneStart *start)
-{
-	if (sx_file_is_tail(stream))
-		return sx_tail_lane_start(stream, start);
-	if (sx_file_clean(stream) != SX_CLEAN_OFF)
-		start->missing = psprintf("Files that %s has taken and cleaned are not read again.",
-								  stream->label);
-	return true;
-}
-
-/* What waits is found anew when the limit is another one. */
-static void
-file_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts)
-{
-	FileSource *fs = (FileSource *) source;
-
-	if (fs->limit == NULL)
-		fs->limit = sx_file_limit_create();
-	if (sx_file_limit_set(fs->limit, pipeline, source->stream->relid,
-						  nparts > 0 ? parts[0].position : NULL))
-		fs->scanned = 0;
-	source->limited = true;
-}
-
-/* What cannot be looked at now may hold files that the other pipeline has read. */
-static bool
-file_at_limit(SxSource *source)
-{
-	FileSource *fs = (FileSource *) source;
-	int			next = fs->loaded ? fs->nconsidered : fs->next_waiting;
-	BatchFile  *last = fs->nfiles > 0 ? &fs->files[fs->nfiles - 1] : NULL;
-	const char *current = last == NULL ? fs->current : last->ended ? NULL : last->name;
-	int64		offset = last == NULL ? fs->at.offset : last->at.offset;
-	int64		ntaken = fs->ntaken;
-
-	for (int i = 0; i < fs->nfiles; i++)
-		ntaken += fs->files[i].begun;
-	if (fs->scanned == 0 || !fs->list->complete || fs->list->again ||
-		next < fs->list->nwaiting ||
-		ntaken > sx_position_int(fs->limit->position, "files", 0))
-		return false;
-	if (fs->limit->current == NULL)
-		return current == NULL;
-	return sx_file_limit_is_current(fs->limit, current) && offset == fs->limit->offset;
-}
-
 const SxSourceOps sx_source_file = {
 	.connector = "file",
 	.open = file_open,
@@ -677,7 +541,7 @@ const SxSourceOps sx_source_file = {
 	.peek = file_peek,
 	.check = sx_file_check,
 	.record_topic = file_record_topic,
-	.lane_start = file_lane_start,
-	.limit = file_limit,
-	.at_limit = file_at_limit
+	.lane_start = sx_file_lane_start,
+	.limit = sx_file_limit,
+	.at_limit = sx_file_at_limit
 };

@@ -62,10 +62,7 @@
 #include "miscadmin.h"
 #include "source/log_table.h"
 #include "source/queue.h"
-#include "source/queue_position.h"
-#include "source/queue_search.h"
-#include "source/queue_snapshot.h"
-#include "source/source.h"
+#include "source/source_queue.h"
 #include "source/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -80,44 +77,9 @@
 #define TRIM_ROWS			1000
 #define TRIM_BATCHES		100
 
-typedef struct QueueSource
-{
-	SxSource	base;
-	Oid			log;
-	Oid			seq_index;
-	Oid			xid_index;
-	TupleDesc	desc;			/* of the log */
-	AttrNumber *columns;		/* sx_queue_columns() */
-	Datum	   *row_values;		/* a row of the log, while it is handed out */
-	bool	   *row_isnull;
-
-	MemoryContext position_context;
-	SxQueuePosition at;			/* committed, or what equals it by now */
-	uint64		looked;			/* transactions finished at the last fruitless look */
-
-	/* the batch */
-	bool		loaded;
-	MemoryContext batch;
-	SxQueuePosition behind;		/* position behind it */
-	HeapTuple  *tuples;
-	int			capacity;
-	int64		remaining;		/* rows of target behind the batch; -1: unknown */
-
-	SxPollRequest req;
-	bool		has_rows;		/* said the last poll */
-	int64		untrimmed_rows; /* processed since the last trim */
-	int			untrimmed_batches;
-	SxXidSnapshot *goal;		/* of reached_end, NULL: none */
-
-	/* of a lane */
-	MemoryContext limit_context;
-	SxQueuePosition limit;
-	int64		cap;			/* rows above are not for this batch */
-} QueueSource;
-
 /* Where this pipeline is, as it is stored or could be. */
-static void
-set_position(QueueSource *qs, const char *text)
+void
+sx_queue_set_position(QueueSource *qs, const char *text)
 {
 	MemoryContext old;
 
@@ -171,7 +133,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 												 ALLOCSET_SMALL_SIZES);
 	qs->limit_context = AllocSetContextCreate(old, "streamext queue limit",
 											  ALLOCSET_SMALL_SIZES);
-	set_position(qs, qs->base.parts[0].position);
+	sx_queue_set_position(qs, qs->base.parts[0].position);
 	check_position(qs);
 	qs->remaining = -1;
 	qs->base.get_row = queue_get_row;
@@ -194,36 +156,6 @@ look(QueueSource *qs)
 	{
 		MemoryContextReset(qs->position_context);
 		qs->at.done = sx_xid_snapshot_copy(qs->position_context, seen);
-	}
-	table_close(log, AccessShareLock);
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
-/*
- * In a lane: is there a row on the way to the limit?  Ways without rows are gone at once,
- * which need not be stored.
- */
-static bool
-look_below_limit(QueueSource *qs)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	Relation	log = table_open(qs->log, AccessShareLock);
-	SxXidSnapshot *target;
-	int64		cap;
-	bool		found = false;
-
-	while (!found && sx_queue_position_goal(&qs->at, &qs->limit, &target, &cap))
-	{
-		found = qs->at.target != NULL ||
-			sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, target);
-		if (!found)
-		{
-			SxQueuePosition next = qs->at;
-
-			sx_queue_position_pass(&next, target, cap);
-			set_position(qs, sx_queue_position_text(&next));
-		}
 	}
 	table_close(log, AccessShareLock);
 	UnregisterSnapshot(snapshot);
@@ -268,7 +200,7 @@ queue_poll(SxSource *source, const SxPollRequest *req)
 	qs->has_rows = true;
 	if (source->limited)
 	{
-		qs->has_rows = in_transaction(qs, look_below_limit);
+		qs->has_rows = in_transaction(qs, sx_queue_look_below_limit);
 		return qs->has_rows ? SX_POLL_DATA : SX_POLL_NOTHING;
 	}
 	if (qs->at.target != NULL)
@@ -375,8 +307,8 @@ read_rows(QueueSource *qs, Relation log, Snapshot snapshot, int64 seq,
 	return !more;
 }
 
-static void
-set_target(QueueSource *qs, Relation log, Snapshot snapshot, SxXidSnapshot *target)
+void
+sx_queue_set_target(QueueSource *qs, Relation log, Snapshot snapshot, SxXidSnapshot *target)
 {
 	qs->behind.target = target;
 	qs->behind.seq = sx_queue_lowest_new(log, qs->xid_index, snapshot, qs->behind.done,
@@ -395,8 +327,8 @@ forget_batch(QueueSource *qs)
 }
 
 /* From behind to the end of its target, or of the batch; true: to that of the target. */
-static bool
-read_target(QueueSource *qs, Relation log, Snapshot snapshot)
+bool
+sx_queue_read_target(QueueSource *qs, Relation log, Snapshot snapshot)
 {
 	SxSource   *source = &qs->base;
 	int			before = source->nrecords;
@@ -410,23 +342,6 @@ read_target(QueueSource *qs, Relation log, Snapshot snapshot)
 	return all;
 }
 
-/* A lane's: on the way to its limit. */
-static void
-read_below_limit(QueueSource *qs, Relation log, Snapshot snapshot)
-{
-	SxXidSnapshot *target;
-
-	while (sx_queue_position_goal(&qs->behind, &qs->limit, &target, &qs->cap))
-	{
-		if (qs->behind.target == NULL)
-			set_target(qs, log, snapshot, target);
-		if (!read_target(qs, log, snapshot))
-			return;
-		sx_queue_position_pass(&qs->behind, target, qs->cap);
-	}
-	qs->remaining = 0;
-}
-
 static void
 read_batch(QueueSource *qs, Snapshot snapshot)
 {
@@ -435,12 +350,12 @@ read_batch(QueueSource *qs, Snapshot snapshot)
 	qs->behind = qs->at;
 	qs->cap = PG_INT64_MAX;
 	if (qs->base.limited)
-		read_below_limit(qs, log, snapshot);
+		sx_queue_read_below_limit(qs, log, snapshot);
 	else
 	{
 		if (qs->behind.target == NULL)
-			set_target(qs, log, snapshot, sx_xid_snapshot_from(snapshot));
-		if (read_target(qs, log, snapshot))
+			sx_queue_set_target(qs, log, snapshot, sx_xid_snapshot_from(snapshot));
+		if (sx_queue_read_target(qs, log, snapshot))
 		{
 			sx_queue_position_pass(&qs->behind, qs->behind.target, PG_INT64_MAX);
 			qs->remaining = 0;
@@ -496,7 +411,7 @@ queue_committed(SxSource *source)
 			qs->untrimmed_rows = qs->untrimmed_batches = 0;
 		qs->untrimmed_rows += source->nrecords;
 		qs->untrimmed_batches++;
-		set_position(qs, source->parts[0].new_position);
+		sx_queue_set_position(qs, source->parts[0].new_position);
 	}
 	qs->loaded = false;
 	forget_batch(qs);
@@ -613,28 +528,6 @@ sx_queue_has_log(const SxStream *stream)
 	return stream->source == &sx_source_queue || stream->source == &sx_source_table;
 }
 
-/* The limit outlives the transaction, and a batch that is loaded does not need it. */
-static void
-queue_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts)
-{
-	QueueSource *qs = (QueueSource *) source;
-	MemoryContext old;
-
-	MemoryContextReset(qs->limit_context);
-	old = MemoryContextSwitchTo(qs->limit_context);
-	sx_queue_position_parse(nparts > 0 ? parts[0].position : NULL, &qs->limit);
-	MemoryContextSwitchTo(old);
-	source->limited = true;
-}
-
-static bool
-queue_at_limit(SxSource *source)
-{
-	QueueSource *qs = (QueueSource *) source;
-
-	return sx_queue_position_equal(qs->loaded ? &qs->behind : &qs->at, &qs->limit);
-}
-
 static void
 queue_created(SxStream *stream)
 {
@@ -654,8 +547,8 @@ const SxSourceOps sx_source_queue = {
 	.dead_value = sx_row_dead_value,
 	.created = queue_created,
 	.lane_start = sx_queue_lane_start,
-	.limit = queue_limit,
-	.at_limit = queue_at_limit
+	.limit = sx_queue_limit,
+	.at_limit = sx_queue_at_limit
 };
 
 const SxSourceOps sx_source_table = {
@@ -672,6 +565,6 @@ const SxSourceOps sx_source_table = {
 	.dead_value = sx_row_dead_value,
 	.created = sx_table_created,
 	.lane_start = sx_queue_lane_start,
-	.limit = queue_limit,
-	.at_limit = queue_at_limit
+	.limit = sx_queue_limit,
+	.at_limit = sx_queue_at_limit
 };

@@ -120,9 +120,12 @@ for my $run (1 .. $runs)
 		becomes("SELECT p.state = 'stopped' AND p.lane_of = 'q' AND p.error_message = '$reason' AND p.error_sqlstate = '42501' "
 			. "FROM streamext.pipelines p JOIN streamext.views v ON v.pipeline = p.pipeline WHERE v.view = '$who'::regclass",
 			"$who is detached with the reason");
+		becomes("SELECT state = 'stopped' FROM streamext.views WHERE view = 'tops'::regclass", 'and so is what reads the same table')
+		  if $who eq 'joined';
 		my $n = answer('SELECT sum(n) FROM healthy');
 		becomes("SELECT sum(n) > $n + 1000 FROM healthy", 'the others go on');
-		is(scalar(() = slurp_file($node->logfile, $log_from) =~ /ERROR:  \Q$reason\E/g), 1, 'the reason is in the log once');
+		is(scalar(() = slurp_file($node->logfile, $log_from) =~ /ERROR:  \Q$reason\E/g), $who eq 'joined' ? 2 : 1,
+			'the reason is in the log once for each');
 		is(answer("SELECT state FROM streamext.pipelines WHERE pipeline = 'q'"), 'running', 'the pipeline runs');
 		if ($who eq 'joined')
 		{
