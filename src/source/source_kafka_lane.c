@@ -116,6 +116,9 @@ sx_kafka_unclog(KafkaSource *k)
 	drop_queues(k);
 	if (!sx_kafka_client_running(k->client))
 		return;					/* it is buried as usual */
+	ereport(DEBUG1,
+			(errmsg_internal("stream %s: starting another Kafka helper for the partitions below their limit",
+							 k->base.stream->label)));
 	sx_kafka_client_stop(k->client);
 	sx_kafka_parts_restart(k);
 	k->restart_at = now;
