@@ -76,7 +76,7 @@ named_pipeline(const char *name, Oid owner, bool paused)
 	if (id == 0)
 		return create_pipeline(name, owner, paused);
 	sx_pipeline_check_joins(id, owner);
-	if (sx_lane_of(id) != 0)
+	if (sx_lane_of(id) != 0 && !sx_lane_is_new(id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" cannot be joined: it will be merged into another one", name),
@@ -263,7 +263,7 @@ stateful_pipeline(const SxReads *reads, const char *name)
 	int			pipeline = 0;
 	ListCell   *lc;
 
-	foreach(lc, reads->all_derived)
+	foreach(lc, list_concat_unique_oid(list_copy(reads->all_derived), reads->derived))
 	{
 		int			own = sx_pipeline_of_step(lfirst_oid(lc));
 
@@ -279,7 +279,8 @@ stateful_pipeline(const SxReads *reads, const char *name)
 }
 
 static int
-pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
+pipeline_for_step(const char *schema, const char *relname, const SxReads *reads,
+				  const char *name)
 {
 	List	   *streams = reads->streams;
 	int			shared = 0;
@@ -308,10 +309,7 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 			sx_pipeline_check_joins(shared, GetUserId());
 			return shared;
 		}
-		pipeline = create_pipeline(sx_unused_pipeline_name(
-														   get_namespace_name(get_rel_namespace(relid)),
-														 get_rel_name(relid)),
-								   GetUserId(), paused);
+		pipeline = create_pipeline(sx_unused_pipeline_name(schema, relname), GetUserId(), paused);
 	}
 
 	foreach(lc, streams)
@@ -320,6 +318,39 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 		add_source(pipeline, lfirst_oid(lc));
 	}
 	return pipeline;
+}
+
+/*
+ * A view or sink that is late by so many batches of its pipeline: a lane of it, or 0, when
+ * it begins with the next batch.  It says which.
+ */
+static int
+lane_for(int pipeline, int64 batch, const char *schema, const char *relname,
+		 bool keeps_state, const SxReads *reads)
+{
+	if (batch == 0)
+		return 0;
+	if (!keeps_state && stateful_pipeline(reads, NULL) == 0)
+		return sx_lane_for_backfill(pipeline, schema, relname, reads->streams);
+	ereport(NOTICE,
+			(errmsg("%s begins with the next batch of its pipeline",
+					quote_qualified_identifier(schema, relname)),
+			 errdetail("What keeps state goes on from where it is, not from the start of its sources.")));
+	return 0;
+}
+
+const char *
+sx_pipeline_for_view(const char *schema, const char *relname, const SxReads *reads,
+					 bool backfill, const char *pipeline_name)
+{
+	int			pipeline = pipeline_for_step(schema, relname, reads, pipeline_name);
+	int			lane = !backfill ? 0 :
+		lane_for(pipeline, sx_pipeline_new_epoch(pipeline, NULL), schema, relname, false, reads);
+	Datum		values[] = {Int32GetDatum(lane != 0 ? lane : pipeline)};
+	bool		isnull;
+
+	return TextDatumGetCString(sx_catalog_value("SELECT name FROM streamext.pipeline WHERE id = $1",
+												SX_ARGS(INT4OID), values, NULL, &isnull));
 }
 
 /* What decides how text is read and shown, as it is in the session that creates. */
@@ -341,19 +372,13 @@ session_settings(void)
 	return buf.data;
 }
 
-/* Is it, or does it read, something that keeps state between batches? */
-static bool
-reads_state(Oid relid, const char *kind, const SxReads *reads)
-{
-	return strcmp(kind, "stream") == 0 || stateful_pipeline(reads, NULL) != 0;
-}
-
 int
 sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 				 const char *strategy, const SxReads *reads, bool backfill,
 				 const char *pipeline_name, const char *options)
 {
-	int			pipeline = pipeline_for_step(relid, reads, pipeline_name);
+	int			pipeline = pipeline_for_step(get_namespace_name(get_rel_namespace(relid)),
+											 get_rel_name(relid), reads, pipeline_name);
 	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
 	int			lane = 0;
 	Datum		values[] = {
@@ -364,13 +389,9 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 		CStringGetTextDatum(session_settings()), Int64GetDatum(batch + 1)
 	};
 
-	if (batch > 0 && backfill && reads_state(relid, kind, reads))
-		ereport(NOTICE,
-				(errmsg("%s begins with the next batch of its pipeline",
-						sx_relation_label(relid)),
-				 errdetail("What keeps state goes on from where it is, not from the start of its sources.")));
-	else if (batch > 0 && backfill)
-		lane = sx_lane_for_backfill(pipeline, relid, reads->streams);
+	if (backfill)
+		lane = lane_for(pipeline, batch, get_namespace_name(get_rel_namespace(relid)),
+						get_rel_name(relid), strcmp(kind, "stream") == 0, reads);
 	if (lane != 0)
 	{
 		pipeline = lane;

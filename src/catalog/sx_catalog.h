@@ -120,6 +120,15 @@ extern int	sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 							 const char *options);
 
 /*
+ * Name of the pipeline that a view of several steps with these reads goes into, perhaps a
+ * lane; made when there is none.  The steps are registered by this name and without
+ * backfill.
+ */
+extern const char *sx_pipeline_for_view(const char *schema, const char *relname,
+										const struct SxReads *reads, bool backfill,
+										const char *pipeline_name);
+
+/*
  * A derived stream that is a foreign table with a query.  One that keeps nothing
  * between batches belongs to no pipeline: it runs in each that reads it.
  */

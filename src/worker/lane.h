@@ -20,12 +20,16 @@ extern int	sx_lane_of(int pipeline);
 /* Lanes of a pipeline, in order of their ids; in this state, or NULL: in any. */
 extern List *sx_lanes_of(int pipeline, const char *state);
 
+/* Was the lane made by this transaction?  Then steps may still be put into it. */
+extern bool sx_lane_is_new(int lane);
+
 /*
  * For a step that is to be made of these source streams: a lane of the pipeline that
  * reads them from the start.  0: none is needed, or (it says so by a NOTICE) possible;
  * then the step begins with the pipeline's next batch.
  */
-extern int	sx_lane_for_backfill(int pipeline, Oid step, List *streams);
+extern int	sx_lane_for_backfill(int pipeline, const char *schema, const char *relname,
+								 List *streams);
 
 /*
  * Takes a step out of its pipeline into a lane that is stopped, together with all it

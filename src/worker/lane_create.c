@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "catalog/sx_catalog.h"
 #include "fdw/stream.h"
@@ -48,6 +49,26 @@ sx_lanes_of(int pipeline, const char *state)
 					"AND state = coalesce($2, state) ORDER BY id",
 					SX_ARGS(INT4OID, TEXTOID), values, state ? "  " : " n",
 					sx_collect_int, &result);
+	return result;
+}
+
+static void
+see_row(HeapTuple row, TupleDesc desc, void *arg)
+{
+	bool		isnull;
+
+	*(bool *) arg = TransactionIdIsCurrentTransactionId(
+														DatumGetTransactionId(SPI_getbinval(row, desc, 1, &isnull)));
+}
+
+bool
+sx_lane_is_new(int lane)
+{
+	Datum		values[] = {Int32GetDatum(lane)};
+	bool		result = false;
+
+	sx_catalog_rows("SELECT xmin FROM streamext.pipeline WHERE id = $1",
+					SX_ARGS(INT4OID), values, NULL, see_row, &result);
 	return result;
 }
 
@@ -91,12 +112,12 @@ pipeline_name(int pipeline)
 
 /* A pipeline beside another one.  lane_of 0: no lane. */
 int
-sx_lane_insert(int pipeline, int lane_of, Oid step, const char *lane_for)
+sx_lane_insert(int pipeline, int lane_of, const char *schema, const char *relname,
+			   const char *lane_for)
 {
 	Datum		values[] = {
 		Int32GetDatum(pipeline),
-		CStringGetTextDatum(sx_unused_pipeline_name(get_namespace_name(get_rel_namespace(step)),
-													get_rel_name(step))),
+		CStringGetTextDatum(sx_unused_pipeline_name(schema, relname)),
 		Int32GetDatum(lane_of), CStringGetTextDatum(lane_for)
 	};
 	bool		isnull;
@@ -167,8 +188,9 @@ insert_position(int lane, Oid stream, const char *position)
 }
 
 int
-sx_lane_for_backfill(int pipeline, Oid step, List *streams)
+sx_lane_for_backfill(int pipeline, const char *schema, const char *relname, List *streams)
 {
+	const char *label = quote_qualified_identifier(schema, relname);
 	SxLaneStart *starts = palloc0(sizeof(SxLaneStart) * Max(list_length(streams), 1));
 	bool		needed = false;
 	int			lane;
@@ -187,12 +209,12 @@ sx_lane_for_backfill(int pipeline, Oid step, List *streams)
 			continue;
 		ereport(NOTICE,
 				(errmsg("%s begins with the next batch of its pipeline",
-						sx_relation_label(step)),
+						label),
 				 errdetail("%s", start->missing)));
 		return 0;
 	}
 
-	lane = sx_lane_insert(pipeline, pipeline, step, "backfill");
+	lane = sx_lane_insert(pipeline, pipeline, schema, relname, "backfill");
 	{
 		Datum		values[] = {Int32GetDatum(lane)};
 
@@ -202,7 +224,7 @@ sx_lane_for_backfill(int pipeline, Oid step, List *streams)
 	sx_lane_copy_sources(pipeline, lane, streams, false);
 	ereport(NOTICE,
 			(errmsg("%s reads the past in a pipeline of its own and joins \"%s\" when it has caught up",
-					sx_relation_label(step), pipeline_name(pipeline)),
+					label, pipeline_name(pipeline)),
 			 errhint("streamext.views shows how far it is; WITH (backfill = off) would have begun with the next batch.")));
 	foreach(lc, streams)
 	{
@@ -213,7 +235,7 @@ sx_lane_for_backfill(int pipeline, Oid step, List *streams)
 		if (start->missing != NULL)
 			ereport(WARNING,
 					(errmsg("%s does not see all of the past of %s",
-							sx_relation_label(step), sx_relation_label(lfirst_oid(lc))),
+							label, sx_relation_label(lfirst_oid(lc))),
 					 errdetail("%s", start->missing)));
 	}
 	return lane;

@@ -32,6 +32,7 @@
 #include "plan/plan.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "worker/lane.h"
@@ -240,12 +241,27 @@ steps_to_detach(int pipeline, Oid failed, bool *window, const char **why)
 	return *why == NULL ? steps : NIL;
 }
 
+/* The view that a hidden node is a part of; any other step is itself. */
+static Oid
+view_of_node(Oid step)
+{
+	Datum		values[] = {ObjectIdGetDatum(step)};
+	bool		isnull;
+
+	return DatumGetObjectId(sx_catalog_value("SELECT coalesce(node_of, relation) FROM streamext.step "
+											 "WHERE relation = $1",
+											 SX_ARGS(REGCLASSOID), values, NULL, &isnull));
+}
+
 static void
 detach(int pipeline, const List *steps, Oid failed, bool window, int sqlerrcode,
 	   const char *message)
 {
 	Oid			named = list_member_oid(steps, failed) ? failed : linitial_oid(steps);
-	int			lane = sx_lane_insert(pipeline, window ? 0 : pipeline, named, "detached");
+	Oid			shown = view_of_node(named);
+	int			lane = sx_lane_insert(pipeline, window ? 0 : pipeline,
+									  get_namespace_name(get_rel_namespace(shown)),
+									  get_rel_name(shown), "detached");
 
 	copy_progress(pipeline, lane, streams_of(steps));
 	if (sqlerrcode != 0)

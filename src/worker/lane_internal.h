@@ -15,10 +15,11 @@
 extern Datum sx_lane_oids(const List *oids);
 
 /*
- * The row of a pipeline beside another one, named after the step.  lane_of 0: no lane.
+ * The row of a pipeline beside another one, named after what it runs.  lane_of 0: no lane.
  * Returns its id; it has no progress yet.
  */
-extern int	sx_lane_insert(int pipeline, int lane_of, Oid step, const char *lane_for);
+extern int	sx_lane_insert(int pipeline, int lane_of, const char *schema, const char *relname,
+						   const char *lane_for);
 
 /* Gives it these of the other one's source streams, with their watermarks or without. */
 extern void sx_lane_copy_sources(int pipeline, int lane, const List *streams,
