@@ -264,6 +264,32 @@ DROP STREAM f CASCADE;
 \! rm -r "$LANE_DIR"
 
 --
+-- A view made of nodes is in one lane, and is detached as a whole
+--
+CREATE STREAM q (id int, v int) WITH (connector = 'queue', max_batch_rows = 4, paused);
+CREATE MATERIALIZED VIEW first AS SELECT id % 2 AS k, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM q GROUP BY 1;
+CREATE MATERIALIZED VIEW keeper WITH (pipeline = 'keeper') AS SELECT id FROM q WHERE false;
+INSERT INTO q SELECT i, i * i FROM generate_series(1, 10) i;
+SELECT batch_id, rows FROM streamext.step('q');
+SELECT batch_id, rows FROM streamext.step('q');
+CREATE MATERIALIZED VIEW late AS SELECT id % 2 AS k, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM q GROUP BY 1;
+SELECT * FROM shown;
+SELECT s.pipeline = max(s.pipeline) OVER () AS same FROM streamext.step s WHERE s.relation = 'late'::regclass OR s.node_of = 'late'::regclass;
+SELECT batch_id, rows FROM streamext.step('late');
+SELECT batch_id, rows FROM streamext.step('late');
+SELECT * FROM shown;
+SELECT * FROM late ORDER BY k;
+SELECT streamext.detach('late');
+SELECT s.pipeline = max(s.pipeline) OVER () AS same FROM streamext.step s WHERE s.relation = 'late'::regclass OR s.node_of = 'late'::regclass;
+SELECT batch_id, rows FROM streamext.step('q');
+SELECT * FROM shown;
+SELECT batch_id, rows FROM streamext.step('late');
+SELECT * FROM shown;
+SELECT * FROM late ORDER BY k;
+SELECT * FROM late EXCEPT SELECT * FROM first;
+DROP STREAM q CASCADE;
+
+--
 -- What cannot go back begins now, and says so
 --
 CREATE FUNCTION numbers(at jsonb, max int) RETURNS TABLE (pos jsonb, n int) LANGUAGE sql
