@@ -53,7 +53,6 @@
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define LANE_NAP_MS		1000	/* nobody tells a lane that its limit has moved */
 #define LANE_RETRY_MS	100		/* the merge was not possible just now */
-#define MAX_FDS			8
 #define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
@@ -291,22 +290,6 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
  * Waiting
  * ----------------------------------------------------------------------
  */
-/* Until the latch is set, one of fds is readable, or the time has passed. */
-static void
-wait_for_events(const int *fds, int nfds, long timeout)
-{
-	WaitEventSet *set = sx_create_wait_event_set(MAX_FDS + 2);
-	WaitEvent	event;
-
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	for (int i = 0; i < nfds; i++)
-		AddWaitEventToSet(set, WL_SOCKET_READABLE, fds[i], NULL, NULL);
-	(void) WaitEventSetWait(set, timeout, &event, 1,
-							SX_WAIT_EVENT("StreamextSource"));
-	FreeWaitEventSet(set);
-}
-
 /* What is wrong with a source at the moment. */
 static void
 publish_status(void)
@@ -327,8 +310,8 @@ publish_status(void)
 static void
 wait_for_sources(TimestampTz now, bool end_is_awaited)
 {
-	int			fds[MAX_FDS];
-	int			nfds = MAX_FDS;
+	int			fds[SX_MAX_FDS];
+	int			nfds = SX_MAX_FDS;
 	long		timeout = sx_pipeline_wait(pl, fds, &nfds);
 	long		unsent = pgstat_report_stat(false);
 	long		peace = PROVEN_MS - TimestampDifferenceMilliseconds(started_at, now);
@@ -348,7 +331,7 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		timeout = sx_sooner(timeout, END_NAP_MS);
 	if (pl->lane_of != 0)
 		timeout = sx_sooner(timeout, lane_is_near ? LANE_RETRY_MS : LANE_NAP_MS);
-	wait_for_events(fds, nfds, timeout);
+	sx_process_wait(fds, nfds, timeout);
 	sx_timetable_skip(&timetable, GetCurrentTimestamp());
 }
 
@@ -366,7 +349,7 @@ wait_until(TimestampTz due, TimestampTz now)
 	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
 		timeout = sx_sooner(timeout, unsent);
-	wait_for_events(NULL, 0, timeout);
+	sx_process_wait(NULL, 0, timeout);
 }
 
 /* ----------------------------------------------------------------------
@@ -422,7 +405,7 @@ turn(void)
 	if (sx_outbox_is_full(pl, &status))
 	{
 		sx_status_text(status);
-		wait_for_events(NULL, 0, OUTBOX_NAP_MS);
+		sx_process_wait(NULL, 0, OUTBOX_NAP_MS);
 		return;
 	}
 	if (ready_at > now)
@@ -528,22 +511,6 @@ is_worth_another_try(int sqlerrcode)
 	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
 }
 
-/* As the server would, had nobody caught it. */
-static void
-log_error(ErrorData *edata)
-{
-	PG_TRY();
-	{
-		ReThrowError(edata);
-	}
-	PG_CATCH();
-	{
-		EmitErrorReport();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-}
-
 /* A step that fails for itself goes its own way, and the others go on without it. */
 static bool
 detach_failed(ErrorData *edata)
@@ -553,7 +520,7 @@ detach_failed(ErrorData *edata)
 		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
 							   edata->sqlerrcode, edata->message))
 		return false;
-	log_error(edata);
+	sx_process_log_error(edata);
 	ereport(LOG,
 			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
 			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));
@@ -594,7 +561,7 @@ fail(void)
 	if (detach_failed(edata) || !begin())
 		return;
 	if (is_news(edata))
-		log_error(edata);
+		sx_process_log_error(edata);
 	record_failure(edata);
 	sx_transaction_end();
 }
