@@ -27,6 +27,7 @@ bool		sx_enabled = true;
 bool		sx_create_stream_syntax = true;
 int			sx_max_workers = 8;
 int			sx_helper_memory = 512 * 1024;
+int			sx_state_cache = 64 * 1024;
 int			sx_batch_history = 10000;
 bool		sx_preloaded = false;
 
@@ -50,6 +51,12 @@ define_settings(void)
 							"Address space that one Kafka helper program may use.",
 							NULL,
 							&sx_helper_memory, 512 * 1024, 64 * 1024, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("streamext.state_cache",
+							"Memory in which a stream with keyed state remembers where the rows of its keys are.",
+							"Of each such stream, in its pipeline's worker; 0: look-ups go by the index.",
+							&sx_state_cache, 64 * 1024, 0, 16 * 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("streamext.batch_history",

@@ -20,6 +20,7 @@ extern bool sx_create_stream_syntax;	/* streamext.create_stream_syntax */
 extern int	sx_max_workers;			/* streamext.max_workers: pipeline workers
 									 * of the whole server */
 extern int	sx_helper_memory;		/* streamext.helper_memory, in kilobytes */
+extern int	sx_state_cache;			/* streamext.state_cache, in kilobytes */
 extern int	sx_batch_history;		/* streamext.batch_history: batches kept in
 									 * streamext.batch per pipeline */
 
