@@ -252,7 +252,9 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
 			!lock_plan(step->apply, wait, &busy))
 			return busy;
+		sx_blamed_step = step->relid;
 		require_logged(step->plan->state);
+		sx_blamed_step = InvalidOid;
 	}
 	return InvalidOid;
 }

@@ -155,6 +155,13 @@ is(answer('SELECT count(*) FROM streamext.dead_letters'), '0', 'its records are 
 $node->safe_psql('postgres', 'DROP MATERIALIZED VIEW fussy');
 is(answer('SELECT count(*) FROM streamext.pipelines'), '1', 'dropping it drops its lane');
 
+# a table that a crash would empty
+$node->safe_psql('postgres', 'ALTER TABLE target SET UNLOGGED');
+becomes("SELECT state = 'stopped' FROM streamext.views WHERE view = 'sink'::regclass", 'a sink whose target has become unlogged is detached');
+is(answer("SELECT state FROM streamext.pipelines WHERE pipeline = 'q'"), 'running', '… and the pipeline runs');
+$node->safe_psql('postgres', "ALTER TABLE target SET LOGGED; SELECT streamext.resume('sink')");
+becomes("SELECT count(*) = 0 FROM streamext.pipelines WHERE lane_of IS NOT NULL", '… until it is mended');
+
 # everything at the end
 append_to_file($stop_file, 'stop');
 waitpid($writer, 0);
