@@ -166,8 +166,9 @@ becomes("SELECT count(*) = 0 FROM streamext.pipelines WHERE lane_of IS NOT NULL"
 append_to_file($stop_file, 'stop');
 waitpid($writer, 0);
 becomes('SELECT (SELECT sum(n) FROM healthy) = (SELECT count(*) FROM written)', 'all has come');
-is(answer("SELECT count(*) FROM ((SELECT id FROM written EXCEPT ALL SELECT id FROM target) UNION ALL (SELECT id FROM target EXCEPT ALL SELECT id FROM written)) x"),
-	'0', 'the sink has every row once');
+my $lost = answer('SELECT count(*) FROM (SELECT id FROM written EXCEPT ALL SELECT id FROM target) x');
+my $duplicated = answer('SELECT count(*) FROM (SELECT id FROM target EXCEPT ALL SELECT id FROM written) x');
+is("$lost $duplicated", '0 0', 'the sink has every row once');
 is(answer("SELECT count(*) FROM (SELECT name, n FROM joined EXCEPT SELECT 'name ' || id % 7, count(*) FROM written GROUP BY 1) x"), '0', 'the join equals the batch SQL');
 is(answer("SELECT count(*) FROM (SELECT k, state FROM streamext_state.totals EXCEPT SELECT (id % 3)::int, count(*) FROM written GROUP BY 1) x"), '0', 'the state is that of all rows');
 is(answer("SELECT count(*) FROM (SELECT k, top FROM tops EXCEPT SELECT (id % 3)::int, count(*) FROM written GROUP BY 1) x"), '0', 'so is the view on it');
@@ -184,6 +185,6 @@ is(answer("SELECT count(*) FROM streamext.pipelines WHERE lane_of = 'alone'"), '
 unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock');
 
 fault_row(row => 'L2', what => 'a sink and a join lose a privilege under load, are detached, mended and join again; server killed twice each time',
-	tried => 2 * $runs, lost => 0, duplicated => 0, note => 'sink, join and keyed state equal the batch SQL');
+	tried => 2 * $runs, lost => $lost, duplicated => $duplicated, note => 'of the sink; join and keyed state are compared with the batch SQL, too');
 $node->stop;
 done_testing();
