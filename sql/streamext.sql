@@ -48,6 +48,8 @@ CREATE TABLE streamext.pipeline (
     error_sqlstate text,
     error_message  text,
     error_at    timestamptz,
+    lane_of     integer REFERENCES streamext.pipeline,
+    lane_for    text CHECK (lane_for IN ('backfill', 'detached')),
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE streamext.pipeline IS 'units of work: source streams and what hangs off them, advancing together';
@@ -55,6 +57,8 @@ COMMENT ON COLUMN streamext.pipeline.state IS 'running: a worker keeps it going;
 COMMENT ON COLUMN streamext.pipeline.run_to_end IS 'run() was called: pause when everything that the sources held is processed; stays set, with state paused, when that is done';
 COMMENT ON COLUMN streamext.pipeline.failures IS 'errors in a row, and a start that has not proven itself yet; sets the back-off';
 COMMENT ON COLUMN streamext.pipeline.retry_at IS 'not started again before this time';
+COMMENT ON COLUMN streamext.pipeline.lane_of IS 'a lane: the pipeline that it follows, never ahead of it, and is merged into when it has caught up; NULL: no lane';
+COMMENT ON COLUMN streamext.pipeline.lane_for IS 'backfill: a late view or sink reads the past; detached: steps that failed for themselves were taken out';
 ALTER SEQUENCE streamext.pipeline_id_seq OWNED BY streamext.pipeline.id;
 
 -- One row per worker of a pipeline, updated in every batch: kept small and HOT.
@@ -142,6 +146,7 @@ CREATE TABLE streamext.step (
     settings    jsonb NOT NULL DEFAULT '{}',
     panes       regclass,
     first_batch bigint NOT NULL DEFAULT 1,
+    delivery_offset bigint NOT NULL DEFAULT 0,
     node_of     regclass,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -152,6 +157,8 @@ COMMENT ON COLUMN streamext.step.state IS 'state table of a view or stream, targ
 COMMENT ON COLUMN streamext.step.node_of IS 'of a hidden node: the continuous view that it is a part of';
 COMMENT ON COLUMN streamext.step.panes IS 'table of partial aggregates, where a query over a windowed stream is answered from panes';
 COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
+COMMENT ON COLUMN streamext.step.first_batch IS 'its first batch, as the pipeline counted them that it was in then';
+COMMENT ON COLUMN streamext.step.delivery_offset IS 'delivery numbers of a sink are batch ids plus this: they rise when it moves to a pipeline with lower ones';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
 
 CREATE TABLE streamext.step_progress (
@@ -409,7 +416,7 @@ CREATE TABLE streamext.outbox (
         toast.autovacuum_vacuum_threshold = 1000, toast.autovacuum_vacuum_scale_factor = 0);
 ALTER TABLE streamext.outbox ALTER COLUMN payload SET STORAGE EXTERNAL;
 COMMENT ON TABLE streamext.outbox IS 'what batches wrote for sinks that send, until it has arrived; see streamext.outboxes';
-COMMENT ON COLUMN streamext.outbox.delivery IS 'number of the batch''s output in this sink: the batch id';
+COMMENT ON COLUMN streamext.outbox.delivery IS 'number of the batch''s output in this sink: the batch id, or more when the sink was in another pipeline before';
 COMMENT ON COLUMN streamext.outbox.seq IS 'chunk of the delivery, from 0';
 COMMENT ON COLUMN streamext.outbox.payload IS 'the bytes as they are sent, at most 1 MB';
 
@@ -492,6 +499,10 @@ CREATE FUNCTION streamext.pid_rates(at_ms bigint[], elements bigint[], processin
 COMMENT ON FUNCTION streamext.pid_rates(bigint[], bigint[], bigint[], bigint[], bigint, double precision, double precision, double precision, double precision)
     IS 'rows per second that backpressure = ''pid'' would allow after each batch of a series; NULL where a batch gives no new rate';
 
+CREATE FUNCTION streamext.detach(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'sx_detach' LANGUAGE C STRICT;
+COMMENT ON FUNCTION streamext.detach(text) IS 'takes a view or sink out of its pipeline, with what it shares state with, into a stopped one of its own; resume() lets it catch up and join again';
+
 -- ---------------------------------------------------------------------
 -- Event triggers: catalog rows come and go with their relations
 -- ---------------------------------------------------------------------
@@ -537,13 +548,21 @@ CREATE VIEW streamext.streams AS
 COMMENT ON VIEW streamext.streams IS 'streams: sources, derived streams and sinks';
 COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source, or run the sink';
 
+CREATE FUNCTION streamext.shown_state(state text, lane_of integer, lane_for text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN state <> 'running' OR lane_of IS NULL THEN state
+                WHEN lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END;
+COMMENT ON FUNCTION streamext.shown_state(text, integer, text) IS 'state of a pipeline as the views show it: a lane that runs is backfilling, or catching up';
+
 CREATE VIEW streamext.pipelines AS
-    SELECT p.name AS pipeline, p.owner, p.state, w.pid,
+    SELECT p.name AS pipeline, p.owner, streamext.shown_state(p.state, p.lane_of, p.lane_for) AS state, w.pid,
            CASE WHEN w.pid IS NOT NULL OR p.state = 'running' THEN w.status END AS status,
            g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
-           n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id
+           n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id,
+           o.name AS lane_of, p.lane_for
     FROM streamext.pipeline p
+         LEFT JOIN streamext.pipeline o ON o.id = p.lane_of
          JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0
          CROSS JOIN LATERAL streamext.worker_status(p.id) w
          CROSS JOIN LATERAL (
@@ -565,6 +584,9 @@ CREATE VIEW streamext.pipelines AS
     WHERE streamext.may_see(p.owner);
 COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
 COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached; or why none runs';
+COMMENT ON COLUMN streamext.pipelines.state IS 'running, paused by a user, stopped by an error (see error_message); of a lane that runs: backfilling or catching up';
+COMMENT ON COLUMN streamext.pipelines.lane_of IS 'the pipeline that this one is merged into when it has caught up; NULL: it is no lane';
+COMMENT ON COLUMN streamext.pipelines.lane_for IS 'backfill: a late view or sink reads the past; detached: what failed for itself while the others went on';
 COMMENT ON COLUMN streamext.pipelines.rate_limit IS 'rows per second that back-pressure or max_rate allow now; NULL: no limit';
 COMMENT ON COLUMN streamext.pipelines.target IS 'milliseconds that a batch should take at most: target_latency or batch_interval; NULL with backpressure = ''off''';
 COMMENT ON COLUMN streamext.pipelines.rate_reason IS 'what set the limit: pid, max_rate, or adaptive with the length of the last batch; NULL: no limit';
@@ -612,7 +634,9 @@ CREATE VIEW streamext.views AS
            g.rows, g.late_rows + coalesce(n.late_rows, 0) AS late_rows,
            g.null_time_rows + coalesce(n.null_time_rows, 0) AS null_time_rows,
            g.dead_letters, g.skipped_rows, g.watermark,
-           s.first_batch, s.options, s.created_at
+           s.first_batch, s.options, s.created_at,
+           streamext.shown_state(p.state, p.lane_of, p.lane_for) AS state,
+           (SELECT sum(x.lag)::bigint FROM streamext.partition x WHERE x.pipeline = p.id) AS lag, p.error_message
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
@@ -622,6 +646,9 @@ CREATE VIEW streamext.views AS
             WHERE o.node_of IS NOT NULL GROUP BY 1) n ON n.node_of = s.relation
     WHERE streamext.may_see(p.owner) AND s.node_of IS NULL;
 COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
+COMMENT ON COLUMN streamext.views.state IS 'of its pipeline; backfilling or catching up while it has one of its own beside that which it joins';
+COMMENT ON COLUMN streamext.views.lag IS 'records that its pipeline has not processed yet; NULL when not known';
+COMMENT ON COLUMN streamext.views.error_message IS 'why its pipeline is stopped or tried again; NULL when all is well';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late, for the view and each of its nodes';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';

@@ -131,7 +131,8 @@ sx_on_drop(PG_FUNCTION_ARGS)
 					"FROM touched WHERE p.pipeline = touched.pipeline RETURNING p.pipeline",
 					0, NULL, NULL, NULL, wake_pipeline, NULL);
 	sx_catalog_exec("DELETE FROM streamext.pipeline p "
-					"WHERE NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id) "
+					"WHERE (lane_for IS NOT NULL OR "
+					"       NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id)) "
 					"AND NOT EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
 					0, NULL, NULL, NULL);
 	sx_wake_scheduler_at_commit();

@@ -118,7 +118,8 @@ struct SxStream;
 extern void sx_source_changed(struct SxStream *stream);
 
 /*
- * reads: the streams behind it.  backfill: false when the query said backfill = off.
+ * reads: the streams behind it.  backfill: false when the query said backfill = off, and
+ * it shall begin with the pipeline's next batch, else it may begin in a lane.
  * pipeline_name: option, or NULL.  options: jsonb text.  Returns the pipeline's id.
  */
 struct SxReads;
@@ -127,9 +128,14 @@ extern int	sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 							 bool backfill, const char *pipeline_name,
 							 const char *options);
 
-/* Name of the pipeline that a view of these reads goes into; made when there is none. */
+/*
+ * Name of the pipeline that a view of several steps with these reads goes into, perhaps a
+ * lane; made when there is none.  The steps are registered by this name and without
+ * backfill.
+ */
 extern const char *sx_pipeline_for_view(const char *schema, const char *relname,
-										const struct SxReads *reads, const char *pipeline_name);
+										const struct SxReads *reads, bool backfill,
+										const char *pipeline_name);
 
 /*
  * A derived stream that is a foreign table with a query.  One that keeps nothing
@@ -154,6 +160,7 @@ extern Oid	sx_relation_by_name(const char *name);
  * options of a source put it into (ERROR when it is not registered).
  */
 extern int	sx_find_pipeline(const char *name);
+extern char *sx_unused_pipeline_name(const char *schema, const char *relname);
 extern int	sx_pipeline_of_step(Oid relid);
 extern int	sx_home_pipeline(Oid stream);
 

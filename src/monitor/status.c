@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "worker/batch.h"
+#include "worker/lane.h"
 #include "worker/worker.h"
 
 #include "compat.h"
@@ -126,6 +127,40 @@ ran_to_end(const char *name, int pipeline, bool asked)
 	return false;
 }
 
+/* Nobody runs the pipeline that a lane has joined: then this is all there is to wait for. */
+static bool
+is_running(int pipeline)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		running = sx_catalog_value("SELECT state = 'running' FROM streamext.pipeline WHERE id = $1",
+										   1, types, values, NULL, &isnull);
+
+	return !isnull && DatumGetBool(running);
+}
+
+/*
+ * One look.  A view in a lane: false until that is merged, and from then on it is the
+ * pipeline it has joined.
+ */
+static bool
+is_over(const char *name, SxEndRequest *request, bool *was_lane)
+{
+	int			pipeline = sx_pipeline_by_name(name, false);
+
+	if (sx_lane_of(pipeline) != 0)
+	{
+		(void) ran_to_end(name, pipeline, true);
+		*was_lane = true;
+		return false;
+	}
+	if (*was_lane && !is_running(pipeline))
+		return true;
+	return sx_worker_end_reached(pipeline, request) ||
+		ran_to_end(name, pipeline, request->pid != 0);
+}
+
 /*
  * The worker is asked to note what its sources hold; it answers when that is
  * committed.  A worker that is replaced meanwhile is asked again.
@@ -141,13 +176,13 @@ sx_wait(PG_FUNCTION_ARGS)
 																TimestampTzGetDatum(GetCurrentTimestamp()),
 																IntervalPGetDatum(timeout)));
 	SxEndRequest request = {0};
+	bool		was_lane = false;
 
 	sx_pipeline_check_owner(pipeline);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (sx_worker_end_reached(pipeline, &request) || 
-			ran_to_end(name, pipeline, request.pid != 0))
+		if (is_over(name, &request, &was_lane))
 			PG_RETURN_BOOL(true);
 		if (GetCurrentTimestamp() >= until)
 			PG_RETURN_BOOL(false);

@@ -527,8 +527,12 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	new.base = maker.base = sx_state_base_name(schema, new.rel->relname);
 	new.pipeline = new.options->pipeline;
 	if (!sx_is_single_node(query))
-		new.pipeline = maker.pipeline = sx_pipeline_for_view(schema, new.rel->relname,
-															 &new.reads, new.pipeline);
+	{
+		new.pipeline = maker.pipeline = sx_pipeline_for_view(schema, new.rel->relname, &new.reads,
+															 new.options->backfill, new.pipeline);
+		/* that has been taken care of, for the nodes and the view together */
+		new.options->backfill = false;
+	}
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);

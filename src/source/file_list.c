@@ -187,6 +187,7 @@ set_unreadable(SxFileList *list, const char *path, int error)
 	snprintf(list->status, sizeof(list->status), "could not open \"%s\": %s",
 			 path, strerror(error));
 	list->again = true;
+	list->complete = false;
 }
 
 /* What passes when somebody mends it; anything else is an ERROR. */
@@ -387,6 +388,7 @@ scan_names(SxFileList *list, bool all)
 	list->nwaiting = 0;
 	list->watched = NULL;
 	list->again = false;
+	list->complete = exists || is_pattern;
 	list->status[0] = '\0';
 	list->scanned = GetCurrentTimestamp();
 	if (exists)

@@ -55,4 +55,8 @@ extern void sx_queue_insert_open(SxQueueInsert *insert, int max_rows);
 extern void sx_queue_insert(SxQueueInsert *insert, TupleTableSlot **slots, int n);
 extern void sx_queue_insert_close(SxQueueInsert *insert);
 
+/* The lane_start of sources with such a log. */
+struct SxLaneStart;
+extern bool sx_queue_lane_start(SxStream *stream, struct SxLaneStart *start);
+
 #endif							/* SX_QUEUE_H */

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "source/log_table.h"
 #include "source/queue.h"
+#include "source/source.h"
 #include "streamext.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -232,4 +233,26 @@ sx_queue_trim(const SxStream *stream, Oid log)
 								 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
 								 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED", table),
 						lengthof(types), types, values);
+}
+
+/* Numbers are given away in order, and none before the first that is left is coming. */
+bool
+sx_queue_lane_start(SxStream *stream, SxLaneStart *start)
+{
+	const char *table = quote_qualified_identifier(SX_STATE_SCHEMA,
+												   get_rel_name(sx_log_table_of(stream)));
+	bool		empty;
+	Datum		first = sx_catalog_value(psprintf("SELECT min(_sx_seq) FROM %s", table),
+										 0, NULL, NULL, NULL, &empty);
+
+	if (start->shared == NULL)
+		return true;
+	if (empty)
+		start->missing = psprintf("The log of %s is empty: what was in it was processed and deleted.",
+								  stream->label);
+	else if (DatumGetInt64(first) > 1)
+		start->missing = psprintf("The log of %s begins with row " INT64_FORMAT
+								  "; those before it were processed and deleted.",
+								  stream->label, DatumGetInt64(first));
+	return true;
 }

@@ -118,6 +118,7 @@ struct SxStep
 	void	   *private;		/* of ops, in the pipeline's context */
 	Oid			relid;
 	int			index;
+	int64		delivery_offset;	/* of a sink: see sx_step_delivery */
 	char	   *timezone;		/* settings of the session that created it */
 	char	   *datestyle;
 	char	   *intervalstyle;
@@ -216,6 +217,10 @@ struct SxPipeline
 {
 	int			id;
 	char	   *name;
+	int			lane_of;		/* a lane: the pipeline it is merged into; else 0 */
+	List	   *lane_streams;	/* … the streams of that one, for their options */
+	bool		merging;		/* this batch is to be the last of the lane */
+	bool		merged;			/* it was: the pipeline does not exist any more */
 	Oid			owner;
 	MemoryContext context;		/* as long as the pipeline is held */
 	MemoryContext batch_context;	/* reset when a batch has ended, not by abort */
@@ -291,6 +296,20 @@ typedef struct SxBatchResult
 
 /* The pipeline whose batch runs in this process, or NULL. */
 extern SxPipeline *sx_current;
+
+/*
+ * The step whose own doing runs at the moment, from its opening to its part in the end of
+ * a batch; InvalidOid: none.  Stays set when that fails, so that the worker knows whom to
+ * detach.
+ */
+extern Oid	sx_blamed_step;
+
+/* Number of what this batch delivers for a sink; never falls, wherever it is moved. */
+static inline int64
+sx_step_delivery(const SxPipeline *pl, const SxStep *step)
+{
+	return pl->batch_id + 1 + step->delivery_offset;
+}
 
 /*
  * Opens a pipeline: reads its catalog rows, opens its sources.  Lives in a new

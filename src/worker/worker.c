@@ -42,6 +42,7 @@
 #include "sink/sink.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
+#include "worker/lane.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
 #include "worker/rate.h"
@@ -52,7 +53,8 @@
 #define END_NAP_MS		20
 #define PATIENT_LOCK_MS	5000
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
-#define MAX_FDS			8
+#define LANE_NAP_MS		1000	/* nobody tells a lane that its limit has moved */
+#define LANE_RETRY_MS	100		/* the merge was not possible just now */
 #define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
@@ -66,6 +68,8 @@ static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
 static TimestampTz looked_at;
 static TimestampTz started_at;
 static SxTimetable timetable;
+static int64 held_epoch = -1;
+static bool lane_is_near = false;	/* the last batch reached the limit of then */
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -213,6 +217,8 @@ check_end(void)
 	static bool asking = false;
 	static uint64 number;
 
+	if (pl->lane_of != 0)
+		return false;			/* its end is the merge */
 	if (!asking)
 	{
 		number = sx_status_end_wanted();
@@ -287,6 +293,9 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	MemoryContextSwitchTo(loop_context);
 	if (outcome == SX_BATCH_NOTHING)
 		return;
+	if (pl->merged)
+		leave();
+	due = pl->due;
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
@@ -309,22 +318,6 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
  * Waiting
  * ----------------------------------------------------------------------
  */
-/* Until the latch is set, one of fds is readable, or the time has passed. */
-static void
-wait_for_events(const int *fds, int nfds, long timeout)
-{
-	WaitEventSet *set = sx_create_wait_event_set(MAX_FDS + 2);
-	WaitEvent	event;
-
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	for (int i = 0; i < nfds; i++)
-		AddWaitEventToSet(set, WL_SOCKET_READABLE, fds[i], NULL, NULL);
-	(void) WaitEventSetWait(set, timeout, &event, 1,
-							SX_WAIT_EVENT("StreamextSource"));
-	FreeWaitEventSet(set);
-}
-
 /* What is wrong with a source at the moment. */
 static void
 publish_status(void)
@@ -345,8 +338,8 @@ publish_status(void)
 static void
 wait_for_sources(TimestampTz now, bool end_is_awaited)
 {
-	int			fds[MAX_FDS];
-	int			nfds = MAX_FDS;
+	int			fds[SX_MAX_FDS];
+	int			nfds = SX_MAX_FDS;
 	long		timeout = sx_pipeline_wait(pl, fds, &nfds);
 	long		unsent = pgstat_report_stat(false);
 	long		peace = PROVEN_MS - TimestampDifferenceMilliseconds(started_at, now);
@@ -364,7 +357,9 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		timeout = sx_sooner(timeout, peace);
 	if (end_is_awaited)
 		timeout = sx_sooner(timeout, END_NAP_MS);
-	wait_for_events(fds, nfds, timeout);
+	if (pl->lane_of != 0)
+		timeout = sx_sooner(timeout, lane_is_near ? LANE_RETRY_MS : LANE_NAP_MS);
+	sx_process_wait(fds, nfds, timeout);
 	sx_timetable_skip(&timetable, GetCurrentTimestamp());
 }
 
@@ -382,7 +377,44 @@ wait_until(TimestampTz due, TimestampTz now)
 	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
 		timeout = sx_sooner(timeout, unsent);
-	wait_for_events(NULL, 0, timeout);
+	sx_process_wait(NULL, 0, timeout);
+}
+
+/* ----------------------------------------------------------------------
+ * A lane
+ * ----------------------------------------------------------------------
+ */
+
+/* It reads as far as the pipeline has read that it belongs to, as of now. */
+static void
+follow(void)
+{
+	if (!begin())
+		leave();
+	sx_lane_limit(pl);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+}
+
+/*
+ * Near the limit, the next batch is the one that ends the lane; if that has not come to
+ * pass, how near it was is seen from what it left.
+ */
+static SxDue
+lane_turn(TimestampTz batch_time, TimestampTz now)
+{
+	SxDue		due;
+
+	follow();
+	due = sx_pipeline_poll(pl, batch_time, false);
+	publish_status();
+	if (due == SX_DUE_NOTHING && !sx_lane_at_limit(pl))
+		return due;
+	pl->merging = lane_is_near || due == SX_DUE_NOTHING;
+	run_batch(batch_time, due, now);
+	pl->merging = false;
+	lane_is_near = sx_lane_at_limit(pl);
+	return pl->due == SX_DUE_BATCH ? SX_DUE_BATCH : due;
 }
 
 /* ----------------------------------------------------------------------
@@ -401,7 +433,7 @@ turn(void)
 	if (sx_outbox_is_full(pl, &status))
 	{
 		sx_status_text(status);
-		wait_for_events(NULL, 0, OUTBOX_NAP_MS);
+		sx_process_wait(NULL, 0, OUTBOX_NAP_MS);
 		return;
 	}
 	if (ready_at > now)
@@ -410,6 +442,12 @@ turn(void)
 		return;
 	}
 
+	if (pl->lane_of != 0)
+	{
+		if (lane_turn(batch_time, now) == SX_DUE_NOTHING)
+			wait_for_sources(now, false);
+		return;
+	}
 	due = sx_pipeline_poll(pl, batch_time, false);
 	publish_status();
 	if (due != SX_DUE_NOTHING)
@@ -429,21 +467,19 @@ turn(void)
 static void
 open_pipeline(void)
 {
-	int64		epoch;
-
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
 	if (!begin())
 		leave();
-	(void) sx_pipeline_new_epoch(pipeline_id, &epoch);
+	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
 	sx_transaction_end();
 	if (!begin())
 		leave();
 	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
-	if (pl->epoch != epoch)
+	if (pl->epoch != held_epoch)
 		leave();
 
 	MemoryContextSwitchTo(pl->context);
@@ -521,32 +557,26 @@ is_worth_another_try(int sqlerrcode)
 	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
 }
 
-static void
-record_failure(const ErrorData *edata)
-{
-	if (is_worth_another_try(edata->sqlerrcode))
-		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
-	else
-		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
-}
-
 /*
- * As the server would, had nobody caught it.  What is said of a record may hold its data,
- * which is not for the log: the pipeline's row has it for its owner.
+ * What is said of a record may hold its data, which is not for the log: the pipeline's row
+ * has it for its owner.
  */
 static void
 log_error(ErrorData *edata)
 {
+	if (sx_error_class(edata->sqlerrcode) != SX_ERR_RECORD &&
+		edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
+	{
+		sx_process_log_error(edata);
+		return;
+	}
 	PG_TRY();
 	{
-		if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD ||
-			edata->sqlerrcode == SX_ERRCODE_TOO_MANY_ERRORS)
-			ereport(ERROR,
-					(errcode(edata->sqlerrcode),
-					 errmsg("pipeline \"%s\" stopped: records failed with SQLSTATE %s",
-							row != NULL ? row->name : "", unpack_sql_state(edata->sqlerrcode)),
-					 errhint("SELECT error_message FROM streamext.pipelines tells more.")));
-		ReThrowError(edata);
+		ereport(ERROR,
+				(errcode(edata->sqlerrcode),
+				 errmsg("records failed in pipeline \"%s\" with SQLSTATE %s",
+						row != NULL ? row->name : "", unpack_sql_state(edata->sqlerrcode)),
+				 errhint("SELECT error_message FROM streamext.pipelines tells more.")));
 	}
 	PG_CATCH();
 	{
@@ -554,6 +584,36 @@ log_error(ErrorData *edata)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+}
+
+/* A step that fails for itself goes its own way, and the others go on without it. */
+static bool
+detach_failed(ErrorData *edata)
+{
+	if (held_epoch < 0 || !OidIsValid(sx_blamed_step) ||
+		is_worth_another_try(edata->sqlerrcode) ||
+		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
+							   edata->sqlerrcode, edata->message))
+		return false;
+	log_error(edata);
+	ereport(LOG,
+			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
+			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));
+	if (!proven && begin())
+	{
+		sx_row_not_started(pipeline_id);
+		sx_transaction_end();
+	}
+	return true;
+}
+
+static void
+record_failure(const ErrorData *edata)
+{
+	if (is_worth_another_try(edata->sqlerrcode))
+		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
+	else
+		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
 }
 
 /*
@@ -573,7 +633,7 @@ fail(void)
 	RESUME_INTERRUPTS();
 
 	QueryCancelPending = false;
-	if (!begin())
+	if (detach_failed(edata) || !begin())
 		return;
 	if (is_news(edata))
 		log_error(edata);
