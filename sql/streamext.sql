@@ -2,6 +2,9 @@
 
 \echo Use "CREATE EXTENSION streamext" to load this file. \quit
 
+-- Whatever schema the extension goes into, names mean those of pg_catalog.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- ---------------------------------------------------------------------
 -- Schemas
 -- ---------------------------------------------------------------------
@@ -30,6 +33,10 @@ COMMENT ON FOREIGN DATA WRAPPER streamext IS 'streams: inside a batch a stream h
 
 CREATE SERVER streamext FOREIGN DATA WRAPPER streamext;
 COMMENT ON SERVER streamext IS 'the built-in server of streams; USAGE on it allows to create streams';
+
+CREATE FUNCTION streamext.kafka_properties(OUT property text, OUT who text, OUT "values" text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sx_kafka_properties_list' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 170;
+COMMENT ON FUNCTION streamext.kafka_properties() IS 'properties of librdkafka: who may give them, and which values they take';
 
 -- ---------------------------------------------------------------------
 -- Catalog.  Written by the extension's C code only; read through the views
@@ -291,31 +298,47 @@ CREATE FUNCTION streamext.view_watermark(state regclass) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_view_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.view_watermark(regclass) IS 'watermark of the continuous view that keeps this state table; NULL while there is none';
 
+-- A type that no user can make a value of: bytes made up by somebody would reach the
+-- aggregates' deserialisation functions, which trust them.
+CREATE TYPE streamext.agg_state;
+CREATE FUNCTION streamext.agg_state_in(cstring) RETURNS streamext.agg_state
+    AS 'MODULE_PATHNAME', 'sx_agg_state_in' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.agg_state_in(cstring) IS 'input of streamext.agg_state: for superusers, who restore dumps';
+CREATE FUNCTION streamext.agg_state_out(streamext.agg_state) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'sx_agg_state_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.agg_state_out(streamext.agg_state) IS 'output of streamext.agg_state: its bytes in hex';
+CREATE TYPE streamext.agg_state (
+    INPUT = streamext.agg_state_in, OUTPUT = streamext.agg_state_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
+COMMENT ON TYPE streamext.agg_state IS 'state of an aggregate between batches; only streamext makes values of it';
+
 CREATE FUNCTION streamext.partial_trans(internal, regprocedure, VARIADIC "any") RETURNS internal
     AS 'MODULE_PATHNAME', 'sx_partial_trans' LANGUAGE C PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.partial_trans(internal, regprocedure, "any") IS 'transition function of streamext.partial_agg';
-CREATE FUNCTION streamext.partial_final(internal) RETURNS bytea
+CREATE FUNCTION streamext.partial_final(internal) RETURNS streamext.agg_state
     AS 'MODULE_PATHNAME', 'sx_partial_final' LANGUAGE C PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.partial_final(internal) IS 'final function of streamext.partial_agg';
 CREATE AGGREGATE streamext.partial_agg(aggregate regprocedure, VARIADIC arguments "any") (
     SFUNC = streamext.partial_trans, STYPE = internal,
     FINALFUNC = streamext.partial_final, FINALFUNC_MODIFY = READ_WRITE);
 COMMENT ON AGGREGATE streamext.partial_agg(regprocedure, "any") IS 'state of an aggregate over the rows of a batch, to be combined later';
-CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a bytea, b bytea) RETURNS bytea
+CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a streamext.agg_state, b streamext.agg_state)
+    RETURNS streamext.agg_state
     AS 'MODULE_PATHNAME', 'sx_combine_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION streamext.combine_agg(regprocedure, bytea, bytea) IS 'combines two states of an aggregate';
-CREATE FUNCTION streamext.combine_trans(state bytea, aggregate regprocedure, part bytea) RETURNS bytea
+COMMENT ON FUNCTION streamext.combine_agg(regprocedure, streamext.agg_state, streamext.agg_state) IS 'combines two states of an aggregate';
+CREATE FUNCTION streamext.combine_trans(state streamext.agg_state, aggregate regprocedure, part streamext.agg_state)
+    RETURNS streamext.agg_state
     AS 'MODULE_PATHNAME', 'sx_combine_trans' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION streamext.combine_trans(bytea, regprocedure, bytea) IS 'transition function of streamext.combine_states';
-CREATE AGGREGATE streamext.combine_states(aggregate regprocedure, state bytea) (
-    SFUNC = streamext.combine_trans, STYPE = bytea);
-COMMENT ON AGGREGATE streamext.combine_states(regprocedure, bytea) IS 'combines states of an aggregate';
+COMMENT ON FUNCTION streamext.combine_trans(streamext.agg_state, regprocedure, streamext.agg_state) IS 'transition function of streamext.combine_states';
+CREATE AGGREGATE streamext.combine_states(aggregate regprocedure, state streamext.agg_state) (
+    SFUNC = streamext.combine_trans, STYPE = streamext.agg_state);
+COMMENT ON AGGREGATE streamext.combine_states(regprocedure, streamext.agg_state) IS 'combines states of an aggregate';
 CREATE FUNCTION streamext.pane_cover(stream regclass, OUT level integer, OUT pane bigint) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'sx_pane_cover' LANGUAGE C STABLE STRICT ROWS 20;
 COMMENT ON FUNCTION streamext.pane_cover(regclass) IS 'in a batch: the panes that make up the window of a windowed stream';
-CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_type anyelement) RETURNS anyelement
+CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state streamext.agg_state, result_type anyelement) RETURNS anyelement
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
+COMMENT ON FUNCTION streamext.final_agg(regprocedure, streamext.agg_state, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
 
 CREATE FUNCTION streamext.explain(name text) RETURNS text
     AS 'MODULE_PATHNAME', 'sx_explain' LANGUAGE C STABLE STRICT;
@@ -415,7 +438,7 @@ CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT s
         OUT rows_per_second double precision, OUT batches bigint, OUT status text,
         OUT rate_limit double precision, OUT target double precision, OUT rate_reason text)
     AS 'MODULE_PATHNAME', 'sx_worker_status_row' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs';
+COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs, or it is not yours to see';
 
 CREATE FUNCTION streamext.pid_rates(at_ms bigint[], elements bigint[], processing_ms bigint[], scheduling_ms bigint[],
         batch_interval_ms bigint, kp double precision DEFAULT 1.0, ki double precision DEFAULT 0.2,
@@ -447,14 +470,14 @@ CREATE EVENT TRIGGER streamext_drop ON sql_drop
     EXECUTE FUNCTION streamext.on_drop();
 
 -- ---------------------------------------------------------------------
--- Views.  Each shows what the reader owns; pg_monitor sees everything.
+-- Views.  Each shows what the reader owns; pg_monitor sees everything.  They are security
+-- barriers, or a function in the reader's WHERE would be shown what the view leaves out.
 -- ---------------------------------------------------------------------
 CREATE FUNCTION streamext.may_see(owner oid) RETURNS boolean
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE');
+    AS 'MODULE_PATHNAME', 'sx_may_see' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION streamext.may_see(oid) IS 'may the current user see a pipeline of this owner?';
 
-CREATE VIEW streamext.streams AS
+CREATE VIEW streamext.streams WITH (security_barrier) AS
     SELECT s.relation AS stream, s.kind,
            (SELECT option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) WHERE option_name = 'connector') AS connector,
            (SELECT option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) WHERE option_name = 'format') AS format,
@@ -470,7 +493,7 @@ CREATE VIEW streamext.streams AS
 COMMENT ON VIEW streamext.streams IS 'streams: sources, derived streams and sinks';
 COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source, or run the sink';
 
-CREATE VIEW streamext.pipelines AS
+CREATE VIEW streamext.pipelines WITH (security_barrier) AS
     SELECT p.name AS pipeline, p.owner, p.state, w.pid, w.status,
            g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
@@ -503,7 +526,7 @@ COMMENT ON COLUMN streamext.pipelines.rate_reason IS 'what set the limit: pid, m
 COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources held and no batch had taken when the last batch ran; NULL when not known';
 COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that holds the watermark back most';
 
-CREATE VIEW streamext.partitions AS
+CREATE VIEW streamext.partitions WITH (security_barrier) AS
     SELECT p.name AS pipeline, x.stream, x.partition, x.position, x.end_position, x.lag,
            x.max_event_time, s.watermark, x.idle, x.rows
     FROM streamext.partition x
@@ -514,7 +537,7 @@ COMMENT ON VIEW streamext.partitions IS 'each partition: committed position, end
 COMMENT ON COLUMN streamext.partitions.position IS 'where the next batch begins';
 COMMENT ON COLUMN streamext.partitions.watermark IS 'of the stream';
 
-CREATE VIEW streamext.batches AS
+CREATE VIEW streamext.batches WITH (security_barrier) AS
     SELECT p.name AS pipeline, b.batch_id, b.batch_time, b.started_at, b.rows, b.bytes, b.dead_letters,
            b.poll_ms, b.load_ms, b.steps_ms,
            lead(b.commit_ms) OVER (PARTITION BY b.pipeline, b.slot ORDER BY b.batch_id) AS commit_ms
@@ -524,7 +547,7 @@ CREATE VIEW streamext.batches AS
 COMMENT ON VIEW streamext.batches IS 'the last batches of each pipeline, with the time of each phase in milliseconds';
 COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: known when the next one has run';
 
-CREATE VIEW streamext.views AS
+CREATE VIEW streamext.views WITH (security_barrier) AS
     SELECT s.relation AS view, s.kind, p.name AS pipeline, s.strategy, s.state AS state_table,
            g.rows, g.late_rows, g.null_time_rows, g.dead_letters, g.skipped_rows, g.watermark,
            s.first_batch, s.options, s.created_at
@@ -537,7 +560,7 @@ COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
 COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
 
-CREATE VIEW streamext.dead_letters AS
+CREATE VIEW streamext.dead_letters WITH (security_barrier) AS
     SELECT d.id, p.name AS pipeline, d.stream, d.step AS view, d.batch_id, d.topic, d.partition, d."offset",
            d.record_time, d.key, d.value, d.headers, d.sqlstate, d.message, d.failed_at
     FROM streamext.dead_letter d
@@ -546,7 +569,7 @@ CREATE VIEW streamext.dead_letters AS
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW streamext.dead_letters IS 'records that failed, byte for byte; only the owner of the stream sees them';
 
-CREATE VIEW streamext.outboxes AS
+CREATE VIEW streamext.outboxes WITH (security_barrier) AS
     SELECT d.sink, s.strategy AS connector, o.pending, o.pending_bytes, o.oldest_pending,
            nullif(d.delivered, 0) AS last_delivered, d.delivered_at, d.failures, d.retry_at,
            d.error_sqlstate, d.error_message, d.error_at

@@ -75,8 +75,4 @@ extern bool sx_rename_source_column(SxUtilityCall *call, const RenameStmt *stmt,
  */
 extern bool sx_continuous_view_command(SxUtilityCall *call, Node *stmt);
 
-/* kafka_property.c */
-extern void sx_kafka_property_validate(const char *name, const char *value,
-									   SxOptionTarget target);
-
 #endif							/* SX_DDL_INTERNAL_H */

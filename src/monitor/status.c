@@ -8,11 +8,13 @@
 #include "postgres.h"
 
 #include "catalog/sx_catalog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "worker/batch.h"
@@ -20,10 +22,40 @@
 
 #include "compat.h"
 
+PG_FUNCTION_INFO_V1(sx_may_see);
 PG_FUNCTION_INFO_V1(sx_worker_status_row);
 PG_FUNCTION_INFO_V1(sx_wait);
 
 #define WAIT_MS		10			/* between two looks */
+
+/* May the current user see what belongs to this role? */
+static bool
+may_see(Oid owner)
+{
+	return has_privs_of_role(GetUserId(), owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+Datum
+sx_may_see(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(may_see(PG_GETARG_OID(0)));
+}
+
+/*
+ * The views ask with the id of a pipeline that was found to be the reader's, but as the
+ * reader calls the function, anybody can ask.
+ */
+static bool
+may_see_pipeline(int pipeline)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		owner = sx_catalog_value("SELECT owner::oid FROM streamext.pipeline WHERE id = $1",
+										 SX_ARGS(INT4OID), values, NULL, &isnull);
+
+	return !isnull && may_see(DatumGetObjectId(owner));
+}
 
 Datum
 sx_worker_status_row(PG_FUNCTION_ARGS)
@@ -35,7 +67,8 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (sx_worker_status(PG_GETARG_INT32(0), &status))
+	if (may_see_pipeline(PG_GETARG_INT32(0)) &&
+		sx_worker_status(PG_GETARG_INT32(0), &status))
 	{
 		memset(nulls, false, sizeof(nulls));
 		values[0] = Int32GetDatum(status.pid);
