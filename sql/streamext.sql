@@ -38,6 +38,10 @@ CREATE FUNCTION streamext.kafka_properties(OUT property text, OUT who text, OUT 
     AS 'MODULE_PATHNAME', 'sx_kafka_properties_list' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 170;
 COMMENT ON FUNCTION streamext.kafka_properties() IS 'properties of librdkafka: who may give them, and which values they take';
 
+CREATE FUNCTION streamext.host_allowed(rules text, name text, address inet, port integer) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_host_allowed' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.host_allowed(text, text, inet, integer) IS 'would rules as those of streamext.allowed_hosts allow to connect to an address that a name leads to?';
+
 -- ---------------------------------------------------------------------
 -- Catalog.  Written by the extension's C code only; read through the views
 -- further down.

@@ -21,6 +21,7 @@
 #include "fdw/stream.h"
 #include "miscadmin.h"
 #include "plan/plan.h"
+#include "source/rights.h"
 #include "source/source.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -199,6 +200,7 @@ sx_register_source(Oid relid)
 				 errmsg("connector \"%s\" of stream %s only writes",
 						sx_stream_option(stream, "connector", "?"), stream->label),
 				 errhint("Give the sink its query: CREATE STREAM … WITH (connector = …) AS SELECT ….")));
+	sx_stream_check_rights(stream);
 	if (stream->source->check != NULL)
 		stream->source->check(stream);
 

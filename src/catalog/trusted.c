@@ -35,6 +35,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "catalog/state_guard.h"
 #include "catalog/sx_catalog.h"
 
 typedef struct PlanEntry
@@ -182,11 +183,20 @@ sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 void
 sx_execute_ddl(const char *sql)
 {
-	int			rc;
+	volatile int rc = 0;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	rc = SPI_execute(sql, false, 0);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		rc = SPI_execute(sql, false, 0);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 	SPI_finish();

@@ -100,7 +100,7 @@ sx_kafka_property_refuse_undotted(const char *name)
 {
 	const SxKafkaProperty *property = sx_kafka_property_find(name);
 
-	if (property != NULL)
+	if (property != NULL && !can_be_given(property))
 		refuse_known(property);
 }
 

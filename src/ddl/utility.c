@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/state_guard.h"
 #include "mb/pg_wchar.h"
 #include "tcop/cmdtag.h"
 
@@ -95,6 +96,7 @@ is_table(ObjectType type)
 static bool
 other_command(SxUtilityCall *call, Node *stmt)
 {
+	sx_check_state_tables(stmt);
 	switch (nodeTag(stmt))
 	{
 		case T_CreateTableAsStmt:
@@ -145,6 +147,10 @@ may_concern_streams(Node *stmt)
 		case T_RefreshMatViewStmt:
 		case T_ViewStmt:
 		case T_IndexStmt:
+		case T_CreateTrigStmt:
+		case T_RuleStmt:
+		case T_CreatePolicyStmt:
+		case T_TruncateStmt:
 			return true;
 		default:
 			return false;

@@ -20,6 +20,8 @@
 
 #include "ddl/ddl.h"
 #include "kafka/config.h"
+#include "source/allowed_hosts.h"
+#include "source/rights.h"
 #include "streamext.h"
 
 #define DEFAULT_MAX_MESSAGE_BYTES	(8 * 1024 * 1024)
@@ -173,6 +175,8 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 
 	for (int i = 0; i < lengthof(users); i++)
 	{
+		if (!OidIsValid(users[i]) && !sx_stream_may_use_public_secrets(stream))
+			return;
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
 								  ObjectIdGetDatum(stream->serverid)))
 		{
@@ -187,8 +191,11 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 {
 	const char *brokers = sx_stream_option(stream, "brokers", NULL);
 	const char *isolation = sx_stream_option(stream, "isolation_level", NULL);
+	const char *host_rules = sx_stream_host_rules(stream);
 	char		queue[32];
 
+	if (host_rules != NULL)
+		put_property(w, SX_HOST_PROPERTY, host_rules);
 	if (brokers == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),

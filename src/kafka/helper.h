@@ -48,6 +48,7 @@ typedef struct Helper
 	int			ntopics;
 	int			wake_fd;		/* librdkafka writes: queues are no longer empty */
 	_Atomic bool connected;
+	char	   *host_rules;		/* of source/allowed_hosts.h; NULL: any host */
 } Helper;
 
 /* helper_main.c */
@@ -71,6 +72,7 @@ extern char *helper_get_string(SxFrameReader *frame);
 
 /* helper_config.c */
 extern void helper_configure(Helper *h, SxFrameReader *frame);
+extern const char *helper_text_for_owner(Helper *h, int err, const char *text);
 
 /* helper_query.c */
 extern void helper_query_start(Helper *h);

@@ -71,8 +71,10 @@ typedef enum SxMessageType
 	SX_MSG_ENDS,				/* u32 n, n × (i32 part, i64 low, i64 high) */
 	SX_MSG_STATUS,				/* u32 connected, i32 code, str text */
 	SX_MSG_FLUSHED,				/* i64 delivered, i64 failed, i32 code, str text */
-	SX_MSG_LOG					/* i32 syslog level, str text */
+	SX_MSG_LOG					/* i32 syslog level or SX_LOG_ALWAYS, str text */
 } SxMessageType;
+
+#define SX_LOG_ALWAYS			(-1)	/* a line that belongs into the server's log */
 
 typedef enum SxHelperRole
 {

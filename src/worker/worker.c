@@ -39,6 +39,8 @@
 #include "utils/timestamp.h"
 
 #include "sink/sink.h"
+#include "source/rights.h"
+#include "streamext.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
 #include "worker/pipeline_row.h"
@@ -64,6 +66,8 @@ static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
 static TimestampTz looked_at;
 static TimestampTz started_at;
 static SxTimetable timetable;
+static char *allowed_hosts;		/* streamext.allowed_hosts, as the sources know it */
+static bool is_superuser;		/* … and whether it counts for them */
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -110,6 +114,26 @@ read_row(MemoryContext context)
 	return result;
 }
 
+/*
+ * What the owner may do may have changed, too: 42501 stops the pipeline when something
+ * that it needs was taken away.
+ */
+static void
+check_rights(void)
+{
+	bool		same;
+
+	if (!begin())
+		leave();
+	same = superuser() == is_superuser;
+	for (int i = 0; same && i < pl->ninputs; i++)
+		sx_stream_check_rights(pl->inputs[i].source->stream);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+	if (!same)
+		leave();
+}
+
 static void
 look(TimestampTz now)
 {
@@ -120,6 +144,7 @@ look(TimestampTz now)
 	current = read_row(loop_context);
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
+	check_rights();
 }
 
 /* Milliseconds until a look is due, -1: none is. */
@@ -402,6 +427,7 @@ open_pipeline(void)
 {
 	int64		epoch;
 
+	allowed_hosts = MemoryContextStrdup(TopMemoryContext, sx_allowed_hosts);
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
@@ -411,6 +437,7 @@ open_pipeline(void)
 	sx_transaction_end();
 	if (!begin())
 		leave();
+	is_superuser = superuser();
 	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
@@ -437,13 +464,14 @@ run_pipeline(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, object_changed, (Datum) 0);
 
 	open_pipeline();
 	for (;;)
 	{
 		MemoryContextReset(loop_context);
 
-		if (sx_process_breathe())
+		if (sx_process_breathe() || strcmp(allowed_hosts, sx_allowed_hosts) != 0)
 			leave();
 		look_if_told(GetCurrentTimestamp());
 		turn();
