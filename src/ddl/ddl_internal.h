@@ -29,6 +29,9 @@ typedef struct SxUtilityCall
 extern bool sx_is_stream_keyword(const char *text, const char *word,
 								 bool standard_strings);
 
+/* redact.c: hides the text of a statement that gives a secret. */
+extern void sx_redact_statement(const Node *stmt, bool says_stream);
+
 /* keyword.c */
 extern void sx_keyword_restore(void);
 
