@@ -27,6 +27,7 @@
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/varlena.h"
 #include "worker/rate.h"
 #include "worker/worker.h"
 
@@ -317,6 +318,30 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 	return pipeline;
 }
 
+/*
+ * The statements that maintain a step run under the search_path that its functions want.
+ * Their operators are found in pg_catalog first, unless the path says otherwise: then
+ * whoever may create in a schema before it could put others in their place.
+ */
+static void
+require_safe_path(const char *path)
+{
+	List	   *schemas;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(path), ',', &schemas))
+		return;
+	foreach(lc, schemas)
+	{
+		if (strcmp(lfirst(lc), "pg_catalog") == 0 && lc != list_head(schemas))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("search_path has pg_catalog behind other schemas"),
+					 errdetail("It is stored with the view, sink or stream, and holds while batches run."),
+					 errhint("SET search_path without pg_catalog, which then comes first.")));
+	}
+}
+
 /* What decides how text is read and shown, as it is in the session that creates. */
 static char *
 session_settings(void)
@@ -326,6 +351,7 @@ session_settings(void)
 	};
 	StringInfoData buf;
 
+	require_safe_path(GetConfigOption("search_path", false, false));
 	initStringInfo(&buf);
 	for (int i = 0; i < lengthof(names); i++)
 	{
