@@ -167,6 +167,19 @@ put_options(PropertyWriter *w, List *options)
 	}
 }
 
+/* The names that other foreign-data wrappers use; those of librdkafka win. */
+static void
+put_user_and_password(PropertyWriter *w, List *options)
+{
+	const char *user = sx_option(options, "user");
+	const char *password = sx_option(options, "password");
+
+	if (user != NULL)
+		put_property(w, "sasl.username", user);
+	if (password != NULL)
+		put_property(w, "sasl.password", password);
+}
+
 /* Secrets of the stream's owner for the stream's server, when there are any. */
 static void
 put_user_mapping(PropertyWriter *w, const SxStream *stream)
@@ -180,7 +193,10 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
 								  ObjectIdGetDatum(stream->serverid)))
 		{
-			put_options(w, GetUserMapping(stream->owner, stream->serverid)->options);
+			List	   *options = GetUserMapping(stream->owner, stream->serverid)->options;
+
+			put_user_and_password(w, options);
+			put_options(w, options);
 			return;
 		}
 	}
