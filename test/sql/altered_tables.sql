@@ -85,11 +85,15 @@ INSERT INTO q VALUES ('a', 1);
 ALTER TABLE q_t SET UNLOGGED;
 SELECT batch_id, rows FROM streamext.step('q');
 ALTER TABLE q_t SET LOGGED;
+RESET ROLE;
 ALTER TABLE streamext_state.n SET UNLOGGED;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q');
 -- the error has left no transaction behind
 SELECT now() = statement_timestamp() AS alone;
+RESET ROLE;
 ALTER TABLE streamext_state.n SET LOGGED;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q');
 SELECT * FROM q_t;
 DROP STREAM q CASCADE;
