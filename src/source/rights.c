@@ -130,7 +130,7 @@ sx_stream_may_use_public_secrets(const SxStream *stream)
 const char *
 sx_stream_host_rules(const SxStream *stream)
 {
-	return superuser_arg(stream->owner) ? NULL : sx_allowed_hosts;
+	return stream->owner_is_superuser ? NULL : sx_allowed_hosts;
 }
 
 bool
