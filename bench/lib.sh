@@ -10,7 +10,7 @@ bench_end() {
 	if [ -n "${KEEP:-}" ]; then say "left: $SX_SCRATCH"; else rm -rf "$SX_SCRATCH"; fi
 }
 
-# Sets BROKER; a database "bench" with streamext answers to "ask".
+# bench_begin [SETTING …]: a database "bench" with streamext answers to "ask".
 bench_begin() {
 	scratch_make bench
 	trap bench_end EXIT
@@ -19,7 +19,7 @@ bench_begin() {
 	server_user
 	image_make
 	build_and_install || die "the build failed"
-	cluster_start 'shared_buffers = 512MB' 'max_wal_size = 4GB' 'track_io_timing = off' "timezone = 'UTC'" ||
+	cluster_start 'shared_buffers = 512MB' 'max_wal_size = 4GB' 'track_io_timing = off' "timezone = 'UTC'" "$@" ||
 		die "the server did not start"
 	export PGDATABASE=bench
 	ask -d postgres -c 'CREATE DATABASE bench' && ask -c 'CREATE EXTENSION streamext' || die "no database"

@@ -159,4 +159,13 @@
 #define sx_owns_relation(relid, roleid)	pg_class_ownercheck((relid), (roleid))
 #endif
 
+/* A relation's file was renamed in 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_relation_file(rel)	((rel)->rd_locator)
+#define sx_relation_file_number(rel)	((rel)->rd_locator.relNumber)
+#else
+#define sx_relation_file(rel)	((rel)->rd_node)
+#define sx_relation_file_number(rel)	((rel)->rd_node.relNode)
+#endif
+
 #endif							/* SX_COMPAT_H */

@@ -29,6 +29,7 @@ bool		sx_enabled = true;
 bool		sx_create_stream_syntax = true;
 int			sx_max_workers = 8;
 int			sx_helper_memory = 512 * 1024;
+int			sx_state_cache = 64 * 1024;
 int			sx_batch_history = 10000;
 char	   *sx_allowed_hosts = "";
 bool		sx_preloaded = false;
@@ -62,6 +63,12 @@ define_settings(void)
 							   &sx_allowed_hosts, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
 							   sx_check_allowed_hosts, NULL, NULL);
+	DefineCustomIntVariable("streamext.state_cache",
+							"Memory in which a stream with keyed state remembers where the rows of its keys are.",
+							"Of each such stream, in its pipeline's worker; 0: look-ups go by the index.",
+							&sx_state_cache, 64 * 1024, 0, 16 * 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("streamext.batch_history",
 							"Batches of each pipeline that streamext.batches keeps.",
 							NULL,

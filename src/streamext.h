@@ -22,6 +22,7 @@ extern int	sx_max_workers;			/* streamext.max_workers: pipeline workers
 extern int	sx_helper_memory;		/* streamext.helper_memory, in kilobytes */
 extern char *sx_allowed_hosts;		/* streamext.allowed_hosts: rules of
 									 * source/allowed_hosts.h */
+extern int	sx_state_cache;			/* streamext.state_cache, in kilobytes */
 extern int	sx_batch_history;		/* streamext.batch_history: batches kept in
 									 * streamext.batch per pipeline */
 

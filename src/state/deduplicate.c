@@ -87,10 +87,10 @@ one_record(SxKeyedRun *run, TupleTableSlot *slot)
 
 	if (!accept(run, slot, &time))
 		return;
-	key = sx_keys_get(run->keys, run->key, run->key_nulls, &is_new);
+	key = sx_keys_get(run->keys, run->hash, run->key, run->key_nulls, &is_new);
 	if (!is_new)
 		return;
-	key->stored = sx_state_find(run->table, key->values, key->nulls);
+	key->stored = sx_state_find(run->table, key);
 	if (key->stored)
 		return;
 	key->expires = expiry_of(time, run->spec->within);
@@ -118,6 +118,7 @@ write_keys(SxKeyedRun *run)
 			run->row_nulls[expires] = false;
 		}
 		sx_state_insert(run->table, run->row, run->row_nulls);
+		sx_state_remember(run->table, key->hash);
 	}
 }
 
@@ -127,7 +128,7 @@ apply(SxPipeline *pl, SxStep *step)
 	SxKeyedRun	run;
 
 	sx_keyed_begin(&run, pl, step);
-	sx_keyed_records(&run, one_record);
+	sx_keyed_records(&run, one_record, true);
 	if (!pl->must_restart)
 	{
 		MemoryContextSwitchTo(run.scratch);

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -59,6 +60,8 @@ sx_keyed_open(SxPipeline *pl, SxStep *step)
 								step->plan->options);
 	if (OidIsValid(keyed->spec->function))
 		check_output(step, keyed->spec);
+	if (step->plan->strategy != SX_STRATEGY_UPDATE_STATE || keyed->spec->changed_only)
+		keyed->hints = sx_hints_create();
 	step->private = keyed;
 }
 
@@ -145,6 +148,7 @@ sx_keyed_begin(SxKeyedRun *run, SxPipeline *pl, SxStep *step)
 	run->caller = MemoryContextSwitchTo(run->context);
 	run->table = sx_state_open(step->plan->state, run->spec);
 	run->keys = sx_keys_create(run->spec);
+	sx_state_use_hints(run->table, ((SxKeyedStep *) step->private)->hints, run->keys);
 	if (OidIsValid(run->spec->function))
 		run->function = sx_state_function_open(run->spec);
 	alloc_rows(run);
@@ -167,14 +171,62 @@ sx_keyed_end(SxKeyedRun *run)
 
 /* ---------- the query's rows ---------- */
 
+/* Its key is that of the record at hand. */
 static void
-startup(DestReceiver *self, int operation, TupleDesc desc)
+take_row(SxKeyedRun *run, TupleTableSlot *slot)
 {
+	slot_getallattrs(slot);
+	for (int i = 0; i < run->spec->nkeys; i++)
+	{
+		run->key[i] = slot->tts_values[run->spec->keys[i]];
+		run->key_nulls[i] = slot->tts_isnull[run->spec->keys[i]];
+	}
 }
 
 static void
-shutdown_or_destroy(DestReceiver *self)
+work_on(SxKeyedRun *run, TupleTableSlot *slot, uint32 hash)
 {
+	CHECK_FOR_INTERRUPTS();
+	MemoryContextReset(run->scratch);
+	run->hash = hash;
+	run->each(run, slot);
+}
+
+/* The rows that wait, in their order. */
+static void
+work_off(SxKeyedRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->scratch);
+
+	sx_state_ahead(run->table, run->hashes, run->nwaiting);
+	for (int i = 0; i < run->nwaiting; i++)
+	{
+		take_row(run, run->waiting[i]);
+		work_on(run, run->waiting[i], run->hashes[i]);
+		ExecClearTuple(run->waiting[i]);
+	}
+	run->nwaiting = 0;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+let_wait(SxKeyedRun *run, TupleTableSlot *slot, uint32 hash)
+{
+	MemoryContext old;
+	int			i = run->nwaiting;
+
+	if (run->waiting[i] == NULL)
+	{
+		old = MemoryContextSwitchTo(run->context);
+		run->waiting[i] = MakeSingleTupleTableSlot(CreateTupleDescCopy(slot->tts_tupleDescriptor),
+												   &TTSOpsVirtual);
+		MemoryContextSwitchTo(old);
+	}
+	ExecCopySlot(run->waiting[i], slot);
+	run->hashes[i] = hash;
+	run->nwaiting++;
+	if (run->nwaiting == SX_STATE_AHEAD)
+		work_off(run);
 }
 
 static bool
@@ -182,31 +234,58 @@ receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	SxKeyedRun *run = (SxKeyedRun *) self;
 	MemoryContext old = MemoryContextSwitchTo(run->scratch);
+	uint32		hash;
 
-	CHECK_FOR_INTERRUPTS();
-	MemoryContextReset(run->scratch);
-	slot_getallattrs(slot);
-	for (int i = 0; i < run->spec->nkeys; i++)
-	{
-		run->key[i] = slot->tts_values[run->spec->keys[i]];
-		run->key_nulls[i] = slot->tts_isnull[run->spec->keys[i]];
-	}
-	run->each(run, slot);
+	take_row(run, slot);
+	hash = sx_keys_hash(run->keys, run->key, run->key_nulls);
+	if (run->waiting != NULL)
+		let_wait(run, slot, hash);
+	else
+		work_on(run, slot, hash);
 	MemoryContextSwitchTo(old);
 	return true;
 }
 
+static void
+startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+shutdown(DestReceiver *self)
+{
+	SxKeyedRun *run = (SxKeyedRun *) self;
+
+	if (run->nwaiting > 0)
+		work_off(run);
+}
+
+static void
+destroy(DestReceiver *self)
+{
+}
+
 void
-sx_keyed_records(SxKeyedRun *run, SxRecordFunc each)
+sx_keyed_records(SxKeyedRun *run, SxRecordFunc each, bool lookups)
 {
 	run->each = each;
 	run->dest.receiveSlot = receive;
 	run->dest.rStartup = startup;
-	run->dest.rShutdown = shutdown_or_destroy;
-	run->dest.rDestroy = shutdown_or_destroy;
+	run->dest.rShutdown = shutdown;
+	run->dest.rDestroy = destroy;
 	run->dest.mydest = DestNone;
+	if (lookups && sx_state_looks_ahead(run->table))
+	{
+		run->waiting = palloc0(sizeof(TupleTableSlot *) * SX_STATE_AHEAD);
+		run->hashes = palloc(sizeof(uint32) * SX_STATE_AHEAD);
+	}
 	(void) sx_step_select(run->pl, run->step, &run->step->apply, run->step->plan->apply_sql,
 						  &run->dest);
+	for (int i = 0; run->waiting != NULL && i < SX_STATE_AHEAD; i++)
+	{
+		if (run->waiting[i] != NULL)
+			ExecDropSingleTupleTableSlot(run->waiting[i]);
+	}
 }
 
 void

@@ -18,6 +18,7 @@
 typedef struct SxKeyedStep
 {
 	SxStateSpec *spec;
+	SxHints    *hints;			/* NULL: none are wanted */
 
 	/*
 	 * event_timer: no timer in the table is below timers_from.  next_from is what
@@ -58,11 +59,17 @@ struct SxKeyedRun
 
 	Datum	   *key;			/* of the record at hand */
 	bool	   *key_nulls;
+	uint32		hash;			/* … of it */
 	Datum	   *row;			/* of the state table, to be written */
 	bool	   *row_nulls;
 	Datum	   *out;			/* … of the stream */
 	bool	   *out_nulls;
 	int64		emitted;
+
+	/* rows that wait while what their keys will touch is fetched */
+	TupleTableSlot **waiting;	/* NULL: none ever waits */
+	uint32	   *hashes;			/* … of their keys */
+	int			nwaiting;
 
 	/* for the context of errors: the key of the call in progress */
 	ErrorContextCallback callback;
@@ -81,8 +88,12 @@ extern void sx_keyed_open(SxPipeline *pl, SxStep *step);
 extern void sx_keyed_begin(SxKeyedRun *run, SxPipeline *pl, SxStep *step);
 extern void sx_keyed_end(SxKeyedRun *run);
 
-/* Hands over each row of the query, in order of arrival, with run->key set. */
-extern void sx_keyed_records(SxKeyedRun *run, SxRecordFunc each);
+/*
+ * Hands over each row of the query, in order of arrival, with run->key set.  lookups: it
+ * looks keys up in the table.  When that is big, rows wait until there are some to look
+ * ahead for, so the query may be some rows ahead.
+ */
+extern void sx_keyed_records(SxKeyedRun *run, SxRecordFunc each, bool lookups);
 
 /* A row of the stream, from run->out. */
 extern void sx_keyed_emit(SxKeyedRun *run);

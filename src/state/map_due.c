@@ -71,6 +71,7 @@ fire_timer(SxKeyedRun *run, TupleTableSlot *slot)
 	sx_map_fill_row(run, key.state, !slot->tts_isnull[updated],
 			 DatumGetTimestampTz(slot->tts_values[updated]), key.has_timer, key.timer);
 	sx_state_update(run->table, &key.tid, run->row, run->row_nulls);
+	sx_state_remember(run->table, sx_keys_hash(run->keys, run->key, run->key_nulls));
 }
 
 /*

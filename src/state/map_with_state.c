@@ -43,6 +43,8 @@
 #include "state/map_with_state.h"
 #include "worker/errors_class.h"
 
+#define WRITES_AHEAD	8			/* keys */
+
 typedef struct MapRun
 {
 	SxKeyedRun	base;			/* must be first */
@@ -143,7 +145,7 @@ load_key(SxKeyedRun *run, SxKey *key)
 	Form_pg_attribute att = TupleDescAttr(run->table->desc, state);
 	MemoryContext old;
 
-	if (!sx_state_find(run->table, key->values, key->nulls))
+	if (!sx_state_find(run->table, key))
 		return;
 	slot_getallattrs(run->table->found);
 	old = MemoryContextSwitchTo(run->context);
@@ -269,7 +271,7 @@ one_record(SxKeyedRun *base, TupleTableSlot *slot)
 	if (run->spoilt ||
 		(traced && sx_input_is_bad(run->input, run->record, step->index)))
 		return;
-	key = sx_keys_get(base->keys, base->key, base->key_nulls, &is_new);
+	key = sx_keys_get(base->keys, base->hash, base->key, base->key_nulls, &is_new);
 	if (is_new)
 		load_key(base, key);
 	sx_map_set_arguments(base, slot);
@@ -338,15 +340,41 @@ write_key(SxKeyedRun *run, SxKey *key)
 		sx_state_update(run->table, &key->tid, run->row, run->row_nulls);
 	else
 		sx_state_insert(run->table, run->row, run->row_nulls);
+	sx_state_remember(run->table, key->hash);
+}
+
+/* The key at i is about to be written, the others follow. */
+static void
+look_ahead(const SxKeyedRun *run, int i)
+{
+	int			soon = i + WRITES_AHEAD;
+	int			later = i + 2 * WRITES_AHEAD;
+	const SxKey *key;
+
+	if (soon >= sx_keys_count(run->keys))
+		return;
+	key = sx_keys_nth(run->keys, soon);
+	if (key->stored)
+		sx_state_ahead_version(run->table, &key->tid);
+	if (later >= sx_keys_count(run->keys))
+		return;
+	key = sx_keys_nth(run->keys, later);
+	if (key->stored)
+		sx_state_ahead_write(run->table, key->hash, &key->tid);
 }
 
 static void
 write_keys(SxKeyedRun *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->scratch);
+	bool		ahead = sx_state_looks_ahead(run->table);
 
 	for (int i = 0; i < sx_keys_count(run->keys); i++)
+	{
+		if (ahead)
+			look_ahead(run, i);
 		write_key(run, sx_keys_nth(run->keys, i));
+	}
 	MemoryContextSwitchTo(old);
 	if (sx_keys_count(run->keys) > 0)
 		sx_state_see_writes(run->table);
@@ -372,7 +400,7 @@ apply(SxPipeline *pl, SxStep *step)
 	begin_timers(pl, step->private);
 	run.called = palloc0(sizeof(Bitmapset *) * Max(pl->ninputs, 1));
 	if (step->due)
-		sx_keyed_records(base, one_record);
+		sx_keyed_records(base, one_record, true);
 	step->due |= spec->idle_timeout >= 0 || spec->result_timer >= 0;
 	if (!pl->must_restart)
 		write_keys(base);

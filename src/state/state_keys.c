@@ -78,8 +78,8 @@ keys_equal(const SxKeys *keys, const SxKey *a, const SxKey *b)
 	return true;
 }
 
-static uint32
-hash_of(const SxKeys *keys, const Datum *values, const bool *nulls)
+uint32
+sx_keys_hash(const SxKeys *keys, const Datum *values, const bool *nulls)
 {
 	uint32		hash = 0;
 
@@ -159,10 +159,10 @@ make_key(SxKeys *keys, const SxKey *probe)
 }
 
 static SxKey
-probe_for(const SxKeys *keys, const Datum *values, const bool *nulls)
+probe_for(uint32 hash, const Datum *values, const bool *nulls)
 {
 	SxKey		probe = {
-		.hash = hash_of(keys, values, nulls),
+		.hash = hash,
 		.values = (Datum *) values,
 		.nulls = (bool *) nulls
 	};
@@ -170,10 +170,18 @@ probe_for(const SxKeys *keys, const Datum *values, const bool *nulls)
 	return probe;
 }
 
-SxKey *
-sx_keys_get(SxKeys *keys, const Datum *values, const bool *nulls, bool *is_new)
+bool
+sx_keys_equal(const SxKeys *keys, const SxKey *key, const Datum *values, const bool *nulls)
 {
-	SxKey		probe = probe_for(keys, values, nulls);
+	SxKey		other = probe_for(key->hash, values, nulls);
+
+	return keys_equal(keys, key, &other);
+}
+
+SxKey *
+sx_keys_get(SxKeys *keys, uint32 hash, const Datum *values, const bool *nulls, bool *is_new)
+{
+	SxKey		probe = probe_for(hash, values, nulls);
 	bool		found;
 	KeyEntry   *entry = keytab_insert_hash(keys->table, &probe, probe.hash, &found);
 
@@ -190,7 +198,7 @@ sx_keys_get(SxKeys *keys, const Datum *values, const bool *nulls, bool *is_new)
 SxKey *
 sx_keys_find(SxKeys *keys, const Datum *values, const bool *nulls)
 {
-	SxKey		probe = probe_for(keys, values, nulls);
+	SxKey		probe = probe_for(sx_keys_hash(keys, values, nulls), values, nulls);
 	KeyEntry   *entry = keytab_lookup_hash(keys->table, &probe, probe.hash);
 
 	return entry == NULL ? NULL : entry->key;

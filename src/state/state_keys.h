@@ -41,8 +41,16 @@ typedef struct SxKeys SxKeys;
 /* In the current context, as are all keys. */
 extern SxKeys *sx_keys_create(const SxStateSpec *spec);
 
+/* The hash of a key, the same in each batch; SxKey.hash. */
+extern uint32 sx_keys_hash(const SxKeys *keys, const Datum *values, const bool *nulls);
+
+/* Is that the key of these values? */
+extern bool sx_keys_equal(const SxKeys *keys, const SxKey *key, const Datum *values,
+						  const bool *nulls);
+
 /* The key of these values; *is_new: it was not there, and is its values only. */
-extern SxKey *sx_keys_get(SxKeys *keys, const Datum *values, const bool *nulls, bool *is_new);
+extern SxKey *sx_keys_get(SxKeys *keys, uint32 hash, const Datum *values, const bool *nulls,
+						  bool *is_new);
 
 /* NULL: not there. */
 extern SxKey *sx_keys_find(SxKeys *keys, const Datum *values, const bool *nulls);

@@ -170,6 +170,18 @@ sx_state_open(Oid relid, const SxStateSpec *spec)
 	return table;
 }
 
+/* A serializable transaction wants locks on what was looked at in the index: it goes there. */
+void
+sx_state_use_hints(SxStateTable *table, SxHints *hints, const SxKeys *keys)
+{
+	if (hints == NULL || IsolationIsSerializable())
+		return;
+	table->hints = hints;
+	table->keys = keys;
+	table->nblocks = RelationGetNumberOfBlocks(table->rel);
+	sx_hints_use_file(hints, sx_relation_file_number(table->rel));
+}
+
 static void
 end_lookups(SxStateTable *table)
 {
@@ -202,24 +214,16 @@ sx_state_see_writes(SxStateTable *table)
 
 /* ---------- rows by key ---------- */
 
-/*
- * The row of an index entry, as the heap's own fetch does it, but for when a page is
- * pruned.  That is done as soon as free space is below what fillfactor leaves free, and
- * as fillfactor is low to leave room for updates in the page, that would be for each
- * row looked up.  Here it waits until the page is full, and then removes the versions of
- * many updates at once.
- */
+/* The row of an index entry, as the heap's own fetch does it, but for when a page is pruned. */
 static bool
 fetch_row(SxStateTable *table, ItemPointer tid)
 {
 	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) table->found;
 	HeapTuple	tuple = &slot->base.tupdata;
-	Buffer		buffer = ReadBuffer(table->rel, ItemPointerGetBlockNumber(tid));
+	Buffer		buffer = sx_state_read_page(table, ItemPointerGetBlockNumber(tid));
 	bool		all_dead;
 	bool		found;
 
-	if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < BLCKSZ / 10)
-		heap_page_prune_opt(table->rel, buffer);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	tuple->t_self = *tid;
 	found = heap_hot_search_buffer(&tuple->t_self, table->rel, buffer,
@@ -259,8 +263,8 @@ begin_scan(SxStateTable *table, Relation index, int nkeys)
 	return scan;
 }
 
-bool
-sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls)
+static bool
+find_by_index(SxStateTable *table, const Datum *keys, const bool *nulls)
 {
 	MemoryContext old;
 	ItemPointer tid;
@@ -275,13 +279,24 @@ sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls)
 	}
 	if (table->scan == NULL)
 		table->scan = begin_scan(table, table->index, table->nkeys);
-	ExecClearTuple(table->found);
 	old = MemoryContextSwitchTo(table->context);
 	index_rescan(table->scan, table->skeys, table->nkeys, NULL, 0);
 	while (!found && (tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
 		found = fetch_row(table, tid);
 	MemoryContextSwitchTo(old);
 	return found;
+}
+
+bool
+sx_state_find(SxStateTable *table, const SxKey *key)
+{
+	ExecClearTuple(table->found);
+	if (sx_state_find_by_hint(table, key))
+		return true;
+	if (!find_by_index(table, key->values, key->nulls))
+		return false;
+	sx_state_learn(table, key);
+	return true;
 }
 
 static void
@@ -296,6 +311,7 @@ set_row(SxStateTable *table, const Datum *values, const bool *nulls)
 static void
 written(SxStateTable *table)
 {
+	table->written = table->row->tts_tid;
 	ExecClearTuple(table->row);
 	ResetPerTupleExprContext(table->estate);
 }

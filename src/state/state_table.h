@@ -13,8 +13,13 @@
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "plan/state_spec.h"
+#include "state/state_hints.h"
+#include "state/state_keys.h"
 #include "utils/relcache.h"
 #include "utils/tuplesort.h"
+
+/* Records that are looked ahead at once. */
+#define SX_STATE_AHEAD	32
 
 typedef struct SxStateTable
 {
@@ -30,6 +35,14 @@ typedef struct SxStateTable
 	ResultRelInfo *rinfo;
 	TupleTableSlot *row;		/* to be written */
 	TupleTableSlot *target;		/* carries the tid of the row that is replaced */
+
+	/* state_lookup.c */
+	SxHints    *hints;			/* NULL: look-ups go by the index */
+	const SxKeys *keys;			/* how they are hashed and compared */
+	BlockNumber nblocks;		/* when the table was opened */
+	int			gathered;		/* pages */
+	ItemPointerData written;	/* the row that was written last */
+	ItemPointerData ahead[SX_STATE_AHEAD];
 } SxStateTable;
 
 /*
@@ -46,8 +59,14 @@ extern void sx_state_close(SxStateTable *table);
  */
 extern void sx_state_see_writes(SxStateTable *table);
 
+/*
+ * Lets look-ups use hints, which live as long as the step.  All keys that are looked
+ * up are of these.
+ */
+extern void sx_state_use_hints(SxStateTable *table, SxHints *hints, const SxKeys *keys);
+
 /* The row of a key, into table->found. */
-extern bool sx_state_find(SxStateTable *table, const Datum *keys, const bool *nulls);
+extern bool sx_state_find(SxStateTable *table, const SxKey *key);
 
 extern void sx_state_insert(SxStateTable *table, const Datum *values, const bool *nulls);
 extern void sx_state_update(SxStateTable *table, ItemPointer tid, const Datum *values,
@@ -71,5 +90,29 @@ extern TimestampTz sx_state_lowest(SxStateTable *table, AttrNumber column, Times
 
 /* Is there a row without a value in it? */
 extern bool sx_state_has_null(SxStateTable *table, AttrNumber column);
+
+/* ---------- state_lookup.c ---------- */
+
+/* Pins a page of the table, and prunes it when it is time. */
+extern Buffer sx_state_read_page(SxStateTable *table, BlockNumber block);
+
+/* As sx_state_find(), but false may mean that it is not known where the row is. */
+extern bool sx_state_find_by_hint(SxStateTable *table, const SxKey *key);
+
+/* The row of the key is table->found, which the index has found. */
+extern void sx_state_learn(SxStateTable *table, const SxKey *key);
+
+/* The row that was just inserted or updated is that of a key of this hash. */
+extern void sx_state_remember(SxStateTable *table, uint32 hash);
+
+/* Is the table so big that it is worth while to look ahead? */
+extern bool sx_state_looks_ahead(const SxStateTable *table);
+
+/* Up to SX_STATE_AHEAD keys of these hashes will be looked up. */
+extern void sx_state_ahead(SxStateTable *table, const uint32 *hashes, int n);
+
+/* A row that was looked up will be replaced; and, some rows later: soon. */
+extern void sx_state_ahead_write(const SxStateTable *table, uint32 hash, const ItemPointerData *tid);
+extern void sx_state_ahead_version(const SxStateTable *table, const ItemPointerData *tid);
 
 #endif							/* SX_STATE_TABLE_H */

@@ -56,7 +56,7 @@ one_record(SxKeyedRun *base, TupleTableSlot *slot)
 	UpdateRun  *run = (UpdateRun *) base;
 	const SxStateSpec *spec = base->spec;
 	bool		is_new;
-	SxKey	   *key = sx_keys_get(base->keys, base->key, base->key_nulls, &is_new);
+	SxKey	   *key = sx_keys_get(base->keys, base->hash, base->key, base->key_nulls, &is_new);
 
 	if (is_new)
 		key->arrays = MemoryContextAllocZero(base->context,
@@ -126,6 +126,10 @@ store(SxKeyedRun *run, const Datum *values, const bool *nulls, ItemPointer tid,
 		sx_state_insert(run->table, run->row, run->row_nulls);
 	else if (!sx_keyed_same_state(run, old, state))
 		sx_state_update(run->table, tid, run->row, run->row_nulls);
+	else
+		return;
+	if (run->spec->changed_only)
+		sx_state_remember(run->table, sx_keys_hash(run->keys, values, nulls));
 }
 
 /* table->found is the row of a key; rows: of the batch, or NULL. */
@@ -181,6 +185,19 @@ update_all(UpdateRun *run)
 }
 
 static void
+look_ahead(SxKeyedRun *run, int from)
+{
+	uint32		hashes[SX_STATE_AHEAD];
+	int			n = Min(sx_keys_count(run->keys) - from, SX_STATE_AHEAD);
+
+	if (!sx_state_looks_ahead(run->table))
+		return;
+	for (int i = 0; i < n; i++)
+		hashes[i] = sx_keys_nth(run->keys, from + i)->hash;
+	sx_state_ahead(run->table, hashes, n);
+}
+
+static void
 update_touched(UpdateRun *run, bool may_be_stored)
 {
 	SxKeyedRun *base = &run->base;
@@ -191,7 +208,9 @@ update_touched(UpdateRun *run, bool may_be_stored)
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(base->scratch);
-		if (may_be_stored && sx_state_find(base->table, key->values, key->nulls))
+		if (may_be_stored && i % SX_STATE_AHEAD == 0)
+			look_ahead(base, i);
+		if (may_be_stored && sx_state_find(base->table, key))
 			update_found(run, key);
 		else if (!key->stored)
 			update_new(run, key);
@@ -206,7 +225,7 @@ apply(SxPipeline *pl, SxStep *step)
 
 	sx_keyed_begin(base, pl, step);
 	prepare_arrays(&run);
-	sx_keyed_records(base, one_record);
+	sx_keyed_records(base, one_record, false);
 	if (!pl->must_restart)
 	{
 		MemoryContextSwitchTo(base->scratch);

@@ -71,7 +71,9 @@ sub gone { my ($pid) = @_; return $job->until_some('the end of the old worker', 
 
 for my $i (1 .. $tries)
 {
+	my $before = $job->value('SELECT batch_id FROM streamext.pipelines');
 	$job->publish($records / $tries / 2);
+	$job->until_some('a batch', sub { $job->value('SELECT batch_id FROM streamext.pipelines') > $before });
 	my $old = stop_worker();
 	my $new = $job->worker($old);
 	$job->publish($records / $tries / 4);
