@@ -23,6 +23,7 @@
 #include "ddl/ddl_internal.h"
 #include "fdw/stream.h"
 #include "source/queue.h"
+#include "source/rights.h"
 #include "source/source.h"
 #include "source/table.h"
 
@@ -82,6 +83,7 @@ finish(Oid relid)
 
 	CommandCounterIncrement();
 	stream = sx_stream_load(relid);
+	sx_stream_check_rights(stream);
 	if (stream->source->check != NULL)
 		stream->source->check(stream);
 	if (sx_queue_has_log(stream))

@@ -252,6 +252,9 @@ index_view(SxUtilityCall *call, IndexStmt *stmt)
 			   "Leave UNIQUE out: the keys of the view are unique already.");
 	if (stmt->whereClause != NULL)
 		refuse(stmt->relation->relname, "a partial index", "Leave WHERE out.");
+	if (stmt->tableSpace != NULL)
+		refuse(stmt->relation->relname, "an index in a tablespace",
+			   "Leave TABLESPACE out, and move it with ALTER INDEX.");
 	if (sx_step_options(relid, &query, &state) == NULL || !OidIsValid(state))
 		elog(ERROR, "continuous view \"%s\" has no state table", stmt->relation->relname);
 

@@ -29,6 +29,9 @@ typedef struct SxUtilityCall
 extern bool sx_is_stream_keyword(const char *text, const char *word,
 								 bool standard_strings);
 
+/* redact.c: hides the text of a statement that gives a secret. */
+extern void sx_redact_statement(const Node *stmt, bool says_stream);
+
 /* keyword.c */
 extern void sx_keyword_restore(void);
 
@@ -74,9 +77,5 @@ extern bool sx_rename_source_column(SxUtilityCall *call, const RenameStmt *stmt,
  * gives false.
  */
 extern bool sx_continuous_view_command(SxUtilityCall *call, Node *stmt);
-
-/* kafka_property.c */
-extern void sx_kafka_property_validate(const char *name, const char *value,
-									   SxOptionTarget target);
 
 #endif							/* SX_DDL_INTERNAL_H */

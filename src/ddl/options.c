@@ -33,6 +33,7 @@
 #include "utils/builtins.h"
 
 #include "ddl/ddl_internal.h"
+#include "ddl/kafka_property.h"
 #include "ddl/option_value.h"
 
 /* Connectors, for the column "connectors" below; 0 is any. */
@@ -349,6 +350,8 @@ refuse_option(const char *name, SxOptionTarget target, int bit, const char *conn
 				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 				 errmsg("option \"%s\" is a secret and cannot be given here", name),
 				 errhint("Give it in CREATE USER MAPPING for a server of your own.")));
+	if (target & (SX_OPT_SOURCE | SX_OPT_SERVER | SX_OPT_USER_MAPPING))
+		sx_kafka_property_refuse_undotted(name);
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("there is no option \"%s\" of %s", name, target_name(target)),

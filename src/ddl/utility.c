@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/state_guard.h"
 #include "mb/pg_wchar.h"
 #include "tcop/cmdtag.h"
 
@@ -95,6 +96,7 @@ is_table(ObjectType type)
 static bool
 other_command(SxUtilityCall *call, Node *stmt)
 {
+	sx_check_state_tables(stmt);
 	switch (nodeTag(stmt))
 	{
 		case T_CreateTableAsStmt:
@@ -145,6 +147,14 @@ may_concern_streams(Node *stmt)
 		case T_RefreshMatViewStmt:
 		case T_ViewStmt:
 		case T_IndexStmt:
+		case T_CreateTrigStmt:
+		case T_RuleStmt:
+		case T_CreatePolicyStmt:
+		case T_TruncateStmt:
+		case T_CreateUserMappingStmt:
+		case T_AlterUserMappingStmt:
+		case T_CreateForeignServerStmt:
+		case T_AlterForeignServerStmt:
 			return true;
 		default:
 			return false;
@@ -167,11 +177,17 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		.dest = dest,
 		.qc = qc
 	};
+	bool		says_stream;
 
 	sx_keyword_restore();
 	if (context == PROCESS_UTILITY_SUBCOMMAND || !may_concern_streams(stmt))
+	{
 		sx_utility_next(&call, NULL);
-	else if (sx_says_stream(query, pstmt->stmt_location, pstmt->stmt_len))
+		return;
+	}
+	says_stream = sx_says_stream(query, pstmt->stmt_location, pstmt->stmt_len);
+	sx_redact_statement(stmt, says_stream);
+	if (says_stream)
 		stream_command(&call, stmt);
 	else if (!other_command(&call, stmt))
 		sx_utility_next(&call, NULL);

@@ -27,6 +27,7 @@
 #include "foreign/foreign.h"
 #include "format/format.h"
 #include "format/path.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/value.h"
 #include "source/source.h"
@@ -202,6 +203,7 @@ sx_stream_load(Oid relid)
 	rel = relation_open(relid, AccessShareLock);
 	stream->relid = relid;
 	stream->owner = rel->rd_rel->relowner;
+	stream->owner_is_superuser = superuser_arg(stream->owner);
 	stream->schema = get_namespace_name(RelationGetNamespace(rel));
 	stream->name = pstrdup(RelationGetRelationName(rel));
 	stream->label = quote_qualified_identifier(stream->schema, stream->name);

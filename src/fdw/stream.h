@@ -49,6 +49,7 @@ typedef struct SxStream
 {
 	Oid			relid;
 	Oid			owner;
+	bool		owner_is_superuser;	/* when it was loaded */
 	char	   *schema;
 	char	   *name;
 	char	   *label;			/* schema-qualified, quoted */

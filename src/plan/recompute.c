@@ -10,7 +10,7 @@
  *
  * with a node v_1 that keeps k and x, each batch runs
  *
- *		SELECT array_agg(DISTINCT …) of key_hash(k) FROM what the batch has changed in v_1
+ *		SELECT pg_catalog.array_agg(DISTINCT …) of key_hash(k) FROM what the batch has changed in v_1
  *		DELETE FROM streamext_state.v WHERE sx_key = ANY ($1)
  *		INSERT INTO streamext_state.v (k, m, sx_key)
  *		SELECT k, percentile_cont(…), min(sx_key)
@@ -168,7 +168,7 @@ keys_sql(Query *query, const SxLayout *layout, List *refs)
 	ListCell   *lc;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT array_agg(DISTINCT k.h)\nFROM (");
+	appendStringInfoString(&sql, "SELECT pg_catalog.array_agg(DISTINCT k.h)\nFROM (");
 	foreach(lc, refs)
 	{
 		SxNodeRef  *ref = lfirst(lc);

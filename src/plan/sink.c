@@ -297,10 +297,10 @@ last_rows_sql(Query *query, List *columns, const SxStepNames *names)
 
 	if (arrival == NULL)
 		return psprintf("SELECT DISTINCT ON (%s) r.*\n"
-						"FROM (SELECT d.*, row_number() OVER () AS " SINK_ROW " FROM %s d) r\n"
+						"FROM (SELECT d.*, pg_catalog.row_number() OVER () AS " SINK_ROW " FROM %s d) r\n"
 						"ORDER BY %s, " SINK_ROW " DESC", keys, names->query, keys);
 	return psprintf("SELECT DISTINCT ON (%s) r.*\n"
-					"FROM (SELECT d.*, row_number() OVER () AS " SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
+					"FROM (SELECT d.*, pg_catalog.row_number() OVER () AS " SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
 					"ORDER BY %s, %s DESC, %s DESC, " SINK_ROW " DESC",
 					keys, sx_deparse(arrival), list_sql(columns, false, ""),
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, keys,
@@ -367,7 +367,7 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 	{
 		plan->strategy = SX_STRATEGY_SINK_NULL;
 		plan->reason = "rows are computed and thrown away";
-		plan->apply_sql = psprintf("SELECT count(d.*)\nFROM %s d", names->query);
+		plan->apply_sql = psprintf("SELECT pg_catalog.count(d.*)\nFROM %s d", names->query);
 		return plan;
 	}
 	plan->strategy = SX_STRATEGY_SINK_TABLE;

@@ -39,6 +39,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/state_guard.h"
 #include "catalog/sx_catalog.h"
 #include "commands/defrem.h"
 #include "commands/trigger.h"
@@ -298,10 +299,7 @@ copy_sql(const SxStream *stream, Relation rel, const AttrNumber *map)
 					sx_relation_label(RelationGetRelid(rel)));
 }
 
-/*
- * Foreign partitions would be read as the extension's owner, with his rights on their
- * servers.
- */
+/* What foreign partitions hold can change without the trigger seeing it. */
 static void
 refuse_foreign_partitions(const SxStream *stream, Relation rel)
 {
@@ -321,7 +319,10 @@ refuse_foreign_partitions(const SxStream *stream, Relation rel)
 	}
 }
 
-/* All rows that are there now that nobody can write. */
+/*
+ * All rows that are there now that nobody can write.  As the stream's owner, who may read
+ * them: the planner evaluates what belongs to the table, as the predicates of its indexes.
+ */
 static void
 copy_rows(const SxStream *stream, Relation rel, const AttrNumber *map)
 {
@@ -329,15 +330,25 @@ copy_rows(const SxStream *stream, Relation rel, const AttrNumber *map)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	SxTrusted	save;
 	SPIPlanPtr	plan;
-	int			rc;
+	volatile int rc = 0;
 
-	sx_trusted_begin(&save);
+	sx_become(stream->owner, &save);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	plan = SPI_prepare(sql, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	rc = SPI_execute_snapshot(plan, NULL, NULL, snapshot, InvalidSnapshot, false, false, 0);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		rc = SPI_execute_snapshot(plan, NULL, NULL, snapshot, InvalidSnapshot, false,
+								  false, 0);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	if (rc != SPI_OK_INSERT)
 		elog(ERROR, "could not copy rows: %s", SPI_result_code_string(rc));
 	SPI_finish();

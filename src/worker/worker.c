@@ -40,6 +40,8 @@
 #include "utils/timestamp.h"
 
 #include "sink/sink.h"
+#include "source/rights.h"
+#include "streamext.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
 #include "worker/lane.h"
@@ -70,6 +72,8 @@ static TimestampTz started_at;
 static SxTimetable timetable;
 static int64 held_epoch = -1;
 static bool lane_is_near = false;	/* the last batch reached the limit of then */
+static char *allowed_hosts;		/* streamext.allowed_hosts, as the sources know it */
+static bool is_superuser;		/* … and whether it counts for them */
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -116,6 +120,26 @@ read_row(MemoryContext context)
 	return result;
 }
 
+/*
+ * What the owner may do may have changed, too: 42501 stops the pipeline when something
+ * that it needs was taken away.
+ */
+static void
+check_rights(void)
+{
+	bool		same;
+
+	if (!begin())
+		leave();
+	same = superuser() == is_superuser;
+	for (int i = 0; same && i < pl->ninputs; i++)
+		sx_stream_check_rights(pl->inputs[i].source->stream);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+	if (!same)
+		leave();
+}
+
 static void
 look(TimestampTz now)
 {
@@ -127,6 +151,7 @@ look(TimestampTz now)
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
 	pl->letters |= current->letters;
+	check_rights();
 }
 
 /* Milliseconds until a look is due, -1: none is. */
@@ -467,6 +492,7 @@ turn(void)
 static void
 open_pipeline(void)
 {
+	allowed_hosts = MemoryContextStrdup(TopMemoryContext, sx_allowed_hosts);
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
@@ -476,6 +502,7 @@ open_pipeline(void)
 	sx_transaction_end();
 	if (!begin())
 		leave();
+	is_superuser = superuser();
 	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
@@ -508,6 +535,7 @@ run_pipeline(void)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, object_changed, (Datum) 0);
 
 	open_pipeline();
 	set_lock_timeout(row->error_sqlstate != NULL && strcmp(row->error_sqlstate, "55P03") == 0);
@@ -515,7 +543,7 @@ run_pipeline(void)
 	{
 		MemoryContextReset(loop_context);
 
-		if (sx_process_breathe())
+		if (sx_process_breathe() || strcmp(allowed_hosts, sx_allowed_hosts) != 0)
 			leave();
 		look_if_told(GetCurrentTimestamp());
 		turn();
