@@ -269,6 +269,20 @@ index_view(SxUtilityCall *call, IndexStmt *stmt)
 	return true;
 }
 
+/*
+ * A dump makes the view first as one of NULLs, as its state table belongs to it, and
+ * replaces that when the state table is there.
+ */
+static bool
+is_stub(const RangeVar *name)
+{
+	Relation	view = table_open(find_view(name), AccessShareLock);
+	bool		result = get_view_query(view)->jointree->fromlist == NIL;
+
+	table_close(view, NoLock);
+	return result;
+}
+
 /* Dispatch by statement; false: not about a continuous view. */
 bool
 sx_continuous_view_command(SxUtilityCall *call, Node *stmt)
@@ -296,7 +310,8 @@ sx_continuous_view_command(SxUtilityCall *call, Node *stmt)
 					   "It is always current; streamext.reset() rebuilds it.");
 			return false;
 		case T_ViewStmt:
-			if (((ViewStmt *) stmt)->replace && is_view(((ViewStmt *) stmt)->view))
+			if (((ViewStmt *) stmt)->replace && is_view(((ViewStmt *) stmt)->view) &&
+				!is_stub(((ViewStmt *) stmt)->view))
 				refuse(((ViewStmt *) stmt)->view->relname, "CREATE OR REPLACE VIEW",
 					   "Drop it with DROP MATERIALIZED VIEW and create it again.");
 			return false;

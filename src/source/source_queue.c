@@ -553,7 +553,8 @@ const SxSourceOps sx_source_queue = {
 	.reached_end = queue_reached_end,
 	.peek = queue_peek,
 	.dead_value = sx_row_dead_value,
-	.created = queue_created
+	.created = queue_created,
+	.restored = sx_queue_restored
 };
 
 const SxSourceOps sx_source_table = {
@@ -568,5 +569,6 @@ const SxSourceOps sx_source_table = {
 	.peek = queue_peek,
 	.check = sx_table_check,
 	.dead_value = sx_row_dead_value,
-	.created = sx_table_created
+	.created = sx_table_created,
+	.restored = sx_table_restored
 };

@@ -52,6 +52,7 @@ sx_duties(void)
 {
 	List	   *duties = NIL;
 
+	sx_home_stop_others();
 	sx_catalog_rows("SELECT p.id, p.name, p.owner::oid, r.rolname::text, r.rolcanlogin, p.retry_at "
 					"FROM streamext.pipeline p LEFT JOIN pg_roles r ON r.oid = p.owner "
 					"WHERE p.state = 'running' "
