@@ -18,9 +18,14 @@
 #include "catalog/namespace.h"
 #include "catalog/owner.h"
 #include "catalog/pg_class.h"
+#include "compat.h"
 #include "ddl/ddl_internal.h"
+#include "fdw/stream.h"
+#include "miscadmin.h"
 #include "plan/plan.h"
 #include "source/table.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 
 /* ALTER … OWNER TO of the relation, or InvalidOid. */
@@ -84,6 +89,40 @@ column_renamed(Node *stmt)
 	return relid;
 }
 
+/*
+ * Who inserts into a table that feeds a stream locks the table first and then the stream.
+ * What is done to the stream comes to the table as well, as its trigger is altered, and
+ * has to take the locks in the same order.
+ */
+static void
+lock_feed(const RangeVar *name, LOCKMODE lockmode)
+{
+	Oid			relid = name == NULL ? InvalidOid : RangeVarGetRelid(name, NoLock, true);
+	Oid			table = OidIsValid(relid) && sx_is_stream_table(relid) &&
+		sx_owns_relation(relid, GetUserId()) ? sx_table_followed(relid) : InvalidOid;
+
+	if (OidIsValid(table))
+		LockRelationOid(table, lockmode);
+}
+
+static void
+lock_feeds(Node *stmt)
+{
+	DropStmt   *drop = (DropStmt *) stmt;
+	ListCell   *lc;
+
+	if (IsA(stmt, AlterTableStmt))
+		lock_feed(((AlterTableStmt *) stmt)->relation, ShareRowExclusiveLock);
+	else if (IsA(stmt, RenameStmt) && ((RenameStmt *) stmt)->renameType == OBJECT_COLUMN)
+		lock_feed(((RenameStmt *) stmt)->relation, ShareRowExclusiveLock);
+	else if (IsA(stmt, DropStmt) &&
+			 (drop->removeType == OBJECT_TABLE || drop->removeType == OBJECT_FOREIGN_TABLE))
+	{
+		foreach(lc, drop->objects)
+			lock_feed(makeRangeVarFromNameList(lfirst_node(List, lc)), AccessExclusiveLock);
+	}
+}
+
 void
 sx_follow_begin(SxFollow *follow, Node *stmt)
 {
@@ -94,12 +133,14 @@ sx_follow_begin(SxFollow *follow, Node *stmt)
 		case T_RenameStmt:
 		case T_AlterObjectSchemaStmt:
 		case T_ReassignOwnedStmt:
+		case T_DropStmt:
 			break;
 		default:
 			return;
 	}
 	if (!sx_extension_exists())
 		return;
+	lock_feeds(stmt);
 	follow->reassign = IsA(stmt, ReassignOwnedStmt);
 	follow->given = relation_given(stmt);
 	if (OidIsValid(follow->given) && sx_relation_kind(follow->given) == SX_REL_NONE)

@@ -129,6 +129,13 @@ check_position(const QueueSource *qs)
 
 static void queue_get_row(SxSource *source, int i, Datum *values, bool *isnull);
 
+/* At each use: REINDEX CONCURRENTLY puts others in their place. */
+static void
+find_indexes(QueueSource *qs, Relation log)
+{
+	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+}
+
 static SxSource *
 queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -144,7 +151,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	qs->columns = sx_queue_columns(stream, qs->desc);
 	qs->row_values = palloc(sizeof(Datum) * qs->desc->natts);
 	qs->row_isnull = palloc(sizeof(bool) * qs->desc->natts);
-	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+	find_indexes(qs, log);
 	table_close(log, AccessShareLock);
 
 	qs->untrimmed_batches = TRIM_BATCHES;	/* who was here before may not have */
@@ -171,8 +178,10 @@ look(QueueSource *qs)
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	SxXidSnapshot *seen = sx_xid_snapshot_from(snapshot);
 	Relation	log = table_open(qs->log, AccessShareLock);
-	bool		found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
+	bool		found;
 
+	find_indexes(qs, log);
+	found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
 	if (!found)
 	{
 		MemoryContextReset(qs->position_context);
@@ -349,6 +358,7 @@ read_batch(QueueSource *qs, Snapshot snapshot)
 	SxSource   *source = &qs->base;
 	Relation	log = table_open(qs->log, AccessShareLock);
 
+	find_indexes(qs, log);
 	qs->behind = qs->at;
 	if (qs->behind.target == NULL)
 		set_target(qs, log, snapshot);

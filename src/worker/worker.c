@@ -465,10 +465,24 @@ is_news(const ErrorData *edata)
 		strcmp(row->error_message, edata->message) != 0;
 }
 
+/*
+ * The statements of a worker have the names that tables, columns and functions had when it
+ * opened the pipeline.  What it cannot find any more may be there under another name: the
+ * next worker, which reads the catalogs anew, finds it or stops.
+ */
+static bool
+may_be_renamed(int sqlerrcode)
+{
+	return proven && ERRCODE_TO_CATEGORY(sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
 /* By its class, unless a source says that its polls always are. */
 static bool
 is_worth_another_try(int sqlerrcode)
 {
+	if (may_be_renamed(sqlerrcode))
+		return true;
 	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
 		return true;
 	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
