@@ -6,6 +6,7 @@
 #   make test             every test; ends with "N passed, N failed"
 #   make check-SUITE      one suite: build regress isolation pgtap tap golden docs
 #   make test-kafka       the tests that need a real Kafka
+#   make test-faults      the tests that inject faults, at full size, and their table
 #   make SANITIZE=1 …     the same with AddressSanitizer and UBSan
 #
 # demo and test install what is missing, so they work where pg_config and the
@@ -131,4 +132,7 @@ $(addprefix check-,$(SUITES)): check-%:
 test-kafka:
 	+@test/run kafka
 
-.PHONY: bench demo demo-stop test test-kafka $(addprefix check-,$(SUITES))
+test-faults:
+	+@test/run faults
+
+.PHONY: bench demo demo-stop test test-kafka test-faults $(addprefix check-,$(SUITES))

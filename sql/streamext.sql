@@ -136,12 +136,14 @@ CREATE TABLE streamext.step (
     settings    jsonb NOT NULL DEFAULT '{}',
     panes       regclass,
     first_batch bigint NOT NULL DEFAULT 1,
+    node_of     regclass,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE streamext.step IS 'continuous views, sinks, and streams with rows of their own: what a batch runs, in order of seq';
 COMMENT ON COLUMN streamext.step.pipeline IS 'NULL for a stream that keeps nothing between batches: it runs in every pipeline that reads it';
 COMMENT ON COLUMN streamext.step.query IS 'the hidden view that holds the query';
 COMMENT ON COLUMN streamext.step.state IS 'state table of a view or stream, target of a table sink';
+COMMENT ON COLUMN streamext.step.node_of IS 'of a hidden node: the continuous view that it is a part of';
 COMMENT ON COLUMN streamext.step.panes IS 'table of partial aggregates, where a query over a windowed stream is answered from panes';
 COMMENT ON COLUMN streamext.step.settings IS 'TimeZone, DateStyle, IntervalStyle and search_path of the session that created it';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
@@ -333,6 +335,22 @@ COMMENT ON FUNCTION streamext.pane_cover(regclass) IS 'in a batch: the panes tha
 CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_type anyelement) RETURNS anyelement
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
+
+CREATE FUNCTION streamext.capture_changes() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_capture_changes' LANGUAGE C;
+COMMENT ON FUNCTION streamext.capture_changes() IS 'on a state table: notes what a batch changes there, for the nodes that stand on it';
+CREATE FUNCTION streamext.old_rows(state anyelement) RETURNS SETOF anyelement
+    AS 'MODULE_PATHNAME', 'sx_old_rows' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION streamext.old_rows(anyelement) IS 'in a batch: rows of a state table, given as NULL of its type, that the batch has deleted or changed';
+CREATE FUNCTION streamext.new_rows(state anyelement) RETURNS SETOF anyelement
+    AS 'MODULE_PATHNAME', 'sx_new_rows' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION streamext.new_rows(anyelement) IS 'in a batch: rows of a state table that the batch has added, and changed ones as they are now';
+CREATE FUNCTION streamext.changed_rows(state anyelement) RETURNS SETOF anyelement
+    AS 'MODULE_PATHNAME', 'sx_changed_rows' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION streamext.changed_rows(anyelement) IS 'in a batch: old_rows and new_rows of a state table';
+CREATE FUNCTION streamext.key_hash(VARIADIC "any") RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_key_hash' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.key_hash("any") IS 'one number for a key of any columns, NULL among them; equal keys have equal numbers';
 
 CREATE FUNCTION streamext.explain(name text) RETURNS text
     AS 'MODULE_PATHNAME', 'sx_explain' LANGUAGE C STABLE STRICT;
@@ -542,15 +560,21 @@ COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: kno
 
 CREATE VIEW streamext.views AS
     SELECT s.relation AS view, s.kind, p.name AS pipeline, s.strategy, s.state AS state_table,
-           g.rows, g.late_rows, g.null_time_rows, g.dead_letters, g.skipped_rows, g.watermark,
+           g.rows, g.late_rows + coalesce(n.late_rows, 0) AS late_rows,
+           g.null_time_rows + coalesce(n.null_time_rows, 0) AS null_time_rows,
+           g.dead_letters, g.skipped_rows, g.watermark,
            s.first_batch, s.options, s.created_at
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
          JOIN streamext.pipeline p ON p.id = s.pipeline
-    WHERE streamext.may_see(p.owner);
+         LEFT JOIN (
+            SELECT o.node_of, sum(o_g.late_rows)::bigint AS late_rows, sum(o_g.null_time_rows)::bigint AS null_time_rows
+            FROM streamext.step o JOIN streamext.step_progress o_g USING (relation)
+            WHERE o.node_of IS NOT NULL GROUP BY 1) n ON n.node_of = s.relation
+    WHERE streamext.may_see(p.owner) AND s.node_of IS NULL;
 COMMENT ON VIEW streamext.views IS 'continuous views, sinks, and streams that keep state: strategy, counters and state table of each';
 COMMENT ON COLUMN streamext.views.rows IS 'rows that its batches wrote';
-COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late';
+COMMENT ON COLUMN streamext.views.late_rows IS 'pairs of row and window that came too late, for the view and each of its nodes';
 COMMENT ON COLUMN streamext.views.null_time_rows IS 'rows without event time, which belong to no window';
 
 CREATE VIEW streamext.dead_letters AS

@@ -91,6 +91,20 @@
 #define sx_rte_group_expr(rte, attno) ((Node *) NULL)
 #endif
 
+/* Join aliases are replaced with the help of a planner's root, which may be NULL, since 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_flatten_join_alias_vars(q, node) flatten_join_alias_vars(NULL, (q), (node))
+#else
+#define sx_flatten_join_alias_vars(q, node) flatten_join_alias_vars((q), (node))
+#endif
+
+/* Permissions of a query's relations stand beside its range table since 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_copy_perminfos(to, from) ((to)->rteperminfos = copyObject((from)->rteperminfos))
+#else
+#define sx_copy_perminfos(to, from) ((void) 0)
+#endif
+
 /* ExecInsertIndexTuples() learned about summarizing indexes in 16. */
 #if PG_VERSION_NUM >= 160000
 #define sx_insert_index_tuples(rinfo, slot, estate) \

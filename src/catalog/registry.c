@@ -257,7 +257,7 @@ stateful_pipeline(const SxReads *reads, const char *name)
 	int			pipeline = 0;
 	ListCell   *lc;
 
-	foreach(lc, reads->all_derived)
+	foreach(lc, list_concat_unique_oid(list_copy(reads->all_derived), reads->derived))
 	{
 		int			own = sx_pipeline_of_step(lfirst_oid(lc));
 
@@ -273,7 +273,8 @@ stateful_pipeline(const SxReads *reads, const char *name)
 }
 
 static int
-pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
+pipeline_for_step(const char *schema, const char *relname, const SxReads *reads,
+				  const char *name)
 {
 	List	   *streams = reads->streams;
 	int			shared = 0;
@@ -302,10 +303,7 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 			sx_pipeline_check_joins(shared, GetUserId());
 			return shared;
 		}
-		pipeline = create_pipeline(default_pipeline_name(
-														 get_namespace_name(get_rel_namespace(relid)),
-														 get_rel_name(relid)),
-								   GetUserId(), paused);
+		pipeline = create_pipeline(default_pipeline_name(schema, relname), GetUserId(), paused);
 	}
 
 	foreach(lc, streams)
@@ -314,6 +312,19 @@ pipeline_for_step(Oid relid, const SxReads *reads, const char *name)
 		add_source(pipeline, lfirst_oid(lc));
 	}
 	return pipeline;
+}
+
+const char *
+sx_pipeline_for_view(const char *schema, const char *relname, const SxReads *reads,
+					 const char *pipeline_name)
+{
+	Datum		values[] = {
+		Int32GetDatum(pipeline_for_step(schema, relname, reads, pipeline_name))
+	};
+	bool		isnull;
+
+	return TextDatumGetCString(sx_catalog_value("SELECT name FROM streamext.pipeline WHERE id = $1",
+												SX_ARGS(INT4OID), values, NULL, &isnull));
 }
 
 /* What decides how text is read and shown, as it is in the session that creates. */
@@ -347,7 +358,8 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 				 const char *strategy, const SxReads *reads, bool backfill,
 				 const char *pipeline_name, const char *options)
 {
-	int			pipeline = pipeline_for_step(relid, reads, pipeline_name);
+	int			pipeline = pipeline_for_step(get_namespace_name(get_rel_namespace(relid)),
+											 get_rel_name(relid), reads, pipeline_name);
 	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
 	Datum		values[] = {
 		ObjectIdGetDatum(relid), Int32GetDatum(pipeline),

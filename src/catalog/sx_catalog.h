@@ -118,6 +118,10 @@ extern int	sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 							 bool backfill, const char *pipeline_name,
 							 const char *options);
 
+/* Name of the pipeline that a view of these reads goes into; made when there is none. */
+extern const char *sx_pipeline_for_view(const char *schema, const char *relname,
+										const struct SxReads *reads, const char *pipeline_name);
+
 /*
  * A derived stream that is a foreign table with a query.  One that keeps nothing
  * between batches belongs to no pipeline: it runs in each that reads it.

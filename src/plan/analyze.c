@@ -389,6 +389,55 @@ query_streams(const SxLevel *level, bool top, SxRefusal *refusal)
 	return n;
 }
 
+int
+sx_from_streams(Query *query, Node *node, SxRefusal *refusal)
+{
+	SxLevel		level = {query, NULL};
+
+	return from_streams(&level, node, refusal);
+}
+
+void
+sx_refuse_volatile(Query *query)
+{
+	SxRefusal	refusal = {NULL, NULL};
+
+	if (has_volatile(query, &refusal))
+		sx_report_refusal(&refusal);
+}
+
+/* What cannot be merged stands in an aggregate, or above the grouping. */
+static bool
+unmergeable_walker(Node *node, void *context)
+{
+	bool		plain;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+		return sx_aggregate_problem((Aggref *) node, &plain) != NULL;
+	if (IsA(node, SubLink) || IsA(node, GroupingFunc))
+		return true;
+	return expression_tree_walker(node, unmergeable_walker, context);
+}
+
+static bool
+is_mergeable(Query *query)
+{
+	return (!query->hasAggs && query->groupClause == NIL && query->havingQual == NULL) ||
+		(list_length(query->groupClause) <= INDEX_MAX_KEYS &&
+		 !unmergeable_walker((Node *) query->targetList, NULL) &&
+		 !unmergeable_walker(query->havingQual, NULL));
+}
+
+bool
+sx_can_keep_alone(Query *query, SxRefusal *refusal)
+{
+	SxLevel		level = {query, NULL};
+
+	return query_streams(&level, true, refusal) == 1 && is_mergeable(query);
+}
+
 void
 sx_check_view_query(Query *query)
 {

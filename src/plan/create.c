@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/tablecmds.h"
 #include "commands/view.h"
@@ -46,6 +47,7 @@
 #include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/node.h"
 #include "plan/plan_internal.h"
 
 /* ---------- pieces, also for sinks ---------- */
@@ -217,6 +219,8 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 							   "autovacuum_vacuum_cost_delay = 0)");
 	sx_execute_ddl(sql.data);
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
+	if (layout->strategy == SX_STRATEGY_RECOMPUTE)
+		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
 	if (layout->strategy == SX_STRATEGY_MERGE)
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));
@@ -325,46 +329,197 @@ warn_of_windows(const SxReads *reads, const char *name)
 	}
 }
 
-bool
-sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
+/* A view that is to be made, and the step that will keep it. */
+typedef struct NewView
 {
-	RangeVar   *rel = stmt->into->rel;
-	SxViewOptions *options = sx_view_options(stmt->into->options);
+	RangeVar   *rel;
+	const char *base;			/* of the names in streamext_state */
+	SxViewOptions *options;
+	const char *pipeline;		/* name, or NULL: that of its streams */
+	SxReads		reads;
+	bool		hidden;			/* a node */
+} NewView;
+
+static const char *
+strategy_word(SxStrategy strategy)
+{
+	switch (strategy)
+	{
+		case SX_STRATEGY_MERGE:
+			return "merge";
+		case SX_STRATEGY_RECOMPUTE:
+			return "recompute";
+		default:
+			return "append";
+	}
+}
+
+/* The objects of a view whose query needs no more nodes, and its step. */
+static Oid
+define_view(NewView *new, Query *query, SxStepPlan **plan, SxLayout **layout)
+{
 	SxStepNames names = {0};
-	SxStepPlan *plan;
-	SxLayout   *layout;
-	Query	   *query;
-	char	   *schema;
-	char	   *base;
+	SxTrusted	trusted;
 	Oid			query_view;
 	Oid			state;
 	Oid			delta;
 	Oid			view;
-	SxReads		reads;
 
-	if (!sx_query_reads_stream(castNode(Query, stmt->query)))
-		return false;
-	query = sx_created_query(stmt);
-	sx_check_view_query(query);
-	reads = sx_query_reads(query, NIL);
-	sx_check_slides(&reads);
-	warn_of_windows(&reads, rel->relname);
+	names.step = quote_qualified_identifier(new->rel->schemaname != NULL ? new->rel->schemaname :
+											get_namespace_name(RangeVarGetCreationNamespace(new->rel)),
+											new->rel->relname);
+	sx_future_state_names(&names, new->base);
+	*plan = sx_build_view_plan(query, new->options, &names, layout);
 
-	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
-	base = sx_state_base_name(schema, rel->relname);
-	names.step = quote_qualified_identifier(schema, rel->relname);
-	sx_future_state_names(&names, base);
-	plan = sx_build_view_plan(query, options, &names, &layout);
+	create_hidden(new->base, query, *plan, *layout, &query_view, &state, &delta);
+	if (new->hidden)
+	{
+		Oid			owner = GetUserId();
 
-	create_hidden(base, query, plan, layout, &query_view, &state, &delta);
-	view = sx_define_view(rel, visible_query(plan, layout, &names));
+		sx_trusted_begin(&trusted);
+		view = sx_define_view(new->rel, visible_query(*plan, *layout, &names));
+		sx_give_to(view, owner);
+		sx_trusted_end(&trusted);
+	}
+	else
+		view = sx_define_view(new->rel, visible_query(*plan, *layout, &names));
 	sx_belongs_to(query_view, view);
 	sx_belongs_to(state, view);
 	if (OidIsValid(delta))
 		sx_belongs_to(delta, view);
 	CommandCounterIncrement();
-	sx_register_step(view, "view", query_view, state,
-					 layout->strategy == SX_STRATEGY_MERGE ? "merge" : "append",
-					 &reads, options->backfill, options->pipeline, options->json);
+	sx_register_step(view, "view", query_view, state, strategy_word((*plan)->strategy),
+					 &new->reads, new->options->backfill, new->pipeline, new->options->json);
+	return view;
+}
+
+/* ---------- nodes ---------- */
+
+/* Like those of the view; what they keep is decided when its key is known. */
+static SxViewOptions *
+node_options(const SxNodeMaker *maker, Query *query)
+{
+	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
+	bool		windowed = sx_is_single_node(query) && sx_layout_build(query)->windowed;
+
+	options->emit = SX_EMIT_CHANGES;
+	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
+	options->retention = -1;
+	options->backfill = maker->options->backfill;
+	options->json = windowed ?
+		sx_options_to_json(list_make1(makeDefElem("late",
+												  (Node *) makeString(pstrdup(sx_late_name(options->late))), -1))) :
+		"{}";
+	return options;
+}
+
+static Query *
+cut_for(NewView *new, Query *query, SxNodeMaker *maker)
+{
+	if (sx_is_single_node(query))
+	{
+		sx_check_view_query(query);
+		return query;
+	}
+	return sx_cut_query(query, maker);
+}
+
+Oid
+sx_make_node(SxNodeMaker *maker, Query *query)
+{
+	NewView		new = {0};
+	ListCell   *lc;
+	ListCell   *l;
+	SxStepPlan *plan;
+	SxLayout   *layout;
+	Query	   *original = copyObject(query);
+	Oid			view;
+	List	   *before;
+
+	forboth(lc, maker->queries, l, maker->nodes)
+	{
+		if (equal(lfirst(lc), query))
+			return lfirst_oid(l);
+	}
+	new.hidden = true;
+	new.options = node_options(maker, query);
+	new.pipeline = maker->pipeline;
+	before = list_copy(maker->nodes);
+	query = cut_for(&new, query, maker);
+	new.reads = sx_view_reads(query);
+	new.base = sx_state_base_name(SX_STATE_SCHEMA,
+								  makeObjectName(maker->base, NULL,
+												 psprintf("%d", list_length(maker->nodes) + 1)));
+	new.rel = makeRangeVar(pstrdup(SX_STATE_SCHEMA), makeObjectName(new.base, NULL, "rows"), -1);
+	view = define_view(&new, query, &plan, &layout);
+	if (plan->recompute != NULL)
+		sx_recompute_prepare(query, maker->options, list_difference_oid(maker->nodes, before));
+	maker->nodes = lappend_oid(maker->nodes, view);
+	maker->queries = lappend(maker->queries, original);
+	return view;
+}
+
+void
+sx_node_retain(Oid view, int64 retention)
+{
+	Oid			state;
+	SxLayout   *layout = sx_view_layout(view, &state);
+	Datum		values[] = {
+		ObjectIdGetDatum(view), CStringGetTextDatum(sx_length_text(retention))
+	};
+
+	sx_catalog_exec("UPDATE streamext.step SET options = options || "
+					"jsonb_build_object('retention', $2) WHERE relation = $1",
+					SX_ARGS(REGCLASSOID, TEXTOID), values, NULL);
+	index_window(get_rel_name(state), layout);
+}
+
+/* DROP of the view takes its nodes along; the catalog knows whose they are. */
+static void
+adopt_nodes(const SxNodeMaker *maker, Oid view)
+{
+	ListCell   *lc;
+
+	foreach(lc, maker->nodes)
+	{
+		Datum		values[] = {ObjectIdGetDatum(lfirst_oid(lc)), ObjectIdGetDatum(view)};
+
+		sx_belongs_to(lfirst_oid(lc), view);
+		sx_catalog_exec("UPDATE streamext.step SET node_of = $2 WHERE relation = $1",
+						SX_ARGS(REGCLASSOID, REGCLASSOID), values, NULL);
+	}
+}
+
+/* ---------- the statement ---------- */
+
+bool
+sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
+{
+	NewView		new = {.rel = stmt->into->rel,.options = sx_view_options(stmt->into->options)};
+	SxNodeMaker maker = {.options = new.options};
+	Query	   *query = castNode(Query, stmt->query);
+	char	   *schema;
+	SxStepPlan *plan;
+	SxLayout   *layout;
+	Oid			view;
+
+	if (!sx_query_reads_stream(query) && !sx_reads_continuous_view((Node *) query))
+		return false;
+	query = sx_created_query(stmt);
+	new.reads = sx_view_reads(query);
+	sx_check_slides(&new.reads);
+	warn_of_windows(&new.reads, new.rel->relname);
+	schema = get_namespace_name(RangeVarGetCreationNamespace(new.rel));
+	new.base = maker.base = sx_state_base_name(schema, new.rel->relname);
+	new.pipeline = new.options->pipeline;
+	if (!sx_is_single_node(query))
+		new.pipeline = maker.pipeline = sx_pipeline_for_view(schema, new.rel->relname,
+															 &new.reads, new.pipeline);
+	query = cut_for(&new, query, &maker);
+	new.reads = sx_view_reads(query);
+	view = define_view(&new, query, &plan, &layout);
+	if (plan->recompute != NULL)
+		sx_recompute_prepare(query, new.options, maker.nodes);
+	adopt_nodes(&maker, view);
 	return true;
 }

@@ -253,11 +253,15 @@ trace_derived(Oid relid, AttrNumber attno, SxWindow *window)
 static TraceKind
 trace_relation(Oid relid, AttrNumber attno, SxWindow *window)
 {
+	Oid			query;
+
 	if (sx_is_stream_table(relid) && sx_relation_kind(relid) == SX_REL_DERIVED)
 		return trace_derived(relid, attno, window);
 	if (sx_is_stream_table(relid))
 		return sx_stream_load(relid)->event_time == attno && attno > 0 ?
 			TRACE_EVENT_TIME : TRACE_OTHER;
+	if (sx_relation_kind(relid) == SX_REL_VIEW && sx_step_options(relid, &query, NULL) != NULL)
+		return trace_output(sx_view_query(query), NULL, attno, window);
 	if (sx_is_view(relid))
 		return trace_output(sx_view_query(relid), NULL, attno, window);
 	return TRACE_OTHER;

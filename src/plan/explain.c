@@ -53,6 +53,8 @@ strategy_name(SxStrategy strategy)
 			return "append";
 		case SX_STRATEGY_MERGE:
 			return "merge";
+		case SX_STRATEGY_RECOMPUTE:
+			return "recompute";
 		case SX_STRATEGY_SINK_TABLE:
 			return "table";
 		case SX_STRATEGY_SINK_NULL:
@@ -144,6 +146,12 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 						 names->state);
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
+	if (plan->recompute != NULL)
+	{
+		explain_sql(&text, "Each batch ($1 = the touched keys)", plan->recompute->keys_sql);
+		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
+		explain_sql(&text, "… and then", plan->recompute->insert_sql);
+	}
 	if (plan->window != NULL)
 	{
 		explain_sql(&text, "Read when it fires ($1, $2 = first and last batch)", plan->window->fill_sql);

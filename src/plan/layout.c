@@ -290,6 +290,28 @@ find_window(SxLayout *layout, Query *query)
 	}
 }
 
+static void
+check_has_output(const SxLayout *layout)
+{
+	if (layout->output == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("a continuous view must have a column")));
+}
+
+SxLayout *
+sx_append_layout(Query *query)
+{
+	SxLayoutBuilder builder = {palloc0(sizeof(SxLayout)), NIL, NULL, false};
+
+	query = copyObject(query);
+	sx_flatten_group_exprs(query);
+	build_append(&builder, query);
+	check_has_output(builder.layout);
+	find_window(builder.layout, query);
+	return builder.layout;
+}
+
 SxLayout *
 sx_layout_build(Query *query)
 {
@@ -302,10 +324,7 @@ sx_layout_build(Query *query)
 		build_merge(&builder, query);
 	else
 		build_append(&builder, query);
-	if (builder.layout->output == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("a continuous view must have a column")));
+	check_has_output(builder.layout);
 	find_window(builder.layout, query);
 	return builder.layout;
 }

@@ -23,6 +23,7 @@
 
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
 
@@ -87,12 +88,14 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
 	SxReads		reads;
 
-	*layout = sx_layout_build(query);
+	bool		alone = sx_is_single_node(query);
+
+	*layout = alone ? sx_layout_build(query) : sx_recompute_layout(query);
 	plan->name = names->step;
 	plan->kind = SX_STEP_VIEW;
 	plan->strategy = (*layout)->strategy;
 	plan->reason = (*layout)->reason;
-	reads = sx_query_reads(query, NIL);
+	reads = sx_view_reads(query);
 	plan->streams = reads.streams;
 	plan->reads = reads.derived;
 	plan->windowed = (*layout)->windowed;
@@ -101,7 +104,10 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	sx_check_view_options(options, *layout, plan->streams);
-	sx_view_sql(plan, query, *layout, names);
+	if (alone)
+		sx_view_sql(plan, query, *layout, names);
+	else
+		sx_recompute_sql(plan, query, *layout, names);
 	return plan;
 }
 
@@ -168,6 +174,38 @@ sx_plan_load(Oid relid)
 	SxStepNames *names;
 
 	return load(relid, &layout, &names);
+}
+
+SxLayout *
+sx_view_layout(Oid view, Oid *state)
+{
+	Oid			query_view;
+	Query	   *query;
+
+	if (sx_step_options(view, &query_view, state) == NULL)
+		elog(ERROR, "relation %u is not a continuous view", view);
+	query = sx_view_query(query_view);
+	return sx_is_single_node(query) ? sx_layout_build(query) : sx_recompute_layout(query);
+}
+
+List *
+sx_view_key_columns(Oid view)
+{
+	Oid			state;
+	SxLayout   *layout = sx_view_layout(view, &state);
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, layout->strategy == SX_STRATEGY_MERGE ? layout->output : NIL)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (IsA(tle->expr, Var) &&
+			((SxStateColumn *) list_nth(layout->columns,
+										((Var *) tle->expr)->varattno - 1))->kind == SX_COLUMN_KEY)
+			result = lappend_int(result, tle->resno);
+	}
+	return result;
 }
 
 /* A derived stream has no step: what can be said is how its readers see it. */

@@ -29,6 +29,7 @@ typedef enum SxStrategy
 {
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
+	SX_STRATEGY_RECOMPUTE,		/* over nodes: rows of the touched keys, anew */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
@@ -79,6 +80,15 @@ typedef struct SxPanes
 	char	   *forget_sql;		/* $1: larger panes that reach behind this batch */
 } SxPanes;
 
+/* A view over nodes: plan/recompute.c. */
+typedef struct SxRecompute
+{
+	bool		keyed;			/* else there is no $1, and all is computed again */
+	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
+	char	   *delete_sql;		/* $1: keys */
+	char	   *insert_sql;
+} SxRecompute;
+
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
 {
@@ -91,8 +101,9 @@ typedef struct SxStepPlan
 	SxStrategy	strategy;
 	char	   *reason;			/* why this strategy, for explain() */
 	List	   *streams;		/* Oids of the source streams behind it */
-	List	   *reads;			/* Oids of derived streams with rows of their own
-								 * that it reads directly */
+	List	   *reads;			/* Oids of derived streams with rows of their own,
+								 * and of continuous views a view stands on, that it
+								 * reads directly */
 	List	   *options;		/* DefElems, as given; names in them qualified */
 	bool		leaves;			/* its rows leave the database: the batch's commit
 								 * is flushed */
@@ -108,6 +119,7 @@ typedef struct SxStepPlan
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
+	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
@@ -189,11 +201,18 @@ typedef struct SxReads
 	List	   *sources;		/* those that are read directly */
 	List	   *derived;		/* derived streams with rows of their own, likewise */
 	List	   *all_derived;	/* … at whatever depth */
+	List	   *views;			/* continuous views: to a stream or sink, tables */
 } SxReads;
 
 /* options: of the stream or sink, for "source"; may be NIL. */
 extern SxReads sx_query_reads(Query *query, List *options);
 extern SxReads sx_relation_reads(Oid relid);
+
+/*
+ * … of a continuous view: those of the continuous views that it stands on are its streams,
+ * too, and those views are among what it reads directly.
+ */
+extern SxReads sx_view_reads(Query *query);
 
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);

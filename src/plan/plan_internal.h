@@ -44,6 +44,18 @@ extern void sx_report_refusal(const SxRefusal *refusal) pg_attribute_noreturn();
  */
 extern void sx_check_view_query(Query *query);
 
+/* … without an error: can the query be kept so, and its aggregates be merged? */
+extern bool sx_can_keep_alone(Query *query, SxRefusal *refusal);
+
+/* ERROR when a continuous view would call a volatile function. */
+extern void sx_refuse_volatile(Query *query);
+
+/* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither, and why. */
+extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
+
+/* Does it read a continuous view, through plain views too? */
+extern bool sx_reads_continuous_view(Node *node);
+
 /* A copy of the query behind a view. */
 extern Query *sx_view_query(Oid relid);
 extern bool sx_is_view(Oid relid);
@@ -200,6 +212,12 @@ typedef struct SxLayout
 
 extern SxLayout *sx_layout_build(Query *query);
 
+/* That of a query whose rows are kept as they are. */
+extern SxLayout *sx_append_layout(Query *query);
+
+/* An expression over the view's columns (varno 1) as one over its state table. */
+extern Node *sx_replace_by_output(Node *expr, List *output);
+
 /* Is a text key stored and compared COLLATE "C"? */
 extern bool sx_column_is_c(const SxStateColumn *column);
 
@@ -335,6 +353,9 @@ extern Query *sx_created_query(CreateTableAsStmt *stmt);
 extern void sx_give_to(Oid relid, Oid owner);
 extern Oid	sx_define_view(RangeVar *name, Query *query);
 extern Oid	sx_define_query_view(const char *base, Query *query, Oid owner);
+
+/* A hidden node keeps closed windows for no longer than this, in microseconds. */
+extern void sx_node_retain(Oid view, int64 retention);
 
 /* DROP of owner_relid takes relid along. */
 extern void sx_belongs_to(Oid relid, Oid owner_relid);

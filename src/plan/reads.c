@@ -94,6 +94,8 @@ collect_relation(Oid relid, ReadsContext *context)
 								  context->reads->all_derived, relid))
 			collect_derived(relid, context);
 	}
+	else if (sx_relation_kind(relid) == SX_REL_VIEW)
+		context->reads->views = list_append_unique_oid(context->reads->views, relid);
 	else if (sx_is_view(relid) && !list_member_oid(context->seen, relid))
 	{
 		context->seen = lappend_oid(context->seen, relid);
@@ -229,6 +231,23 @@ sx_query_reads(Query *query, List *options)
 	return reads;
 }
 
+SxReads
+sx_view_reads(Query *query)
+{
+	SxReads		reads = sx_query_reads(query, NIL);
+	ListCell   *lc;
+
+	foreach(lc, reads.views)
+	{
+		SxReads		below = sx_relation_reads(lfirst_oid(lc));
+
+		reads.streams = list_concat_unique_oid(reads.streams, below.streams);
+		reads.all_derived = list_concat_unique_oid(reads.all_derived, below.all_derived);
+		reads.derived = list_append_unique_oid(reads.derived, lfirst_oid(lc));
+	}
+	return reads;
+}
+
 bool
 sx_node_reads_stream(Node *node)
 {
@@ -260,7 +279,12 @@ sx_relation_reads(Oid relid)
 	ReadsContext context = new_context(&reads);
 	Oid			query;
 
-	if (kind == SX_REL_VIEW || (is_table && (kind == SX_REL_SINK || kind == SX_REL_DERIVED)))
+	if (kind == SX_REL_VIEW)
+	{
+		if (sx_step_options(relid, &query, NULL) != NULL)
+			return sx_view_reads(sx_view_query(query));
+	}
+	else if ((is_table && (kind == SX_REL_SINK || kind == SX_REL_DERIVED)))
 	{
 		if (sx_step_options(relid, &query, NULL) != NULL)
 			(void) reads_walker((Node *) sx_view_query(query), &context);

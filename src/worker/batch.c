@@ -45,6 +45,7 @@ static void
 forget_batch(SxPipeline *pl)
 {
 	MemoryContextReset(pl->batch_context);
+	pl->conflicts = 0;
 	pl->dead = NIL;
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -309,7 +310,8 @@ leave_batch(SxPipeline *pl)
 
 /*
  * An attempt failed with this error.  Returns when another attempt makes sense,
- * because something new was learnt about its records; throws otherwise.
+ * because something new was learnt about its records, or because it was somebody else's
+ * transaction that it failed for; throws otherwise.
  */
 static void
 learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
@@ -317,6 +319,8 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 	int			input = pl->decoding_input;
 	bool		learnt = false;
 
+	if (own && sx_lost_conflict(pl, edata))
+		return;
 	pl->running_step = pl->decoding_input = -1;
 	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD && step >= 0 &&
 		!pl->record_named)

@@ -78,6 +78,14 @@ typedef struct SxRows
 	int			on_behalf;		/* the step whose bad records are left out too; -1 */
 } SxRows;
 
+/* What a batch has changed in the state table of a step (state/changes.c). */
+typedef struct SxChanges
+{
+	MemoryContext context;		/* NULL: nothing so far in this attempt */
+	Tuplestorestate *before;
+	Tuplestorestate *after;
+} SxChanges;
+
 /* Statements that only one kind of step has. */
 typedef enum SxOwnPlan
 {
@@ -88,6 +96,9 @@ typedef enum SxOwnPlan
 	SX_OWN_PANE_TRIM,
 	SX_OWN_PANE_LAST,
 	SX_OWN_PANE_FORGET,
+	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
+	SX_OWN_DELETE,
+	SX_OWN_INSERT,
 	SX_OWN_PLANS
 } SxOwnPlan;
 
@@ -138,6 +149,9 @@ struct SxStep
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
+	bool		captured;		/* another step starts from what this one changes … */
+	SxChanges	changes;		/* … in this attempt at the batch */
+	bool		applied;		/* in this attempt, or probe */
 
 	/*
 	 * A step that knows which record it is at need not be bisected, which would
@@ -217,6 +231,7 @@ struct SxPipeline
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
+	int			conflicts;		/* deadlocks and the like that it has lost: conflict.c */
 	int			running_step;	/* index, -1: none */
 	int			decoding_input; /* whose record is being decoded, -1: none */
 	int			decoding_record;

@@ -47,6 +47,10 @@ extern bool sx_step_reads(const SxStep *step, const SxInput *input);
 extern int64 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							 const char *sql, int nargs, Oid *types, Datum *values);
 
+/* The first column of the first row, in the caller's context; false: NULL, or no row. */
+extern bool sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+						  Datum *value);
+
 /*
  * Locks the relations of all steps.  Without wait: returns the first that somebody
  * else holds, InvalidOid when all are locked.
@@ -91,6 +95,9 @@ extern void sx_rows_forget_all(SxPipeline *pl);
 /* batch_watermark.c: the watermark that an input has now, never below its last */
 extern TimestampTz sx_input_new_watermark(const SxInput *input);
 extern TimestampTz sx_step_new_watermark(const SxPipeline *pl, const SxStep *step);
+
+/* conflict.c: true when the batch lost against another transaction and may begin anew */
+extern bool sx_lost_conflict(SxPipeline *pl, const ErrorData *edata);
 
 /* batch_save.c: what is committed with the output; false: fenced */
 extern bool sx_save_begin(SxPipeline *pl, bool positions_only);

@@ -27,6 +27,7 @@
 #include "executor/tstoreReceiver.h"
 #include "fdw/scan_rows.h"
 #include "miscadmin.h"
+#include "state/changes.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "worker/batch_internal.h"
@@ -112,7 +113,10 @@ void
 sx_rows_end_all(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->nsteps; i++)
+	{
 		sx_rows_end(&pl->steps[i].output);
+		sx_changes_end(&pl->steps[i]);
+	}
 	sx_scans_cut(NULL);
 }
 
@@ -121,7 +125,11 @@ void
 sx_rows_forget_all(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->nsteps; i++)
+	{
 		pl->steps[i].output.store = NULL;
+		pl->steps[i].applied = false;
+		sx_changes_forget(&pl->steps[i]);
+	}
 	sx_scans_cut(NULL);
 }
 

@@ -109,11 +109,15 @@ sx_save_begin(SxPipeline *pl, bool positions_only)
 		commit_synchronously();
 	if (positions_only)
 		nulls[5] = 'n';
-	return sx_catalog_exec("UPDATE streamext.progress "
-						   "SET batch_id = $5, batch_time = coalesce($6, batch_time), "
-						   "first_batch_time = coalesce(first_batch_time, $6) "
-						   "WHERE pipeline = $1 AND slot = $2 AND epoch = $3 AND batch_id = $4",
-						   6, types, values, nulls) == 1;
+	if (sx_catalog_exec("UPDATE streamext.progress "
+						"SET batch_id = $5, batch_time = coalesce($6, batch_time), "
+						"first_batch_time = coalesce(first_batch_time, $6) "
+						"WHERE pipeline = $1 AND slot = $2 AND epoch = $3 AND batch_id = $4",
+						6, types, values, nulls) == 1)
+		return true;
+	ereport(DEBUG1,
+			(errmsg_internal("pipeline \"%s\" has another holder", pl->name)));
+	return false;
 }
 
 /* ---------- positions ---------- */

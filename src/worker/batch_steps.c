@@ -19,6 +19,7 @@
 #include "state/panes.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
@@ -261,6 +262,31 @@ sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 	return processed;
 }
 
+bool
+sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql, Datum *value)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			nestlevel = NewGUCNestLevel();
+	bool		isnull = true;
+
+	apply_settings(step);
+	run_connected(pl, plan, sql, 0, NULL, NULL);
+	if (SPI_processed > 0)
+	{
+		Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, 0);
+		Datum		first = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+										  &isnull);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		if (!isnull)
+			*value = datumCopy(first, att->attbyval, att->attlen);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	AtEOXact_GUC(false, nestlevel);
+	return !isnull;
+}
+
 SxStep *
 sx_find_step(SxPipeline *pl, Oid relid)
 {
@@ -281,6 +307,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	step->late_rows = step->null_time_rows = 0;
 	step->rows = 0;
 	step->ops->apply(pl, step);
+	step->applied = true;
 	pl->running_step = -1;
 }
 
@@ -367,7 +394,7 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 	{
 		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
 
-		if (stream != NULL && stream->output.store == NULL)
+		if (stream != NULL && !stream->applied)
 			sx_step_apply_alone(pl, stream);
 	}
 	step->due = is_due(pl, step);

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "state/changes.h"
 #include "portability/instr_time.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -130,6 +131,7 @@ load_steps(SxPipeline *pl)
 static void
 open_steps(SxPipeline *pl)
 {
+	sx_changes_open(pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		if (pl->steps[i].ops->open != NULL)

@@ -15,6 +15,7 @@
 #include "sink/sink.h"
 #include "state/arrival_window.h"
 #include "state/keyed.h"
+#include "state/recompute.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -85,6 +86,8 @@ sx_step_ops(SxStrategy strategy)
 			return &sink_ops;
 		case SX_STRATEGY_BATCH:
 			return &batch_ops;
+		case SX_STRATEGY_RECOMPUTE:
+			return &sx_recompute_ops;
 		case SX_STRATEGY_WINDOW:
 			return &sx_window_ops;
 		case SX_STRATEGY_UPDATE_STATE:

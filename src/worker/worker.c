@@ -202,10 +202,11 @@ check_end(void)
 	if (!asking || !sx_pipeline_reached_end(pl))
 		return asking;
 	asking = false;
-	if (number > 0)
-		sx_status_end_reached(number);
+	/* run(): who waits shall find the pipeline paused, so that is the answer */
 	if (row->run_to_end)
 		leave_at_end();
+	if (number > 0)
+		sx_status_end_reached(number);
 	return false;
 }
 

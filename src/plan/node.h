@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * node.h
+ *		A continuous view made of nodes.
+ *
+ * What can be kept neither by adding rows nor by merging aggregates is cut (cut.c)
+ * into hidden continuous views, the nodes, and a query over them.  Below is always a
+ * node that is row by row or merged; what stands on others is recomputed by key
+ * (recompute.c).  In the stored query a node appears as
+ *
+ *		(SELECT c.a, c.b, … FROM streamext_state.v_1_rows c) alias
+ *
+ * by which it is known again (sx_node_of): a user's own continuous view is a node in the
+ * same way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_NODE_H
+#define SX_NODE_H
+
+#include "plan/plan_internal.h"
+
+/* Who makes the nodes of one view. */
+typedef struct SxNodeMaker
+{
+	const SxViewOptions *options;	/* of the view */
+	const char *base;			/* nodes are base_1, base_2, … in streamext_state */
+	const char *pipeline;		/* name of the pipeline that the view is put into */
+	List	   *nodes;			/* Oids of the hidden views made so far */
+	List	   *queries;		/* … and what each of them shows, to make none twice */
+} SxNodeMaker;
+
+/* ---------- cut.c ---------- */
+
+/* Is one query enough, kept by adding rows or merging aggregates? */
+extern bool sx_is_single_node(Query *query);
+
+/* The query over nodes, which it makes.  query is consumed.  ERROR when it cannot be kept. */
+extern Query *sx_cut_query(Query *query, SxNodeMaker *maker);
+
+/* ---------- create.c ---------- */
+
+/* A hidden continuous view of the query; one made before when it is the same. */
+extern Oid	sx_make_node(SxNodeMaker *maker, Query *query);
+
+/* ---------- recompute.c ---------- */
+
+/* The statements of a view over nodes. */
+extern void sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
+							 const SxStepNames *names);
+
+/* The layout of its state table. */
+extern SxLayout *sx_recompute_layout(Query *query);
+
+/* Makes what the nodes need to be recomputed from: triggers, indexes, eviction. */
+extern void sx_recompute_prepare(Query *query, const SxViewOptions *options, List *own_nodes);
+
+/* ---------- load.c ---------- */
+
+/* Columns of a merged view that are its keys, as integers; NIL: it is not merged. */
+extern List *sx_view_key_columns(Oid view);
+
+/* Its layout and state table */
+extern SxLayout *sx_view_layout(Oid view, Oid *state);
+
+/* ---------- node_ref.c ---------- */
+
+/* The view that a range table entry shows as it is; InvalidOid: it is something else. */
+extern Oid	sx_node_of(const RangeTblEntry *rte);
+
+/* A subquery that shows the view as it is. */
+extern Query *sx_node_query(Oid view);
+
+/* Makes it the range table entry of such a subquery. */
+extern void sx_rte_show(RangeTblEntry *rte, Query *subquery);
+
+/* After the columns of joined entries have changed: joins that name their own anew. */
+extern void sx_fix_joins(Query *query);
+
+/* A subquery over the view with a column more and a condition, both as SQL over "c". */
+extern Query *sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
+								  const Oid *argtypes, int nargs);
+
+/* An expression over columns of the view (as varno 1) as SQL over alias. */
+extern char *sx_node_expr_sql(Oid view, Node *expr, const char *alias);
+
+/* ---------- node_key.c ---------- */
+
+/* A place where the query reads a node. */
+typedef struct SxNodeRef
+{
+	RangeTblEntry *rte;
+	Query	   *query;			/* whose range table it is in */
+	Index		varno;
+	Oid			view;
+	bool		top;			/* in FROM of the topmost query */
+	bool		nullable;		/* an outer join extends it by NULLs */
+	List	   *key;			/* its expressions over the view, as varno 1 */
+} SxNodeRef;
+
+/*
+ * The places where the query reads nodes, with the key by which it falls into parts that do
+ * not touch each other: recomputing the query over the rows of some keys gives its rows
+ * for these keys.  No key (NIL): it must be recomputed whole.
+ */
+extern List *sx_node_refs(Query *query);
+
+#endif							/* SX_NODE_H */

@@ -1,0 +1,394 @@
+/*-------------------------------------------------------------------------
+ *
+ * recompute.c
+ *		The maintenance SQL of a view over nodes.
+ *
+ * The view's state table has its rows and the number of the key that each belongs to
+ * (state/key_hash.c).  For
+ *
+ *		SELECT k, percentile_cont(0.5) WITHIN GROUP (ORDER BY x) AS m FROM s GROUP BY k
+ *
+ * with a node v_1 that keeps k and x, each batch runs
+ *
+ *		SELECT array_agg(DISTINCT …) of key_hash(k) FROM what the batch has changed in v_1
+ *		DELETE FROM streamext_state.v WHERE sx_key = ANY ($1)
+ *		INSERT INTO streamext_state.v (k, m, sx_key)
+ *		SELECT k, percentile_cont(…), min(sx_key)
+ *		FROM (SELECT …, key_hash(k) AS sx_key FROM v_1 WHERE key_hash(k) = ANY ($1)) s
+ *		GROUP BY k
+ *
+ * An index on the same expression over the node's state table serves the condition.
+ * Without a key everything is deleted and computed again, when a node has changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+
+#include "catalog/sx_catalog.h"
+#include "compat.h"
+#include "plan/node.h"
+#include "state/changes.h"
+
+#define KEY_COLUMN	"sx_key"
+
+static bool
+has_key(List *refs)
+{
+	return refs != NIL && ((SxNodeRef *) linitial(refs))->key != NIL;
+}
+
+/* streamext.key_hash(…) of a node's key, over alias */
+static char *
+hash_sql(const SxNodeRef *ref, const char *alias)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "streamext.key_hash(");
+	foreach(lc, ref->key)
+		appendStringInfo(&sql, "%s%s", lc == list_head(ref->key) ? "" : ", ",
+						 sx_node_expr_sql(ref->view, lfirst(lc), alias));
+	appendStringInfoChar(&sql, ')');
+	return sql.data;
+}
+
+/* ---------- which keys were touched ---------- */
+
+/* What the node shows of the rows that the batch has changed, as a FROM item. */
+static char *
+changed_sql(Oid view)
+{
+	Oid			state;
+	SxLayout   *layout = sx_view_layout(view, &state);
+	const char *table = sx_qualified_name(state);
+	int			nestlevel = sx_pin_settings();
+	List	   *context = deparse_context_for("s", state);
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, layout->output)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		appendStringInfo(&sql, "%s%s AS %s", sql.len == 0 ? "SELECT " : ", ",
+						 deparse_expression((Node *) tle->expr, context, true, false),
+						 quote_identifier(tle->resname));
+	}
+	AtEOXact_GUC(true, nestlevel);
+	appendStringInfo(&sql, " FROM streamext.changed_rows(NULL::%s) s", table);
+	return sql.data;
+}
+
+/* bigint[], NULL when nothing was touched */
+static char *
+keys_sql(List *refs)
+{
+	bool		keyed = has_key(refs);
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT array_agg(DISTINCT k.h)\nFROM (");
+	foreach(lc, refs)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+
+		appendStringInfo(&sql, "%s\n    SELECT %s AS h FROM (%s) c",
+						 lc == list_head(refs) ? "" : "\n    UNION ALL",
+						 keyed ? hash_sql(ref, "c") : "0::bigint", changed_sql(ref->view));
+	}
+	appendStringInfoString(&sql, "\n) k");
+	return sql.data;
+}
+
+/* ---------- the query for some keys ---------- */
+
+/*
+ * Each node is read for the keys in $1 alone, and gives the key's number, but for the
+ * branches of a set operation, which compares their rows.
+ */
+static void
+restrict_ref(SxNodeRef *ref, bool with_key)
+{
+	Oid			types[] = {INT8ARRAYOID};
+	char	   *hash = hash_sql(ref, "c");
+	Query	   *subquery = sx_node_query_where(ref->view,
+											   with_key ? psprintf(", %s AS " KEY_COLUMN, hash) : "",
+											   psprintf("%s = ANY ($1)", hash), types, 1);
+	bool		lateral = ref->rte->lateral;
+
+	sx_rte_show(ref->rte, subquery);
+	ref->rte->lateral = lateral;
+}
+
+static Expr *
+zero_key(void)
+{
+	return (Expr *) makeConst(INT8OID, -1, InvalidOid, sizeof(int64), Int64GetDatum(0),
+							  false, FLOAT8PASSBYVAL);
+}
+
+static Aggref *
+min_of(Expr *arg)
+{
+	Aggref	   *agg = sx_count_rows();
+
+	agg->aggfnoid = F_MIN_INT8;
+	agg->aggstar = false;
+	agg->aggargtypes = list_make1_oid(INT8OID);
+	agg->args = list_make1(makeTargetEntry(arg, 1, NULL, false));
+	return agg;
+}
+
+/* The key's number in a row of the topmost block: of a side that no outer join has emptied. */
+static Expr *
+key_of_row(List *refs)
+{
+	List	   *vars = NIL;
+	CoalesceExpr *coalesce;
+	ListCell   *lc;
+
+	foreach(lc, refs)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+
+		if (ref->top)
+			vars = lappend(vars, makeVar(ref->varno,
+										 list_length(ref->rte->subquery->targetList),
+										 INT8OID, -1, InvalidOid, 0));
+	}
+	if (vars == NIL)
+		return zero_key();
+	if (list_length(vars) == 1)
+		return linitial(vars);
+	coalesce = makeNode(CoalesceExpr);
+	coalesce->coalescetype = INT8OID;
+	coalesce->args = vars;
+	coalesce->location = -1;
+	return (Expr *) coalesce;
+}
+
+static void
+add_key_column(Query *query, Expr *key)
+{
+	bool		grouped = query->hasAggs || query->groupClause != NIL ||
+		query->groupingSets != NIL || query->havingQual != NULL;
+	AttrNumber	last = 0;
+	ListCell   *lc;
+	List	   *junk = NIL;
+	List	   *output = NIL;
+
+	if (grouped && !IsA(key, Const))
+		key = (Expr *) min_of(key);
+	/* Junk entries go behind; nothing refers to them by number. */
+	foreach(lc, query->targetList)
+	{
+		if (lfirst_node(TargetEntry, lc)->resjunk)
+			junk = lappend(junk, lfirst(lc));
+		else
+			output = lappend(output, lfirst(lc));
+	}
+	output = lappend(output, makeTargetEntry(key, 0, pstrdup(KEY_COLUMN), false));
+	query->targetList = list_concat(output, junk);
+	foreach(lc, query->targetList)
+		lfirst_node(TargetEntry, lc)->resno = ++last;
+	if (grouped)
+		query->hasAggs = true;
+}
+
+/* Where the rows themselves are compared, the number is added around the query. */
+static char *
+wrapped_sql(Query *query, List *refs)
+{
+	SxNodeRef  *first = linitial(refs);
+	StringInfoData hash;
+	bool		any = false;
+	ListCell   *lc;
+
+	initStringInfo(&hash);
+	foreach(lc, first->key)
+	{
+		ListCell   *t;
+		Node	   *expr = copyObject(lfirst(lc));
+
+		ChangeVarNodes(expr, 1, first->varno, 0);
+		foreach(t, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, t);
+			bool		same = query->setOperations != NULL ?
+				IsA(lfirst(lc), Var) && ((Var *) lfirst(lc))->varattno == tle->resno :
+				equal(tle->expr, expr);
+
+			if (!same || tle->resjunk)
+				continue;
+			appendStringInfo(&hash, "%su.%s", any ? ", " : "", quote_identifier(tle->resname));
+			any = true;
+			break;
+		}
+	}
+	return psprintf("SELECT u.*, %s AS " KEY_COLUMN "\nFROM (\n%s\n) u",
+					any ? psprintf("streamext.key_hash(%s)", hash.data) : "0::bigint",
+					sx_deparse(query));
+}
+
+static char *
+insert_sql(Query *query, const SxLayout *layout, const char *state)
+{
+	List	   *refs;
+	bool		compared;
+	char	   *select;
+	ListCell   *lc;
+
+	query = copyObject(query);
+	refs = sx_node_refs(query);
+	compared = query->setOperations != NULL ||
+		(query->distinctClause != NIL && !query->hasDistinctOn);
+	if (has_key(refs))
+	{
+		foreach(lc, refs)
+			restrict_ref(lfirst(lc), query->setOperations == NULL);
+		foreach(lc, query->setOperations == NULL ? refs : NIL)
+			sx_fix_joins(((SxNodeRef *) lfirst(lc))->query);
+	}
+	if (compared)
+		select = wrapped_sql(query, refs);
+	else
+	{
+		add_key_column(query, has_key(refs) ? key_of_row(refs) : zero_key());
+		select = sx_deparse(query);
+	}
+	return psprintf("INSERT INTO %s (%s)\n%s", state, sx_columns_sql(layout->columns, ""),
+					select);
+}
+
+void
+sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
+				 const SxStepNames *names)
+{
+	SxRecompute *recompute = palloc0(sizeof(SxRecompute));
+	List	   *refs = sx_node_refs(query);
+
+	recompute->keys_sql = keys_sql(refs);
+	recompute->delete_sql = has_key(refs) ?
+		psprintf("DELETE FROM %s\nWHERE " KEY_COLUMN " = ANY ($1)", names->state) :
+		psprintf("DELETE FROM %s", names->state);
+	recompute->insert_sql = insert_sql(query, layout, names->state);
+	recompute->keyed = has_key(refs);
+	plan->recompute = recompute;
+	if (!has_key(refs))
+		plan->start_sql = recompute->insert_sql;
+}
+
+SxLayout *
+sx_recompute_layout(Query *query)
+{
+	SxLayout   *layout = sx_append_layout(query);
+	SxLayoutBuilder builder = {layout, NIL, NULL, false};
+
+	layout->strategy = SX_STRATEGY_RECOMPUTE;
+	layout->reason = has_key(sx_node_refs(query)) ?
+		"its rows are computed again for the keys that a batch touches" :
+		"no key divides its rows: they are computed again, all of them, in each batch that changes something";
+	(void) sx_layout_add(&builder, SX_COLUMN_OUTPUT, KEY_COLUMN, zero_key());
+	return layout;
+}
+
+/* ---------- what the nodes need ---------- */
+
+/* An index over the node's state table for the condition on its key. */
+static void
+index_node(SxNodeRef *ref)
+{
+	Oid			state;
+	SxLayout   *layout = sx_view_layout(ref->view, &state);
+	StringInfoData sql;
+	int			nestlevel;
+	List	   *context;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	nestlevel = sx_pin_settings();
+	context = deparse_context_for("s", state);
+	foreach(lc, ref->key)
+	{
+		Node	   *expr = sx_replace_by_output(lfirst(lc), layout->output);
+
+		appendStringInfo(&sql, "%s%s", sql.len == 0 ? "" : ", ",
+						 deparse_expression(expr, context, false, false));
+	}
+	AtEOXact_GUC(true, nestlevel);
+	sx_execute_ddl(psprintf("CREATE INDEX ON %s (streamext.key_hash(%s))",
+							sx_qualified_name(state), sql.data));
+}
+
+static Node *
+output_mutator(Node *node, List *output)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+		return copyObject((Node *) list_nth_node(TargetEntry, output,
+												 ((Var *) node)->varattno - 1)->expr);
+	return expression_tree_mutator(node, output_mutator, output);
+}
+
+/* An expression over the view's columns as one over its state table. */
+Node *
+sx_replace_by_output(Node *expr, List *output)
+{
+	return output_mutator(expr, output);
+}
+
+static bool
+key_has_window(const SxNodeRef *ref, const SxLayout *layout)
+{
+	ListCell   *lc;
+
+	foreach(lc, ref->key)
+	{
+		Node	   *expr = sx_replace_by_output(lfirst(lc), layout->output);
+
+		if (layout->windowed && equal(expr, sx_state_var((SxLayout *) layout,
+														  layout->window_column)))
+			return true;
+	}
+	return false;
+}
+
+void
+sx_recompute_prepare(Query *query, const SxViewOptions *options, List *own_nodes)
+{
+	List	   *refs = sx_node_refs(query);
+	List	   *indexed = NIL;
+	ListCell   *lc;
+
+	foreach(lc, refs)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+		Oid			state;
+		SxLayout   *layout = sx_view_layout(ref->view, &state);
+		List	   *index = list_make2(list_make1_oid(ref->view), ref->key);
+
+		sx_changes_capture(state);
+		if (ref->key != NIL && !list_member(indexed, index))
+			index_node(ref);
+		indexed = lappend(indexed, index);
+		/* A window that is closed is never computed again. */
+		if (list_member_oid(own_nodes, ref->view) && options->late != SX_LATE_UPDATE &&
+			key_has_window(ref, layout))
+			sx_node_retain(ref->view, Max(options->retention, 0));
+	}
+}

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * changes.h
+ *		What a batch has changed in a state table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SX_CHANGES_H
+#define SX_CHANGES_H
+
+#include "worker/batch.h"
+
+/* Steps that another one stands on: their changes are kept during a batch. */
+extern void sx_changes_open(SxPipeline *pl);
+
+/*
+ * The changes live in the (sub)transaction that made them: end them before it commits,
+ * forget them after it was aborted.
+ */
+extern void sx_changes_end(SxStep *step);
+extern void sx_changes_forget(SxStep *step);
+
+/* Makes the triggers that note what is written to a state table; none twice. */
+extern void sx_changes_capture(Oid state);
+
+#endif							/* SX_CHANGES_H */
