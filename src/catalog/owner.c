@@ -40,7 +40,7 @@
 
 /* Relations that must have the owner of the pipeline that runs or reads them. */
 #define OWN_RELATIONS \
-	"SELECT s.pipeline, s.relation::oid AS relation FROM streamext.step s WHERE s.pipeline IS NOT NULL " \
+	"SELECT s.pipeline, s.relation::oid AS relation FROM streamext.step s WHERE s.pipeline IS NOT NULL AND s.node_of IS NULL " \
 	"UNION SELECT min(x.pipeline), x.stream::oid FROM streamext.source x GROUP BY x.stream"
 
 /* ---------- what goes together ---------- */
@@ -132,18 +132,20 @@ sx_owner_give(List *relids, Oid relid)
 
 /* ---------- what follows ---------- */
 
+/* A node of a view is a view with parts of its own. */
 static void
-parts_follow(Oid relid)
+parts_follow(Oid relid, Oid owner)
 {
-	Oid			owner = sx_relation_owner(relid);
 	ListCell   *lc;
 
 	foreach(lc, sx_dependents(RelationRelationId, RelationRelationId, relid, DEPENDENCY_INTERNAL))
 	{
-		if (sx_relation_owner(lfirst_oid(lc)) == owner)
-			continue;
-		ATExecChangeOwner(lfirst_oid(lc), owner, true, AccessExclusiveLock);
-		CommandCounterIncrement();
+		if (sx_relation_owner(lfirst_oid(lc)) != owner)
+		{
+			ATExecChangeOwner(lfirst_oid(lc), owner, true, AccessExclusiveLock);
+			CommandCounterIncrement();
+		}
+		parts_follow(lfirst_oid(lc), owner);
 	}
 }
 
@@ -205,10 +207,10 @@ sx_owner_follow(bool check)
 	ListCell   *lc;
 
 	sx_catalog_rows("SELECT relation FROM (SELECT relation::oid FROM streamext.stream "
-					"UNION SELECT relation::oid FROM streamext.step) r ORDER BY relation",
+					"UNION SELECT relation::oid FROM streamext.step WHERE node_of IS NULL) r ORDER BY relation",
 					0, NULL, NULL, NULL, sx_collect_oid, &relations);
 	foreach(lc, relations)
-		parts_follow(lfirst_oid(lc));
+		parts_follow(lfirst_oid(lc), sx_relation_owner(lfirst_oid(lc)));
 
 	sx_catalog_rows("SELECT p.id, p.name, p.owner::oid, min(c.relowner::oid), max(c.relowner::oid), "
 					" min(CASE WHEN c.relkind = 'f' AND EXISTS (SELECT FROM streamext.source x WHERE x.stream = c.oid) "

@@ -464,6 +464,7 @@ sx_node_retain(Oid view, int64 retention)
 {
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(view, &state);
+	SxTrusted	trusted;
 	Datum		values[] = {
 		ObjectIdGetDatum(view), CStringGetTextDatum(sx_length_text(retention))
 	};
@@ -471,7 +472,9 @@ sx_node_retain(Oid view, int64 retention)
 	sx_catalog_exec("UPDATE streamext.step SET options = options || "
 					"jsonb_build_object('retention', $2) WHERE relation = $1",
 					SX_ARGS(REGCLASSOID, TEXTOID), values, NULL);
+	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
+	sx_trusted_end(&trusted);
 }
 
 /* DROP of the view takes its nodes along; the catalog knows whose they are. */

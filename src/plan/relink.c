@@ -14,6 +14,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "streamext.h"
 #include "utils/lsyscache.h"
@@ -78,6 +79,18 @@ relink_options(Oid relid, List *options, Oid query, Oid target)
 		sx_depend_on(relid, ProcedureRelationId, function);
 }
 
+static void
+relink_node(Oid relid)
+{
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	Datum		view = sx_catalog_value("SELECT node_of::oid FROM streamext.step WHERE relation = $1",
+										SX_ARGS(REGCLASSOID), values, NULL, &isnull);
+
+	if (!isnull)
+		sx_part_of(relid, DatumGetObjectId(view));
+}
+
 void
 sx_plan_relink(Oid relid)
 {
@@ -86,6 +99,7 @@ sx_plan_relink(Oid relid)
 	char	   *json = sx_step_options(relid, &query, &state);
 	bool		is_sink = sx_relation_kind(relid) == SX_REL_SINK;
 
+	relink_node(relid);
 	relink_parts(relid, query, state, OidIsValid(state) && !is_sink);
 	if (!sx_is_view(relid))
 		relink_options(relid, sx_options_from_json(json), query, is_sink ? state : InvalidOid);

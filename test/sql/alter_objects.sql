@@ -29,6 +29,7 @@ CREATE STREAM totals WITH (update_state = 'add_up', key = 'k', initial_state = '
 CREATE STREAM totals_t WITH (connector = 'table', table = 'totals_out', key = 'k') AS SELECT * FROM totals;
 CREATE STREAM win_t WITH (connector = 'table', table = 'win_out') AS SELECT streamext.batch_id() AS b, * FROM win_sums;
 CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM rows GROUP BY k;
+CREATE MATERIALIZED VIEW nodes AS SELECT n, count(*) AS keys FROM (SELECT k, count(*) AS n FROM q GROUP BY k) x GROUP BY n;
 CREATE MATERIALIZED VIEW slow WITH (emit = '1 minute') AS SELECT k, max(v) AS m FROM q GROUP BY k;
 INSERT INTO q VALUES ('a', 1, '2024-01-01'), ('b', 2, '2024-01-01');
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:00');
@@ -85,6 +86,7 @@ ALTER STREAM q OPTIONS (DROP max_batch_rows);
 INSERT INTO q (k, v, ts) VALUES ('c', 1, '2024-01-01');
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:04');
 TABLE v2 ORDER BY k;
+TABLE nodes ORDER BY n;
 
 -- ---------------------------------------------------------------- owners
 SELECT owner, count(*) FROM owners GROUP BY 1;

@@ -38,6 +38,7 @@ CREATE MATERIALIZED VIEW v_append AS SELECT k, v, name FROM doubled JOIN names U
 CREATE MATERIALIZED VIEW v_merge AS SELECT k, count(*) AS n, sum(v) AS s, avg(v) AS a, stddev(v) AS d FROM q GROUP BY k;
 CREATE MATERIALIZED VIEW v_final WITH (emit = 'final') AS SELECT tumble(ts, '10 seconds') AS w, k, count(*) AS n, sum(v) AS s FROM q GROUP BY 1, 2;
 CREATE MATERIALIZED VIEW v_slow WITH (emit = '5 seconds') AS SELECT k, max(v) AS m FROM q GROUP BY k;
+CREATE MATERIALIZED VIEW v_nodes AS SELECT n, count(*) AS keys, max(s) AS m FROM (SELECT k, count(*) AS n, sum(v) AS s FROM q GROUP BY k) x GROUP BY n;
 CREATE STREAM per_batch AS SELECT k, count(*) AS n FROM doubled GROUP BY k;
 CREATE STREAM per_batch_t WITH (connector = 'table', table = 'app.per_batch_out') AS SELECT streamext.batch_id() AS b, k, n FROM per_batch;
 CREATE STREAM last WITH (connector = 'table', table = 'app.last_out', key = 'k') AS SELECT k, v FROM q;
@@ -122,6 +123,7 @@ sub shot
 SELECT 'append', * FROM v_append ORDER BY 2, 3;
 SELECT 'merge', * FROM app.v_merge ORDER BY k;
 SELECT 'final', * FROM v_final ORDER BY w, k;
+SELECT 'nodes', * FROM v_nodes ORDER BY n;
 SELECT 'slow', * FROM v_slow ORDER BY k;
 SELECT 'batch', * FROM app.per_batch_out ORDER BY 2, 3;
 SELECT 'last', * FROM app.last_out ORDER BY 2;
@@ -145,10 +147,13 @@ sub oracle
 WITH i AS (SELECT * FROM input WHERE seq <= $upto),
 a AS (SELECT k, v * 2 AS v, name FROM i JOIN names USING (k) WHERE v >= 0),
 m AS (SELECT k, count(*) AS n, sum(v) AS s, round(stddev(v), 6) AS d FROM i GROUP BY k),
+o AS (SELECT n, count(*) AS keys, max(s) AS m FROM m GROUP BY n),
 c AS (SELECT k, sum(v) + CASE k WHEN 'k1' THEN 100 ELSE 0 END AS state FROM i GROUP BY k UNION ALL SELECT 'old', 5)
 (SELECT 'append', a::text FROM (TABLE a EXCEPT ALL TABLE v_append) a) UNION ALL
 (SELECT 'append', a::text FROM (TABLE v_append EXCEPT ALL TABLE a) a) UNION ALL
 (SELECT 'merge', m::text FROM (TABLE m EXCEPT ALL SELECT k, n, s, round(d, 6) FROM app.v_merge) m) UNION ALL
+(SELECT 'nodes', o::text FROM (TABLE o EXCEPT ALL TABLE v_nodes) o) UNION ALL
+(SELECT 'nodes', o::text FROM (TABLE v_nodes EXCEPT ALL TABLE o) o) UNION ALL
 (SELECT 'counts', c::text FROM (TABLE c EXCEPT ALL SELECT k, state FROM streamext_state.counts) c) UNION ALL
 (SELECT 'once', o::text FROM (SELECT DISTINCT k, v FROM i EXCEPT ALL TABLE once_out) o) UNION ALL
 (SELECT 'once', o::text FROM (TABLE once_out EXCEPT ALL SELECT DISTINCT k, v FROM i) o)
