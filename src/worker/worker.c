@@ -410,9 +410,12 @@ open_pipeline(void)
 		leave();
 	(void) sx_pipeline_new_epoch(pipeline_id, &epoch);
 	sx_transaction_end();
-	if (!begin())
-		leave();
-	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
+	do
+	{
+		if (sx_process_breathe() || !begin())
+			leave();
+		pl = sx_pipeline_try_open(pipeline_id);
+	} while (pl == NULL);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
 	if (pl->epoch != epoch)
