@@ -336,6 +336,9 @@ CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
 
+CREATE FUNCTION streamext.arrival() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_arrival' LANGUAGE C STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION streamext.arrival() IS 'in a batch: a number that grows with every call, from batch to batch too; orders the rows that a node keeps';
 CREATE FUNCTION streamext.capture_changes() RETURNS trigger
     AS 'MODULE_PATHNAME', 'sx_capture_changes' LANGUAGE C;
 COMMENT ON FUNCTION streamext.capture_changes() IS 'on a state table: notes what a batch changes there, for the nodes that stand on it';

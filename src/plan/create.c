@@ -453,10 +453,23 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	new.rel = makeRangeVar(pstrdup(SX_STATE_SCHEMA), makeObjectName(new.base, NULL, "rows"), -1);
 	view = define_view(&new, query, &plan, &layout);
 	if (plan->recompute != NULL)
-		sx_recompute_prepare(query, maker->options, list_difference_oid(maker->nodes, before));
+		sx_recompute_prepare(query, layout, maker->options,
+							 list_difference_oid(maker->nodes, before));
 	maker->nodes = lappend_oid(maker->nodes, view);
 	maker->queries = lappend(maker->queries, original);
 	return view;
+}
+
+static void
+set_node_option(Oid view, const char *name, const char *value)
+{
+	Datum		values[] = {
+		ObjectIdGetDatum(view), CStringGetTextDatum(name), CStringGetTextDatum(value)
+	};
+
+	sx_catalog_exec("UPDATE streamext.step SET options = options || "
+					"jsonb_build_object($2, $3) WHERE relation = $1",
+					SX_ARGS(REGCLASSOID, TEXTOID, TEXTOID), values, NULL);
 }
 
 void
@@ -465,16 +478,17 @@ sx_node_retain(Oid view, int64 retention)
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(view, &state);
 	SxTrusted	trusted;
-	Datum		values[] = {
-		ObjectIdGetDatum(view), CStringGetTextDatum(sx_length_text(retention))
-	};
 
-	sx_catalog_exec("UPDATE streamext.step SET options = options || "
-					"jsonb_build_object('retention', $2) WHERE relation = $1",
-					SX_ARGS(REGCLASSOID, TEXTOID), values, NULL);
+	set_node_option(view, "retention", sx_length_text(retention));
 	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
 	sx_trusted_end(&trusted);
+}
+
+void
+sx_node_evict(Oid view, const char *condition)
+{
+	set_node_option(view, SX_EVICT_OPTION, condition);
 }
 
 /* DROP of the view takes its nodes along; the catalog knows whose they are. */
@@ -522,7 +536,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);
 	if (plan->recompute != NULL)
-		sx_recompute_prepare(query, new.options, maker.nodes);
+		sx_recompute_prepare(query, layout, new.options, maker.nodes);
 	adopt_nodes(&maker, view);
 	return true;
 }

@@ -22,10 +22,14 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
+#include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
@@ -43,6 +47,7 @@ typedef struct Leaf
 	Node	   *subtree;		/* of the jointree */
 	Bitmapset  *relids;			/* what is in it */
 	bool		nullable;		/* no condition above may move into it */
+	bool		alone;			/* it is the whole FROM */
 	Query	   *query;			/* of the node */
 	Index		varno;			/* of the node, above */
 	List	   *wholes;			/* expressions that it computes, not only columns */
@@ -607,6 +612,62 @@ leaf_query(const Query *query, const Leaf *leaf, List *moved)
 	return result;
 }
 
+/* ---------- aggregates that see the order of their rows ---------- */
+
+/* Those of the server that do not; a user's own may be anything. */
+static bool
+sees_order(const Aggref *agg)
+{
+	static const char *const ordered[] = {
+		"array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg",
+		"jsonb_object_agg", "xmlagg"
+	};
+	const char *name = get_func_name(agg->aggfnoid);
+
+	if (agg->aggkind != AGGKIND_NORMAL || agg->aggorder != NIL || agg->aggdistinct != NIL ||
+		agg->aggstar)
+		return false;
+	if (get_func_namespace(agg->aggfnoid) != PG_CATALOG_NAMESPACE)
+		return true;
+	for (int i = 0; i < lengthof(ordered); i++)
+	{
+		if (strcmp(name, ordered[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* f(x) becomes f(x ORDER BY the row's arrival). */
+static void
+order_by_arrival(Aggref *agg, ReplaceContext *context)
+{
+	SortGroupClause *sort = makeNode(SortGroupClause);
+	Node	   *arrival = (Node *) makeFuncExpr(sx_own_function("arrival", 0, NULL), INT8OID, NIL,
+												InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	TargetEntry *tle = makeTargetEntry((Expr *) leaf_column(context, arrival, "arrival"),
+									   list_length(agg->args) + 1, NULL, true);
+
+	get_sort_group_operators(INT8OID, true, true, false, &sort->sortop, &sort->eqop, NULL,
+							 &sort->hashable);
+	tle->ressortgroupref = sort->tleSortGroupRef = 1;
+	agg->args = lappend(agg->args, tle);
+	agg->aggorder = list_make1(sort);
+}
+
+static bool
+order_walker(Node *node, ReplaceContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+	{
+		if (sees_order((Aggref *) node) && ((Aggref *) node)->agglevelsup == 0)
+			order_by_arrival((Aggref *) node, context);
+		return false;
+	}
+	return expression_tree_walker(node, order_walker, context);
+}
+
 /* A node must have a column, also when only rows are counted. */
 static void
 add_row_column(Leaf *leaf)
@@ -640,6 +701,11 @@ replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 		context.sublevels_up = 1;
 		other->subquery = query_tree_mutator(other->subquery, replace_mutator, &context, 0);
 		context.sublevels_up = 0;
+	}
+	if (leaf->alone)
+	{
+		(void) order_walker((Node *) query->targetList, &context);
+		(void) order_walker(query->havingQual, &context);
 	}
 	add_row_column(leaf);
 	leaf->query->hasSubLinks = checkExprHasSubLink((Node *) leaf->query->targetList) ||
@@ -733,6 +799,7 @@ cut_block(Query *query, SxNodeMaker *maker)
 		Leaf	   *leaf = linitial(leaves);
 
 		/* The whole FROM, without what remains of WHERE. */
+		leaf->alone = true;
 		leaf->wholes = key_expressions(query);
 		leaf->subtree = (Node *) makeFromExpr(query->jointree->fromlist, NULL);
 		query->jointree = makeFromExpr(list_make1(leaf->subtree), query->jointree->quals);

@@ -108,6 +108,12 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 		sx_view_sql(plan, query, *layout, names);
 	else
 		sx_recompute_sql(plan, query, *layout, names);
+	if (options->evict != NULL)
+	{
+		plan->windowed = true;
+		plan->retention = 0;
+		plan->expire_sql = psprintf("DELETE FROM %s s\nWHERE %s", names->state, options->evict);
+	}
 	return plan;
 }
 

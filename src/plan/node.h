@@ -53,7 +53,8 @@ extern void sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *lay
 extern SxLayout *sx_recompute_layout(Query *query);
 
 /* Makes what the nodes need to be recomputed from: triggers, indexes, eviction. */
-extern void sx_recompute_prepare(Query *query, const SxViewOptions *options, List *own_nodes);
+extern void sx_recompute_prepare(Query *query, const SxLayout *above,
+								 const SxViewOptions *options, List *own_nodes);
 
 /* ---------- load.c ---------- */
 

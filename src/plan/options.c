@@ -144,6 +144,7 @@ sx_view_options(List *options)
 	if (backfill != NULL)
 		(void) parse_bool(backfill, &result->backfill);
 	result->pipeline = sx_option(options, "pipeline");
+	result->evict = sx_option(options, SX_EVICT_OPTION);
 	result->json = sx_options_to_json(options);
 	return result;
 }

@@ -253,8 +253,12 @@ typedef struct SxViewOptions
 	int64		retention;		/* -1: for ever */
 	bool		backfill;
 	const char *pipeline;
+	const char *evict;			/* of a hidden node: sx_node_evict() */
 	char	   *json;			/* all of them, as given */
 } SxViewOptions;
+
+/* Set by streamext itself: */
+#define SX_EVICT_OPTION		"evict_when"
 
 extern SxViewOptions *sx_view_options(List *options);
 extern void sx_check_view_options(const SxViewOptions *options,
@@ -356,6 +360,9 @@ extern Oid	sx_define_query_view(const char *base, Query *query, Oid owner);
 
 /* A hidden node keeps closed windows for no longer than this, in microseconds. */
 extern void sx_node_retain(Oid view, int64 retention);
+
+/* … or rows for which the condition holds, over its state table s and the boundary $1. */
+extern void sx_node_evict(Oid view, const char *condition);
 
 /* DROP of owner_relid takes relid along. */
 extern void sx_belongs_to(Oid relid, Oid owner_relid);

@@ -92,11 +92,78 @@ changed_sql(Oid view)
 	return sql.data;
 }
 
+/*
+ * Which of the key's expressions is the window that decides what is late?  -1: the key
+ * has none.
+ */
+static int
+window_in_key(Query *query, const SxLayout *layout, List *refs)
+{
+	ListCell   *lc;
+
+	if (!layout->windowed || query->setOperations != NULL)
+		return -1;
+	foreach(lc, refs)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+		ListCell   *t;
+		ListCell   *k;
+
+		foreach(t, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, t);
+
+			if (tle->resjunk || strcmp(tle->resname, layout->window_column->name) != 0)
+				continue;
+			foreach(k, ref->key)
+			{
+				Node	   *expr = copyObject(lfirst(k));
+
+				ChangeVarNodes(expr, 1, ref->varno, 0);
+				if (ref->top && equal(expr, tle->expr))
+					return foreach_current_index(k);
+			}
+		}
+	}
+	return -1;
+}
+
+/* Is lateness for this window tested in the node already? */
+static bool
+key_has_window(const SxNodeRef *ref, const SxLayout *layout)
+{
+	ListCell   *lc;
+
+	foreach(lc, ref->key)
+	{
+		Node	   *expr = sx_replace_by_output(lfirst(lc), layout->output);
+
+		if (layout->windowed && equal(expr, sx_state_var((SxLayout *) layout,
+														  layout->window_column)))
+			return true;
+	}
+	return false;
+}
+
+/* Windows that are closed are not computed again: what touches them is late. */
+static char *
+on_time_sql(const SxNodeRef *ref, const SxLayout *layout, int window)
+{
+	Oid			state;
+
+	if (window < 0 || key_has_window(ref, sx_view_layout(ref->view, &state)))
+		return pstrdup("");
+	return psprintf(" WHERE streamext.on_time(%s, 1)",
+					sx_window_end_sql(&layout->window,
+									  sx_node_expr_sql(ref->view, list_nth(ref->key, window), "c")));
+}
+
 /* bigint[], NULL when nothing was touched */
 static char *
-keys_sql(List *refs)
+keys_sql(Query *query, const SxLayout *layout, List *refs)
 {
 	bool		keyed = has_key(refs);
+	int			window = window_in_key(query, layout, refs);
 	StringInfoData sql;
 	ListCell   *lc;
 
@@ -106,9 +173,10 @@ keys_sql(List *refs)
 	{
 		SxNodeRef  *ref = lfirst(lc);
 
-		appendStringInfo(&sql, "%s\n    SELECT %s AS h FROM (%s) c",
+		appendStringInfo(&sql, "%s\n    SELECT %s AS h FROM (%s) c%s",
 						 lc == list_head(refs) ? "" : "\n    UNION ALL",
-						 keyed ? hash_sql(ref, "c") : "0::bigint", changed_sql(ref->view));
+						 keyed ? hash_sql(ref, "c") : "0::bigint", changed_sql(ref->view),
+						 on_time_sql(ref, layout, window));
 	}
 	appendStringInfoString(&sql, "\n) k");
 	return sql.data;
@@ -281,7 +349,7 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 	SxRecompute *recompute = palloc0(sizeof(SxRecompute));
 	List	   *refs = sx_node_refs(query);
 
-	recompute->keys_sql = keys_sql(refs);
+	recompute->keys_sql = keys_sql(query, layout, refs);
 	recompute->delete_sql = has_key(refs) ?
 		psprintf("DELETE FROM %s\nWHERE " KEY_COLUMN " = ANY ($1)", names->state) :
 		psprintf("DELETE FROM %s", names->state);
@@ -355,43 +423,99 @@ sx_replace_by_output(Node *expr, List *output)
 	return output_mutator(expr, output);
 }
 
-static bool
-key_has_window(const SxNodeRef *ref, const SxLayout *layout)
+/* The view's expression as one over what it reads; NULL when that is not one node. */
+static Node *
+expression_below(Query *query, Node *expr, const SxNodeRef *ref)
 {
+	List	   *output = NIL;
+	Node	   *below;
 	ListCell   *lc;
 
-	foreach(lc, ref->key)
+	foreach(lc, query->targetList)
 	{
-		Node	   *expr = sx_replace_by_output(lfirst(lc), layout->output);
-
-		if (layout->windowed && equal(expr, sx_state_var((SxLayout *) layout,
-														  layout->window_column)))
-			return true;
+		if (!lfirst_node(TargetEntry, lc)->resjunk)
+			output = lappend(output, lfirst(lc));
 	}
-	return false;
+	below = sx_replace_by_output(expr, output);
+	if (!ref->top || query->setOperations != NULL || contain_aggs_of_level(below, 0) ||
+		contain_windowfuncs(below) || checkExprHasSubLink(below) ||
+		!bms_equal(pull_varnos(NULL, below), bms_make_singleton(ref->varno)))
+		return NULL;
+	ChangeVarNodes(below, ref->varno, 1, 0);
+	return below;
+}
+
+/*
+ * Rows of the node whose window, an expression over its columns, is closed are not
+ * read again: they go, here and in what the node stands on.
+ */
+static void
+evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes)
+{
+	Oid			state;
+	Oid			query_view;
+	SxLayout   *layout = sx_view_layout(view, &state);
+	Query	   *query;
+	char	   *start;
+	int			nestlevel;
+	ListCell   *lc;
+
+	if (!list_member_oid(own_nodes, view))
+		return;
+	nestlevel = sx_pin_settings();
+	start = deparse_expression(sx_replace_by_output(expr, layout->output),
+							   deparse_context_for("s", state), true, false);
+	AtEOXact_GUC(true, nestlevel);
+	sx_node_evict(view, sx_window_closed_sql(window, start, "$1"));
+
+	(void) sx_step_options(view, &query_view, NULL);
+	query = sx_view_query(query_view);
+	foreach(lc, layout->strategy == SX_STRATEGY_RECOMPUTE ? sx_node_refs(query) : NIL)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+		Node	   *below = expression_below(query, expr, ref);
+
+		if (below != NULL)
+			evict(ref->view, below, window, own_nodes);
+	}
+}
+
+/* A window that is closed is never computed again, so the node can forget it. */
+static void
+bound_node(SxNodeRef *ref, const SxLayout *above, int window,
+		   const SxViewOptions *options, List *own_nodes)
+{
+	Oid			state;
+	bool		closes = options->late != SX_LATE_UPDATE || options->retention >= 0;
+
+	if (!closes || !list_member_oid(own_nodes, ref->view))
+		return;
+	if (key_has_window(ref, sx_view_layout(ref->view, &state)))
+		sx_node_retain(ref->view, options->late == SX_LATE_UPDATE ? options->retention : 0);
+	else if (window >= 0 && options->late != SX_LATE_UPDATE)
+		evict(ref->view, list_nth(ref->key, window), &above->window, own_nodes);
 }
 
 void
-sx_recompute_prepare(Query *query, const SxViewOptions *options, List *own_nodes)
+sx_recompute_prepare(Query *query, const SxLayout *above, const SxViewOptions *options,
+					 List *own_nodes)
 {
 	List	   *refs = sx_node_refs(query);
 	List	   *indexed = NIL;
+	int			window = window_in_key(query, above, refs);
 	ListCell   *lc;
 
 	foreach(lc, refs)
 	{
 		SxNodeRef  *ref = lfirst(lc);
 		Oid			state;
-		SxLayout   *layout = sx_view_layout(ref->view, &state);
 		List	   *index = list_make2(list_make1_oid(ref->view), ref->key);
 
+		(void) sx_view_layout(ref->view, &state);
 		sx_changes_capture(state);
 		if (ref->key != NIL && !list_member(indexed, index))
 			index_node(ref);
 		indexed = lappend(indexed, index);
-		/* A window that is closed is never computed again. */
-		if (list_member_oid(own_nodes, ref->view) && options->late != SX_LATE_UPDATE &&
-			key_has_window(ref, layout))
-			sx_node_retain(ref->view, Max(options->retention, 0));
+		bound_node(ref, above, window, options, own_nodes);
 	}
 }

@@ -25,6 +25,7 @@
 
 PG_FUNCTION_INFO_V1(sx_batch_id);
 PG_FUNCTION_INFO_V1(sx_batch_time);
+PG_FUNCTION_INFO_V1(sx_arrival);
 PG_FUNCTION_INFO_V1(sx_timing_out);
 PG_FUNCTION_INFO_V1(sx_watermark);
 PG_FUNCTION_INFO_V1(sx_view_watermark);
@@ -44,6 +45,19 @@ sx_batch_time(PG_FUNCTION_ARGS)
 	if (sx_current == NULL)
 		PG_RETURN_TIMESTAMPTZ(GetCurrentTransactionStartTimestamp());
 	PG_RETURN_TIMESTAMPTZ(sx_current->time);
+}
+
+/*
+ * Stable only by name, so that a node's query may call it: what matters is that it is
+ * evaluated row by row, in the order in which rows arrive.
+ */
+Datum
+sx_arrival(PG_FUNCTION_ARGS)
+{
+	if (sx_current == NULL || sx_current->running_step < 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(((sx_current->batch_id + 1) << 32) +
+					++sx_current->steps[sx_current->running_step].arrivals);
 }
 
 /* Is a map_with_state function called because of a time-out or a timer? */

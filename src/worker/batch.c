@@ -276,6 +276,29 @@ adopt(SxPipeline *pl, bool positions_only)
 }
 
 /*
+ * An error ends a batch of step() here already: a subtransaction that is left open would
+ * outlive the statement, and the session with it be in an aborted transaction block.
+ */
+static Oid
+lock_steps(SxBatchTx *tx, const SxPipeline *pl, bool own)
+{
+	volatile Oid busy = InvalidOid;
+
+	PG_TRY();
+	{
+		busy = sx_steps_lock(pl, !own);
+	}
+	PG_CATCH();
+	{
+		if (!own)
+			sx_tx_abort(tx);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return busy;
+}
+
+/*
  * Opens the batch's transaction with all its locks.  One of our own is given up and
  * begun anew while somebody holds one of the relations: it waits for that one alone.
  */
@@ -287,7 +310,7 @@ begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own)
 		Oid			busy;
 
 		sx_tx_begin(tx, pl, own);
-		busy = sx_steps_lock(pl, !own);
+		busy = lock_steps(tx, pl, own);
 		if (!OidIsValid(busy))
 			return;
 		sx_tx_abort(tx);

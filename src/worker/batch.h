@@ -133,6 +133,7 @@ struct SxStep
 	int64		late_rows;		/* pairs (row, window) found late */
 	int64		null_time_rows;
 	int			scans;			/* scans of streams begun by the running statement */
+	int64		arrivals;		/* calls of streamext.arrival() */
 
 	/*
 	 * A batch is due at this batch time for the step's own sake, data or not; DT_NOEND:

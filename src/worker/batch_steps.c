@@ -12,7 +12,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "fdw/ordinal.h"
 #include "fdw/track.h"
@@ -23,6 +25,7 @@
 #include "utils/guc.h"
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -203,6 +206,27 @@ lock_plan(SPIPlanPtr plan, bool wait, Oid *busy)
 }
 
 /*
+ * A crash empties an unlogged table and leaves the position behind what was in it.  The
+ * target of a sink was refused as such at its creation; it may have become one.
+ */
+static void
+require_logged(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		logged;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	logged = ((Form_pg_class) GETSTRUCT(tuple))->relpersistence == RELPERSISTENCE_PERMANENT;
+	ReleaseSysCache(tuple);
+	if (!logged)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table %s has become unlogged", sx_relation_label(relid)),
+				 errhint("Rows would be lost after a crash that keeps the position: ALTER TABLE … SET LOGGED, then streamext.resume().")));
+}
+
+/*
  * DDL locks its relations first, and then the progress row, when the event trigger
  * tells the pipeline of the change.  A batch that locked them the other way round, or
  * waited for one relation while it holds another, would be one half of a deadlock.
@@ -228,6 +252,7 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
 			!lock_plan(step->apply, wait, &busy))
 			return busy;
+		require_logged(step->plan->state);
 	}
 	return InvalidOid;
 }
@@ -305,7 +330,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	pl->running_step = step->index;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
-	step->rows = 0;
+	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
 	step->applied = true;
 	pl->running_step = -1;

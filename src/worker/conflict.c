@@ -6,8 +6,9 @@
  *
  * Workers look for a deadlock after a shorter wait than users do (process.c), so that
  * it is mostly the batch that is rolled back.  Its records are still in memory, so it
- * begins anew at once, after a nap of random length: whoever it collided with has
- * the locks by then, and two batches that collided do not do it again in step.
+ * begins anew, after a nap of random length: whoever it collided with has the locks by
+ * then, and two batches that collided do not do it again in step.  As on a shared wire
+ * the range of the nap doubles with each loss, until few enough try at the same time.
  *
  * Leaving that to the back-off between the lives of a worker would starve a pipeline
  * whose tables are busy: it doubles with each failure, and each new life begins with
@@ -26,7 +27,8 @@
 
 #define MAX_CONFLICTS	20
 #define FIRST_NAP_MS	10
-#define LONGEST_NAP_MS	200
+#define LONGEST_NAP_MS	1000
+#define BREATH_MS		100
 
 static bool
 is_conflict(int sqlerrcode)
@@ -35,11 +37,23 @@ is_conflict(int sqlerrcode)
 		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
+/* Not for the latch, which stays set for the worker's loop. */
+static void
+nap(int ms)
+{
+	for (; ms > 0; ms -= BREATH_MS)
+	{
+		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(ms, BREATH_MS),
+						 SX_WAIT_EVENT("StreamextConflict"));
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /* Called when the batch has been rolled back. */
 bool
 sx_lost_conflict(SxPipeline *pl, const ErrorData *edata)
 {
-	long		longest;
+	int			longest;
 
 	if (!is_conflict(edata->sqlerrcode) || pl->conflicts >= MAX_CONFLICTS)
 		return false;
@@ -50,9 +64,6 @@ sx_lost_conflict(SxPipeline *pl, const ErrorData *edata)
 			(errmsg_internal("a batch of pipeline \"%s\" begins anew: %s",
 							 pl->name, edata->message)));
 
-	/* Not for the latch, which stays set for the worker's loop. */
-	(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 (long) pg_prng_uint64_range(&pg_global_prng_state, 1, longest), SX_WAIT_EVENT("StreamextConflict"));
-	CHECK_FOR_INTERRUPTS();
+	nap((int) pg_prng_uint64_range(&pg_global_prng_state, 1, longest));
 	return true;
 }

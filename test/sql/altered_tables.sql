@@ -69,6 +69,24 @@ SELECT * FROM t_t;
 SELECT k, state FROM streamext_state.t;
 DROP STREAM q CASCADE;
 
+-- ---------------------------------------------------------------- tables that a crash would empty
+CREATE STREAM q (k text, v int) WITH (connector = 'queue', paused);
+CREATE STREAM q_out WITH (connector = 'table', table = 'q_t') AS SELECT * FROM q;
+CREATE MATERIALIZED VIEW n AS SELECT k, count(*) AS n FROM q GROUP BY k;
+INSERT INTO q VALUES ('a', 1);
+ALTER TABLE q_t SET UNLOGGED;
+SELECT batch_id, rows FROM streamext.step('q');
+ALTER TABLE q_t SET LOGGED;
+ALTER TABLE streamext_state.n SET UNLOGGED;
+SELECT batch_id, rows FROM streamext.step('q');
+-- the error has left no transaction behind
+SELECT now() = statement_timestamp() AS alone;
+ALTER TABLE streamext_state.n SET LOGGED;
+SELECT batch_id, rows FROM streamext.step('q');
+SELECT * FROM q_t;
+DROP STREAM q CASCADE;
+DROP TABLE q_t;
+
 -- ---------------------------------------------------------------- logs
 CREATE STREAM q (k text, v int) WITH (connector = 'queue', paused);
 CREATE STREAM q_out WITH (connector = 'table', table = 'q_t') AS SELECT * FROM q;

@@ -25,7 +25,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $tries = scale(4, 50);
-my $records = scale(4_000, 50_000);
+my $records = scale(8_000, 100_000);
 my $library = PostgreSQL::Test::Utils::tempdir() . '/two_workers.so';
 my $config = $ENV{PG_CONFIG} // 'pg_config';
 
@@ -87,7 +87,7 @@ my $fenced = $job->log_lines(qr/has another holder/);
 is($fenced, $tries, 'the old one was fenced each time');
 is($job->log_lines(qr/terminated by signal/), 0, 'nobody crashed');
 fault_row(row => 'E7', what => 'two workers of one pipeline', tried => $tries, %figures,
-	note => "$job->{sent} records; $fenced old workers fenced; stopped between batches $between, within a batch $within");
+	note => "$job->{sent} records; $fenced old workers fenced; stopped between batches $between, within a batch $within, within a critical section $again (again)");
 
 $job->{node}->stop;
 done_testing();

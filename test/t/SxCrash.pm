@@ -35,7 +35,7 @@ sub new
 	my ($class, %args) = @_;
 	my $self = bless {
 		keys => 300,
-		batch => 100,
+		batch => 50,
 		conf => {},
 		options => {},
 		sent => 0,
