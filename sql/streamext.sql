@@ -59,9 +59,10 @@ CREATE TABLE streamext.pipeline (
     error_sqlstate text,
     error_message  text,
     error_at    timestamptz,
-    lane_of     integer REFERENCES streamext.pipeline,
+    lane_of     integer,
     lane_for    text CHECK (lane_for IN ('backfill', 'detached')),
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    home        text
 );
 COMMENT ON TABLE streamext.pipeline IS 'units of work: source streams and what hangs off them, advancing together';
 COMMENT ON COLUMN streamext.pipeline.state IS 'running: a worker keeps it going; paused: by a user; stopped: by an error, see error_message';
@@ -70,11 +71,18 @@ COMMENT ON COLUMN streamext.pipeline.failures IS 'errors in a row, and a start t
 COMMENT ON COLUMN streamext.pipeline.retry_at IS 'not started again before this time';
 COMMENT ON COLUMN streamext.pipeline.lane_of IS 'a lane: the pipeline that it follows, never ahead of it, and is merged into when it has caught up; NULL: no lane';
 COMMENT ON COLUMN streamext.pipeline.lane_for IS 'backfill: a late view or sink reads the past; detached: steps that failed for themselves were taken out';
+COMMENT ON COLUMN streamext.pipeline.home IS 'the cluster and database in which it runs: a pipeline that came with a dump or an upgrade has another one, and stays stopped until it is started by hand';
 ALTER SEQUENCE streamext.pipeline_id_seq OWNED BY streamext.pipeline.id;
+
+CREATE FUNCTION streamext.set_home() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_set_home' LANGUAGE C;
+COMMENT ON FUNCTION streamext.set_home() IS 'gives a new pipeline its home; one that is loaded from a dump is stopped';
+REVOKE ALL ON FUNCTION streamext.set_home() FROM PUBLIC;
+CREATE TRIGGER set_home BEFORE INSERT ON streamext.pipeline FOR EACH ROW EXECUTE FUNCTION streamext.set_home();
 
 -- One row per worker of a pipeline, updated in every batch: kept small and HOT.
 CREATE TABLE streamext.progress (
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    pipeline    integer NOT NULL,
     slot        integer NOT NULL DEFAULT 0,
     epoch       bigint NOT NULL DEFAULT 0,
     batch_id    bigint NOT NULL DEFAULT 0,
@@ -88,7 +96,7 @@ COMMENT ON COLUMN streamext.progress.first_batch_time IS 'of batch 1: windows in
 COMMENT ON COLUMN streamext.progress.epoch IS 'grows with every worker or step() that takes the pipeline';
 
 CREATE TABLE streamext.source (
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    pipeline    integer NOT NULL,
     stream      regclass NOT NULL,
     seq         integer NOT NULL,
     watermark   timestamptz,
@@ -113,8 +121,7 @@ CREATE TABLE streamext.partition (
     lag         bigint,
     idle        boolean NOT NULL DEFAULT false,
     rows        bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (pipeline, stream, partition),
-    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+    PRIMARY KEY (pipeline, stream, partition)
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.partition IS 'position of each partition, committed together with what was made of its records';
@@ -130,8 +137,7 @@ CREATE TABLE streamext.gap (
     records     bigint,
     reason      text NOT NULL,
     batch_id    bigint NOT NULL,
-    noted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+    noted_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX ON streamext.gap (pipeline, stream, partition);
 COMMENT ON TABLE streamext.gap IS 'records that Kafka no longer had when they were to be read, with on_data_loss = continue; committed with the position that jumps over them';
@@ -139,15 +145,17 @@ COMMENT ON TABLE streamext.gap IS 'records that Kafka no longer had when they we
 CREATE TABLE streamext.stream (
     relation    regclass PRIMARY KEY,
     kind        text NOT NULL CHECK (kind IN ('source', 'derived', 'sink')),
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    log         regclass
 );
 COMMENT ON TABLE streamext.stream IS 'relations that were created as streams';
+COMMENT ON COLUMN streamext.stream.log IS 'table in which a queue, table or socket keeps its records until they are processed';
 
 CREATE SEQUENCE streamext.step_seq AS integer;
 
 CREATE TABLE streamext.step (
     relation    regclass PRIMARY KEY,
-    pipeline    integer REFERENCES streamext.pipeline,
+    pipeline    integer,
     seq         integer NOT NULL DEFAULT nextval('streamext.step_seq'),
     kind        text NOT NULL CHECK (kind IN ('view', 'sink', 'stream')),
     query       regclass NOT NULL,
@@ -201,7 +209,7 @@ CREATE INDEX ON streamext.window_batch (relation, batch_time, batch_id);
 COMMENT ON TABLE streamext.window_batch IS 'for windowed streams in time: when the batches were whose rows are retained';
 
 CREATE TABLE streamext.batch (
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    pipeline    integer NOT NULL,
     slot        integer NOT NULL DEFAULT 0,
     batch_id    bigint NOT NULL,
     batch_time  timestamptz NOT NULL,
@@ -252,6 +260,14 @@ COMMENT ON COLUMN streamext.dead_letter.cut IS 'value, key or headers were longe
 COMMENT ON COLUMN streamext.dead_letter.steps IS 'who is owed the record: what replay feeds it to';
 COMMENT ON COLUMN streamext.dead_letter.replay IS 'the next batch feeds it again';
 ALTER SEQUENCE streamext.dead_letter_id_seq OWNED BY streamext.dead_letter.id;
+
+-- Instead of foreign keys: pg_restore with several jobs loads the tables in any order.
+CREATE FUNCTION streamext.forget() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_forget' LANGUAGE C;
+COMMENT ON FUNCTION streamext.forget() IS 'deletes what belongs to a pipeline, or to a source stream in one, with it';
+REVOKE ALL ON FUNCTION streamext.forget() FROM PUBLIC;
+CREATE TRIGGER forget AFTER DELETE ON streamext.pipeline FOR EACH ROW EXECUTE FUNCTION streamext.forget();
+CREATE TRIGGER forget AFTER DELETE ON streamext.source FOR EACH ROW EXECUTE FUNCTION streamext.forget();
 
 SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline_id_seq', '');
@@ -421,8 +437,7 @@ CREATE TABLE streamext.file_taken (
     size        bigint NOT NULL,
     mtime       timestamptz NOT NULL,
     batch_id    bigint NOT NULL,
-    PRIMARY KEY (pipeline, stream, name),
-    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+    PRIMARY KEY (pipeline, stream, name)
 );
 COMMENT ON TABLE streamext.file_taken IS 'files that streams of connector file have taken, as they were then';
 COMMENT ON COLUMN streamext.file_taken.name IS 'within the directory; the whole path where the stream has a pattern';
@@ -484,7 +499,7 @@ COMMENT ON FUNCTION streamext.run(text) IS 'processes what the sources hold now,
 
 CREATE FUNCTION streamext.start_all() RETURNS integer
     AS 'MODULE_PATHNAME', 'sx_start_all' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.start_all() IS 'resumes every paused or stopped pipeline of the caller; returns how many';
+COMMENT ON FUNCTION streamext.start_all() IS 'resumes every paused or stopped pipeline of the caller, also after a restored dump; returns how many';
 
 CREATE FUNCTION streamext.adopt() RETURNS void
     AS 'MODULE_PATHNAME', 'sx_adopt' LANGUAGE C STRICT;

@@ -213,6 +213,7 @@ sx_register_source(Oid relid)
 		stream->source->check(stream);
 
 	insert_stream(relid, "source");
+	sx_stream_set_option(stream, SX_KIND_OPTION, "source");
 	if (name != NULL)
 		pipeline = named_pipeline(name, stream->owner, paused);
 	else

@@ -199,6 +199,13 @@ extern bool sx_creating_query_table;
  */
 extern void sx_pipeline_check_joins(int pipeline, Oid role);
 
+/*
+ * home.c: makes whole again what came from another database, by a restored dump or
+ * otherwise; nothing when there is no such pipeline.  Stops those that would run.
+ */
+extern void sx_adopt_restored(void);
+extern void sx_home_stop_others(void);
+
 /* Caller must own the pipeline, else ERROR 42501. */
 extern void sx_pipeline_check_owner(int pipeline);
 

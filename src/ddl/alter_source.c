@@ -34,6 +34,7 @@ static const struct
 	const char *hint;
 }			fixed_options[] =
 {
+	{SX_KIND_OPTION, "It says what streamext made of the table."},
 	{"connector", "Drop the stream and create it again."},
 	{"pipeline", "A stream stays in its pipeline; WITH (pipeline = '...') of a view puts the view elsewhere."},
 	{"tail", "Drop the stream and create it again."},

@@ -72,6 +72,20 @@ extern bool sx_alter_source(SxUtilityCall *call, const AlterTableStmt *stmt,
 extern bool sx_rename_source_column(SxUtilityCall *call, const RenameStmt *stmt,
 									Node *instead);
 
+/* alter_follow.c: around a statement, what follows it. */
+typedef struct SxFollow
+{
+	Oid			given;			/* stream or view that gets another owner */
+	List	   *together;		/* … and what goes along */
+	bool		reassign;
+	bool		names;			/* names in options may have changed */
+	List	   *before;			/* sx_names_before() */
+	Oid			columns_of;		/* table whose column is renamed */
+} SxFollow;
+
+extern void sx_follow_begin(SxFollow *follow, Node *stmt);
+extern void sx_follow_end(SxFollow *follow);
+
 /*
  * continuous_view.c: does it when the statement is about a continuous view, else
  * gives false.

@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/state_guard.h"
 #include "mb/pg_wchar.h"
 #include "tcop/cmdtag.h"
@@ -144,6 +146,8 @@ may_concern_streams(Node *stmt)
 		case T_DropStmt:
 		case T_CommentStmt:
 		case T_SecLabelStmt:
+		case T_ReassignOwnedStmt:
+		case T_DropOwnedStmt:
 		case T_RefreshMatViewStmt:
 		case T_ViewStmt:
 		case T_IndexStmt:
@@ -159,6 +163,14 @@ may_concern_streams(Node *stmt)
 		default:
 			return false;
 	}
+}
+
+/* What came with a dump has to be whole to go as a whole. */
+static void
+adopt_before_drop(void)
+{
+	if (sx_extension_exists() && !RecoveryInProgress() && !XactReadOnly)
+		sx_adopt_restored();
 }
 
 static void
@@ -178,6 +190,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		.qc = qc
 	};
 	bool		says_stream;
+	SxFollow	follow;
 
 	sx_keyword_restore();
 	if (context == PROCESS_UTILITY_SUBCOMMAND || !may_concern_streams(stmt))
@@ -185,12 +198,16 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		sx_utility_next(&call, NULL);
 		return;
 	}
+	if (IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt))
+		adopt_before_drop();
+	sx_follow_begin(&follow, stmt);
 	says_stream = sx_says_stream(query, pstmt->stmt_location, pstmt->stmt_len);
 	sx_redact_statement(stmt, says_stream);
 	if (says_stream)
 		stream_command(&call, stmt);
 	else if (!other_command(&call, stmt))
 		sx_utility_next(&call, NULL);
+	sx_follow_end(&follow);
 }
 
 void

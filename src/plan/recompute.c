@@ -380,6 +380,7 @@ sx_recompute_layout(Query *query)
 static void
 index_node(SxNodeRef *ref)
 {
+	SxTrusted	trusted;
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(ref->view, &state);
 	StringInfoData sql;
@@ -398,8 +399,10 @@ index_node(SxNodeRef *ref)
 						 deparse_expression(expr, context, false, false));
 	}
 	AtEOXact_GUC(true, nestlevel);
+	sx_trusted_begin(&trusted);
 	sx_execute_ddl(psprintf("CREATE INDEX ON %s (streamext.key_hash(%s))",
 							sx_qualified_name(state), sql.data));
+	sx_trusted_end(&trusted);
 }
 
 static Node *

@@ -197,6 +197,22 @@ check_names(List *columns)
 	}
 }
 
+/*
+ * Does column i of the index tell values apart as the collation does?  All that are
+ * deterministic do it alike.
+ */
+static bool
+same_equality(HeapTuple index, int i, Oid collation)
+{
+	bool		isnull;
+	Datum		datum = SysCacheGetAttr(INDEXRELID, index, Anum_pg_index_indcollation, &isnull);
+	Oid			own = ((oidvector *) DatumGetPointer(datum))->values[i];
+
+	return own == collation ||
+		((!OidIsValid(own) || get_collation_isdeterministic(own)) &&
+		 (!OidIsValid(collation) || get_collation_isdeterministic(collation)));
+}
+
 static bool
 index_fits(Relation target, Oid index, List *columns)
 {
@@ -221,7 +237,9 @@ index_fits(Relation target, Oid index, List *columns)
 			continue;
 		nkeys++;
 		for (int i = 0; i < form->indnkeyatts; i++)
-			found |= form->indkey.values[i] == column->attno;
+			found |= form->indkey.values[i] == column->attno &&
+				same_equality(tuple, i, TupleDescAttr(RelationGetDescr(target),
+													  column->attno - 1)->attcollation);
 		fits &= found &&
 			(form->indnullsnotdistinct ||
 			 TupleDescAttr(RelationGetDescr(target), column->attno - 1)->attnotnull);

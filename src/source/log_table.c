@@ -22,6 +22,7 @@
 #include "catalog/sx_catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "source/log_table.h"
@@ -71,6 +72,7 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 {
 	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
 	char	   *name = choose_name(stream, schema);
+	Datum		values[2];
 	SxTrusted	save;
 
 	sx_trusted_begin(&save);
@@ -83,6 +85,10 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 
 	sx_depend(RelationRelationId, get_relname_relid(name, schema),
 			  RelationRelationId, stream->relid, 0, DEPENDENCY_INTERNAL);
+	values[0] = ObjectIdGetDatum(stream->relid);
+	values[1] = ObjectIdGetDatum(get_relname_relid(name, schema));
+	sx_catalog_exec("UPDATE streamext.stream SET log = $2 WHERE relation = $1",
+					SX_ARGS(REGCLASSOID, REGCLASSOID), values, NULL);
 	CommandCounterIncrement();
 }
 
@@ -147,6 +153,11 @@ sx_log_table_of(const SxStream *stream)
 {
 	Oid			log = sx_log_table_find(stream->relid);
 
+	if (!OidIsValid(log))
+	{
+		sx_adopt_restored();
+		log = sx_log_table_find(stream->relid);
+	}
 	if (!OidIsValid(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

@@ -500,10 +500,13 @@ open_pipeline(void)
 		leave();
 	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
 	sx_transaction_end();
-	if (!begin())
-		leave();
-	is_superuser = superuser();
-	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
+	do
+	{
+		if (sx_process_breathe() || !begin())
+			leave();
+		is_superuser = superuser();
+		pl = sx_pipeline_try_open(pipeline_id);
+	} while (pl == NULL);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
 	if (pl->epoch != held_epoch)
@@ -576,10 +579,24 @@ is_news(const ErrorData *edata)
 		strcmp(row->error_message, failure_message(edata)) != 0;
 }
 
+/*
+ * The statements of a worker have the names that tables, columns and functions had when it
+ * opened the pipeline.  What it cannot find any more may be there under another name: the
+ * next worker, which reads the catalogs anew, finds it or stops.
+ */
+static bool
+may_be_renamed(int sqlerrcode)
+{
+	return proven && ERRCODE_TO_CATEGORY(sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
 /* By its class, unless a source says that its polls always are. */
 static bool
 is_worth_another_try(int sqlerrcode)
 {
+	if (may_be_renamed(sqlerrcode))
+		return true;
 	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
 		return true;
 	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
