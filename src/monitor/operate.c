@@ -234,7 +234,7 @@ step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *resu
 		outcome = sx_batch_run(pl, time, false, result);
 		if (outcome == SX_BATCH_FENCED)
 			refuse_held(pl);
-		if (outcome == SX_BATCH_DONE && due == SX_DUE_BATCH)
+		if (outcome == SX_BATCH_DONE && due != SX_DUE_POSITION)
 			return true;
 	}
 }

@@ -8,7 +8,7 @@ CREATE ROLE sx_first;
 CREATE ROLE sx_second;
 CREATE ROLE sx_third;
 GRANT ALL ON SCHEMA alter_objects TO sx_first, sx_second, sx_third;
-GRANT USAGE ON FOREIGN SERVER streamext TO sx_first, sx_second;
+GRANT USAGE ON FOREIGN SERVER streamext TO sx_first, sx_second, sx_third;
 CREATE VIEW owners AS
     SELECT c.oid::regclass AS relation, c.relowner::regrole AS owner FROM pg_class c
     WHERE c.relkind IN ('r', 'v', 'f') AND (c.relnamespace = 'streamext_state'::regnamespace OR c.relnamespace = 'alter_objects'::regnamespace)
@@ -141,6 +141,7 @@ DROP ROLE sx_second;
 -- two owners of one pipeline would remain
 CREATE ROLE sx_second;
 GRANT ALL ON SCHEMA alter_objects TO sx_second;
+GRANT USAGE ON FOREIGN SERVER streamext TO sx_second;
 ALTER STREAM q OWNER TO sx_second;
 SELECT owner, count(*) FROM owners GROUP BY 1 ORDER BY owner::text;
 
