@@ -591,14 +591,9 @@ CREATE VIEW streamext.streams WITH (security_barrier) AS
 COMMENT ON VIEW streamext.streams IS 'streams: sources, derived streams and sinks';
 COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source, or run the sink';
 
-CREATE FUNCTION streamext.shown_state(state text, lane_of integer, lane_for text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN state <> 'running' OR lane_of IS NULL THEN state
-                WHEN lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END;
-COMMENT ON FUNCTION streamext.shown_state(text, integer, text) IS 'state of a pipeline as the views show it: a lane that runs is backfilling, or catching up';
-
 CREATE VIEW streamext.pipelines WITH (security_barrier) AS
-    SELECT p.name AS pipeline, p.owner, streamext.shown_state(p.state, p.lane_of, p.lane_for) AS state, w.pid,
+    SELECT p.name AS pipeline, p.owner, CASE WHEN p.state <> 'running' OR p.lane_of IS NULL THEN p.state
+                WHEN p.lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END AS state, w.pid,
            CASE WHEN w.pid IS NOT NULL OR p.state = 'running' THEN w.status END AS status,
            g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
@@ -678,7 +673,8 @@ CREATE VIEW streamext.views WITH (security_barrier) AS
            g.null_time_rows + coalesce(n.null_time_rows, 0) AS null_time_rows,
            g.dead_letters, g.skipped_rows, g.watermark,
            s.first_batch, s.options, s.created_at,
-           streamext.shown_state(p.state, p.lane_of, p.lane_for) AS state,
+           CASE WHEN p.state <> 'running' OR p.lane_of IS NULL THEN p.state
+                WHEN p.lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END AS state,
            (SELECT sum(x.lag)::bigint FROM streamext.partition x WHERE x.pipeline = p.id) AS lag, p.error_message
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
