@@ -161,6 +161,7 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		explain_sql(&text, "Each batch ($1 = the touched keys)", plan->recompute->keys_sql);
 		explain_sql(&text, "… and, when there are any, rows that cannot matter any more go",
 					plan->recompute->prune_sql);
+		explain_sql(&text, "… and what is left of $1 is", plan->recompute->changed_sql);
 		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
 	}

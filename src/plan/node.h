@@ -112,7 +112,10 @@ extern void sx_node_keep(Oid view, const char *condition);
 
 /* … which was said of the one node that the query reads; NULL: nothing was. */
 extern const char *sx_kept_condition(List *refs);
-extern char *sx_prune_sql(Query *query, const SxNodeRef *ref, const char *kept, const char *hash);
+
+/* hash: of the key over the node's state table as s; NULL: there is no key, and no $1 */
+extern void sx_reduce_sql(SxRecompute *recompute, Query *query, const SxNodeRef *ref,
+						  const char *kept, const char *hash);
 
 /* ---------- recompute.c ---------- */
 

@@ -89,6 +89,8 @@ typedef struct SxRecompute
 	bool		keyed;			/* else there is no $1, and all is computed again */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
 	char	   *prune_sql;		/* SX_STRATEGY_REDUCE: $1: keys, else NULL */
+	char	   *changed_sql;	/* … those of the keys in $1 that have got a row by then;
+								 * NULL: take them all */
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
 } SxRecompute;

@@ -330,8 +330,8 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 		psprintf("DELETE FROM %s", names->state);
 	kept = sx_kept_condition(refs);
 	if (kept != NULL)
-		recompute->prune_sql = sx_prune_sql(query, linitial(refs), kept,
-											has_key(refs) ? hash_sql(linitial(refs), "s") : NULL);
+		sx_reduce_sql(recompute, query, linitial(refs), kept,
+					  has_key(refs) ? hash_sql(linitial(refs), "s") : NULL);
 	recompute->insert_sql = insert_sql(query, layout, names->state);
 	recompute->keyed = has_key(refs);
 	plan->recompute = recompute;

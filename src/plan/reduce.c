@@ -12,7 +12,8 @@
  * last one of the result stays behind it, as more rows only push it back.  So in each batch,
  * before the rows of the touched keys are computed again, those of the node that are not
  * among the first ones are deleted (prune_sql): a key costs what its result has, and what the
- * batch brings, not what was ever there.
+ * batch brings, not what was ever there.  A key none of whose new rows is left then
+ * (changed_sql) is as it was.
  *
  * In the last example, the subquery is a view of its own with all ranks, over the node.  The
  * condition on the rank stands above it; cut.c finds it (sx_rank_condition) and hands it down.
@@ -248,16 +249,48 @@ ranked_sql(Query *query, const char *hash)
 	return sx_deparse(query);
 }
 
-/* hash: of the key over the node's state table s; NULL: there is no key, and no $1 */
-char *
-sx_prune_sql(Query *query, const SxNodeRef *ref, const char *kept, const char *hash)
+/* Places of the node's rows that the reader does not need; they are few, but for a first batch. */
+static char *
+places_sql(Query *query, Oid state, const char *kept, const char *hash)
+{
+	char	   *ranked = ranked_sql(query, hash);
+
+	if (query->hasWindowFuncs)
+		return psprintf("SELECT u." ROW_COLUMN "\nFROM (\n%s\n) u\nWHERE NOT (%s)", ranked, kept);
+	return psprintf("SELECT s.ctid FROM %s s%s\nEXCEPT\nSELECT u." ROW_COLUMN "\nFROM (\n%s\n) u\nWHERE %s",
+					sx_qualified_name(state),
+					hash == NULL ? "" : psprintf(" WHERE %s = ANY ($1)", hash), ranked, kept);
+}
+
+/* Rows of this batch that are still there, by their number; NULL: they have none. */
+static char *
+changed_sql(const SxLayout *layout, Oid state, const char *hash)
+{
+	ListCell   *lc;
+
+	foreach(lc, layout->columns)
+	{
+		SxStateColumn *column = lfirst(lc);
+
+		if (IsA(column->expr, FuncExpr) &&
+			((FuncExpr *) column->expr)->funcid == sx_own_function("arrival", 0, NULL))
+			return psprintf("SELECT pg_catalog.array_agg(DISTINCT %s)\nFROM %s s\n"
+							"WHERE %ss.%s > (streamext.batch_id() << 32)",
+							hash == NULL ? "0::bigint" : hash, sx_qualified_name(state),
+							hash == NULL ? "" : psprintf("%s = ANY ($1) AND ", hash),
+							quote_identifier(column->name));
+	}
+	return NULL;
+}
+
+void
+sx_reduce_sql(SxRecompute *recompute, Query *query, const SxNodeRef *ref, const char *kept,
+			  const char *hash)
 {
 	Oid			state;
+	SxLayout   *layout = sx_view_layout(ref->view, &state);
 
-	(void) sx_view_layout(ref->view, &state);
-	return psprintf("DELETE FROM %s s\nWHERE %ss.ctid NOT IN (\n"
-					"SELECT u." ROW_COLUMN "\nFROM (\n%s\n) u\nWHERE %s)",
-					sx_qualified_name(state),
-					hash == NULL ? "" : psprintf("%s = ANY ($1) AND ", hash),
-					ranked_sql(query, hash), kept);
+	recompute->prune_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n%s))",
+									sx_qualified_name(state), places_sql(query, state, kept, hash));
+	recompute->changed_sql = changed_sql(layout, state, hash);
 }

@@ -106,6 +106,7 @@ typedef enum SxOwnPlan
 	SX_OWN_PANE_FORGET,
 	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
 	SX_OWN_PRUNE,				/* reduce: rows of the node that cannot matter */
+	SX_OWN_CHANGED,
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
 	SX_OWN_PLANS

@@ -57,7 +57,7 @@ extern int64 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 
 /* The first column of the first row, in the caller's context; false: NULL, or no row. */
 extern bool sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
-						  Datum *value);
+						  int nargs, Oid *types, Datum *values, Datum *value);
 
 /*
  * Locks the relations of all steps.  Without wait: returns the first that somebody

@@ -290,14 +290,15 @@ sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 }
 
 bool
-sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql, Datum *value)
+sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
+			  int nargs, Oid *types, Datum *values, Datum *value)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			nestlevel = NewGUCNestLevel();
 	bool		isnull = true;
 
 	apply_settings(step);
-	run_connected(pl, plan, sql, 0, NULL, NULL);
+	run_connected(pl, plan, sql, nargs, types, values);
 	if (SPI_processed > 0)
 	{
 		Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, 0);
