@@ -196,6 +196,9 @@ sx_append_column_sql(StringInfo sql, const SxStateColumn *column)
 								   column->collation));
 }
 
+/* Rows that come and go with every batch. */
+#define CHURN_OPTIONS	"autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0"
+
 /*
  * Merged rows are updated again and again: half-filled pages keep the updates in
  * their page, and autovacuum comes early.  The key admits NULL, so a publication of all
@@ -221,8 +224,9 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 	}
 	appendStringInfoString(&sql, ")");
 	if (sx_layout_is_merged(layout))
-		appendStringInfoString(&sql, " WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, "
-							   "autovacuum_vacuum_cost_delay = 0)");
+		appendStringInfoString(&sql, " WITH (fillfactor = 50, " CHURN_OPTIONS ")");
+	else if (layout->strategy != SX_STRATEGY_APPEND)
+		appendStringInfoString(&sql, " WITH (" CHURN_OPTIONS ")");
 	sx_execute_ddl(sql.data);
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
 	if (layout->strategy == SX_STRATEGY_RECOMPUTE || layout->strategy == SX_STRATEGY_REDUCE)
@@ -535,7 +539,14 @@ sx_node_retain(Oid view, int64 retention)
 void
 sx_node_keep(Oid view, const char *condition)
 {
+	Oid			state;
+	SxTrusted	trusted;
+
+	(void) sx_step_options(view, NULL, &state);
 	set_node_option(view, SX_KEEP_OPTION, condition);
+	sx_trusted_begin(&trusted);
+	sx_execute_ddl(psprintf("ALTER TABLE %s SET (" CHURN_OPTIONS ")", sx_qualified_name(state)));
+	sx_trusted_end(&trusted);
 }
 
 void
