@@ -453,10 +453,10 @@ cut_for(NewView *new, Query *query, SxNodeMaker *maker)
 /* What the view's strategy needs of the nodes that it stands on. */
 static void
 prepare_nodes(const SxStepPlan *plan, Query *query, const SxLayout *layout,
-			  const SxViewOptions *options, List *own_nodes)
+			  const SxViewOptions *options, bool hidden, List *own_nodes)
 {
 	if (plan->strategy == SX_STRATEGY_DISTINCT)
-		sx_distinct_prepare(query, layout, options);
+		sx_distinct_prepare(query, layout, options, hidden);
 	else if (!sx_is_single_node(query))
 		sx_recompute_prepare(query, layout, options, own_nodes);
 }
@@ -492,7 +492,7 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 												 psprintf("%d", list_length(maker->nodes) + 1)));
 	new.rel = makeRangeVar(pstrdup(SX_STATE_SCHEMA), makeObjectName(new.base, NULL, "rows"), -1);
 	view = define_view(&new, query, &plan, &layout);
-	prepare_nodes(plan, query, layout, maker->options,
+	prepare_nodes(plan, query, layout, maker->options, true,
 				  list_difference_oid(maker->nodes, before));
 	maker->nodes = lappend_oid(maker->nodes, view);
 	maker->queries = lappend(maker->queries, unshared ? NULL : original);
@@ -529,11 +529,14 @@ sx_node_retain(Oid view, int64 retention)
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(view, &state);
 	SxTrusted	trusted;
+	ListCell   *lc;
 
 	set_node_option(view, "retention", sx_length_text(retention));
 	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
 	sx_trusted_end(&trusted);
+	foreach(lc, sx_view_sets(view))
+		sx_node_retain(lfirst_oid(lc), retention);
 }
 
 void
@@ -603,7 +606,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);
-	prepare_nodes(plan, query, layout, new.options, maker.nodes);
+	prepare_nodes(plan, query, layout, new.options, false, maker.nodes);
 	adopt_nodes(&maker, view);
 	return true;
 }

@@ -336,6 +336,15 @@ sx_distinct_sets(Query *query)
 	return sets;
 }
 
+List *
+sx_view_sets(Oid view)
+{
+	Oid			query_view;
+
+	return sx_step_options(view, &query_view, NULL) == NULL ? NIL :
+		sx_distinct_sets(sx_view_query(query_view));
+}
+
 SxLayout *
 sx_distinct_layout(Query *query)
 {
@@ -445,11 +454,12 @@ sx_distinct_sql(SxStepPlan *plan, Query *query, const SxLayout *layout, const Sx
 		plan->then_sql = lappend(plan->then_sql, set_sql(query, layout, lfirst_oid(lc), target));
 }
 
+/* How long a hidden view keeps what late rows may change is said later: sx_node_retain(). */
 void
-sx_distinct_prepare(Query *query, const SxLayout *layout, const SxViewOptions *options)
+sx_distinct_prepare(Query *query, const SxLayout *layout, const SxViewOptions *options, bool hidden)
 {
 	bool		closes = layout->windowed &&
-		(options->late != SX_LATE_UPDATE || options->retention >= 0);
+		(options->late != SX_LATE_UPDATE || (options->retention >= 0 && !hidden));
 	ListCell   *lc;
 
 	foreach(lc, sx_distinct_sets(query))

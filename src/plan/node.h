@@ -76,11 +76,13 @@ extern Query *sx_mark_distinct(Query *query, SxNodeMaker *maker);
 /* These nodes; NIL: the query is none that sx_mark_distinct() gave. */
 extern List *sx_distinct_sets(Query *query);
 
+extern List *sx_view_sets(Oid view);
+
 extern SxLayout *sx_distinct_layout(Query *query);
 extern void sx_distinct_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 							const SxStepNames *names);
 extern void sx_distinct_prepare(Query *query, const SxLayout *layout,
-								const SxViewOptions *options);
+								const SxViewOptions *options, bool hidden);
 
 /* ---------- retract.c ---------- */
 

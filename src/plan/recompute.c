@@ -430,6 +430,16 @@ expression_below(Query *query, Node *expr, const SxNodeRef *ref)
 	return below;
 }
 
+static char *
+state_expr_sql(Node *expr, Oid state)
+{
+	int			nestlevel = sx_pin_settings();
+	char	   *sql = deparse_expression(expr, deparse_context_for("s", state), true, false);
+
+	AtEOXact_GUC(true, nestlevel);
+	return sql;
+}
+
 /*
  * Rows of the node whose window, an expression over its columns, is closed are not
  * read again: they go, here and in what the node stands on.
@@ -442,16 +452,20 @@ evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes)
 	SxLayout   *layout = sx_view_layout(view, &state);
 	Query	   *query;
 	char	   *start;
-	int			nestlevel;
 	ListCell   *lc;
 
 	if (!list_member_oid(own_nodes, view))
 		return;
-	nestlevel = sx_pin_settings();
-	start = deparse_expression(sx_replace_by_output(expr, layout->output),
-							   deparse_context_for("s", state), true, false);
-	AtEOXact_GUC(true, nestlevel);
+	start = state_expr_sql(sx_replace_by_output(expr, layout->output), state);
 	sx_node_evict(view, sx_window_closed_sql(window, start, "$1"));
+
+	/* Nodes with the different values of its groups begin with the same keys. */
+	foreach(lc, sx_view_sets(view))
+	{
+		(void) sx_view_layout(lfirst_oid(lc), &state);
+		start = state_expr_sql(sx_replace_by_output(expr, layout->output), state);
+		sx_node_evict(lfirst_oid(lc), sx_window_closed_sql(window, start, "$1"));
+	}
 
 	(void) sx_step_options(view, &query_view, NULL);
 	query = sx_view_query(query_view);

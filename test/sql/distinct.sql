@@ -45,6 +45,10 @@ CREATE MATERIALIZED VIEW timely WITH (late = 'drop') AS
     SELECT tumble(ts, '10 s') AS w, count(*) AS c, count(DISTINCT k) AS n FROM a GROUP BY 1;
 CREATE MATERIALIZED VIEW timely_k WITH (late = 'dead_letter', retention = '0 s') AS
     SELECT tumble(ts, '10 s') AS w, k, count(DISTINCT x) AS n FROM a GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW final WITH (emit = 'final') AS
+    SELECT tumble(ts, '10 s') AS w, count(DISTINCT x) AS n, count(*) AS c FROM a GROUP BY 1;
+CREATE MATERIALIZED VIEW above WITH (late = 'drop') AS
+    SELECT w, max(n) AS mx, sum(n) AS sn FROM (SELECT tumble(ts, '10 s') AS w, k, count(DISTINCT x) AS n FROM a GROUP BY 1, 2) c GROUP BY w;
 CREATE MATERIALIZED VIEW slow WITH (emit = '1 hour') AS SELECT k, count(*) AS c, count(DISTINCT x) AS n FROM a GROUP BY 1;
 
 -- n rows, some keys and values NULL, the same in every run
@@ -101,13 +105,15 @@ SELECT feed(4001, 30, '58 seconds');
 SELECT batch_id, rows, dead_letters FROM streamext.step('uniq');
 SELECT * FROM differences();
 TABLE timely ORDER BY w;
+TABLE final ORDER BY w;
+TABLE above ORDER BY w;
 SELECT count(*), min(w), max(w) FROM timely_k;
-SELECT view, late_rows, dead_letters FROM streamext.views WHERE view IN ('timely'::regclass, 'timely_k'::regclass) ORDER BY 1;
+SELECT view, late_rows, dead_letters FROM streamext.views WHERE view IN ('timely'::regclass, 'timely_k'::regclass, 'above'::regclass) ORDER BY 1;
 -- nodes of the windowed views keep open windows only
 SELECT s.relation, n.ended FROM streamext.step s, LATERAL (
     SELECT (xpath('//row/n/text()', query_to_xml(format('SELECT count(*) FILTER (WHERE key_1 + interval ''10 s'' <= %L) AS n FROM %s', g.watermark, s.state), false, false, '')))[1]::text AS ended
     FROM streamext.step_progress g WHERE g.relation = s.node_of) n
-WHERE s.node_of IN ('timely'::regclass, 'timely_k'::regclass) ORDER BY 1;
+WHERE s.options ? 'set' AND s.node_of IN ('timely'::regclass, 'timely_k'::regclass, 'final'::regclass, 'above'::regclass) ORDER BY 1;
 TABLE slow ORDER BY k;
 SELECT streamext.explain('v3');
 SELECT streamext.explain('v18');
