@@ -30,6 +30,7 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_RECOMPUTE,		/* over nodes: rows of the touched keys, anew */
+	SX_STRATEGY_JOIN,			/* of two nodes: what their new rows bring */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
@@ -120,6 +121,11 @@ typedef struct SxStepPlan
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
+	List	   *join_sql;		/* SX_STRATEGY_JOIN: statements of a batch, in order;
+								 * $1 bigint: arrival numbers up to it are old */
+	char	   *join_bound;		/* … in words */
+	List	   *clock;			/* streams whose watermark it goes by, where these are not
+								 * its own: a side of a join has that of the join */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the

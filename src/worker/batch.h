@@ -94,6 +94,8 @@ typedef struct SxChanges
 	Tuplestorestate *after;
 } SxChanges;
 
+#define SX_JOIN_STATEMENTS	6
+
 /* Statements that only one kind of step has. */
 typedef enum SxOwnPlan
 {
@@ -107,7 +109,8 @@ typedef enum SxOwnPlan
 	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
-	SX_OWN_PLANS
+	SX_OWN_JOIN,				/* joins: the first of their statements */
+	SX_OWN_PLANS = SX_OWN_JOIN + SX_JOIN_STATEMENTS
 } SxOwnPlan;
 
 /* A step with what the pipeline adds to its plan. */
