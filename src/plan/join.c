@@ -443,6 +443,26 @@ sx_join_check_options(const SxViewOptions *options, Query *query)
 					  bound_hint);
 }
 
+/*
+ * What a view with emit = 'final' shows changes with the watermark alone, which no trigger
+ * sees: a view over it would miss its rows without a match.
+ */
+void
+sx_join_check_reader(Oid view)
+{
+	Oid			query;
+	char	   *json = sx_step_options(view, &query, NULL);
+	SxJoin	   *join = json == NULL ? NULL : sx_join_find(sx_view_query(query));
+
+	if (join != NULL && sx_view_options(sx_options_from_json(json))->emit == SX_EMIT_FINAL &&
+		(sx_join_preserves(join, SX_SIDE_LEFT) || sx_join_preserves(join, SX_SIDE_RIGHT)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a continuous view over %s is not supported yet: it is a join with emit = 'final' that shows rows without a match",
+						sx_relation_label(view)),
+				 errhint("Use emit = 'changes' there.")));
+}
+
 /* ---------- what the nodes are told ---------- */
 
 /* Where partners are looked for, and rows that have none any more. */
@@ -463,7 +483,10 @@ index_side(const SxJoin *join, int side)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)", table, time));
 }
 
-/* One node may be both sides, of a join of a stream with itself. */
+/*
+ * One node may be both sides, of a join of a stream with itself.  Rows come and go: dead
+ * ones are in the way of every batch, so autovacuum comes early.
+ */
 static void
 tell_node(const SxJoin *join, int side, const SxViewOptions *options)
 {
@@ -472,6 +495,8 @@ tell_node(const SxJoin *join, int side, const SxViewOptions *options)
 	char	   *closed = sx_join_closed_sql(join, side);
 
 	sx_changes_capture(s->state);
+	sx_execute_ddl(psprintf("ALTER TABLE %s SET (autovacuum_vacuum_scale_factor = 0.05, "
+							"autovacuum_vacuum_cost_delay = 0)", sx_qualified_name(s->state)));
 	if (!shared || side == SX_SIDE_LEFT || !equal(s->key, join->side[SX_SIDE_LEFT].key))
 		index_side(join, side);
 	if (s->time == NULL)

@@ -78,6 +78,9 @@ extern void sx_join_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 						const SxStepNames *names);
 extern void sx_join_check_options(const SxViewOptions *options, Query *query);
 
+/* ERROR when a continuous view cannot stand on this one. */
+extern void sx_join_check_reader(Oid view);
+
 /* Of the view's state table. */
 extern void sx_join_index_state(const char *table, bool by_time);
 

@@ -5,12 +5,15 @@ CREATE SCHEMA jo;
 CREATE SCHEMA jo_all;      -- rows in time for joins by event time
 CREATE SCHEMA jo_windows;  -- … for joins on equal windows
 CREATE SCHEMA jo_self;     -- … for a join of a with itself
+CREATE SCHEMA jo_hops;     -- … on equal windows, a row for each of its windows
 CREATE SCHEMA jo_every;    -- every row
 SET search_path = jo, public;
 CREATE STREAM a (id int, k int, x int, ts timestamptz)
     WITH (connector = 'queue', pipeline = 'jo', paused, event_time = 'ts', watermark = '5 seconds');
 CREATE STREAM b (id int, k int, y int, ts timestamptz)
     WITH (connector = 'queue', pipeline = 'jo', event_time = 'ts', watermark = '3 seconds');
+CREATE TABLE jo_hops.a (id int, k int, w timestamptz);
+CREATE TABLE jo_hops.b (id int, k int, w timestamptz);
 DO $$
 DECLARE s text;
 BEGIN
@@ -58,8 +61,14 @@ INSERT INTO query VALUES
 (22, 'jo_every', '', $q$SELECT a.id, b.id AS bid FROM a RIGHT JOIN b ON a.k = b.k AND b.y > 12$q$, NULL),
 (23, 'jo_all', '', $q$SELECT a.id, b.id AS bid FROM a LEFT JOIN b ON a.k = b.k AND b.ts >= a.ts$q$, NULL),
 (24, 'jo_windows', $o$ WITH (late = 'drop')$o$, $q$SELECT p.w, p.id, q.id AS bid FROM (SELECT date_bin('10 s', ts, '2000-01-01Z') AS w, id, k FROM a) p JOIN (SELECT date_bin('10 s', ts, '2000-01-01Z') AS w, id, k FROM b) q USING (w, k)$q$, NULL),
-(25, 'jo_all', $o$ WITH (emit = 'final')$o$, $q$SELECT a.id FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + interval '7 s')$q$, NULL);
+(25, 'jo_all', $o$ WITH (emit = 'final')$o$, $q$SELECT a.id FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + interval '7 s')$q$, NULL),
+(26, 'jo_self', '', $q$SELECT p.id, q.id AS id2 FROM a p LEFT JOIN a q ON p.k = q.k AND p.x = q.x AND p.id <> q.id AND q.ts BETWEEN p.ts - interval '5 s' AND p.ts + interval '2 s'$q$, NULL),
+(27, 'jo_every', '', $q$SELECT p.id, q.id AS id2 FROM a p FULL JOIN a q ON p.k = q.k AND p.id = q.id$q$, NULL),
+(28, 'jo_hops', '', $q$SELECT p.w, p.id, q.id AS bid FROM (SELECT hop(ts, '5 s', '10 s') AS w, k, id FROM a) p LEFT JOIN (SELECT hop(ts, '5 s', '10 s') AS w, k, id FROM b) q ON p.w = q.w AND p.k = q.k$q$,
+    $q$SELECT p.w, p.id, q.id AS bid FROM a p LEFT JOIN b q ON p.w = q.w AND p.k = q.k$q$),
+(29, 'jo_every', '', $q$SELECT a.id, n.name, b.id AS bid FROM a JOIN names n ON n.k = a.k LEFT JOIN b ON a.x = b.y$q$, NULL);
 
+CREATE TABLE names AS SELECT i AS k, 'n' || i AS name FROM generate_series(1, 3) i;
 DO $$
 DECLARE q query;
 BEGIN
@@ -93,6 +102,8 @@ BEGIN
     INSERT INTO jo_self.a SELECT fa.* FROM fa, jo.mark WHERE coalesce(ts > late_a, true);
     INSERT INTO jo_windows.a SELECT fa.* FROM fa, jo.mark WHERE tumble(ts, '10 s') + interval '10 s' > late;
     INSERT INTO jo_windows.b SELECT fb.* FROM fb, jo.mark WHERE tumble(ts, '10 s') + interval '10 s' > late;
+    INSERT INTO jo_hops.a SELECT id, k, w FROM fa, jo.mark, hop(ts, '5 s', '10 s') w WHERE w + interval '10 s' > late;
+    INSERT INTO jo_hops.b SELECT id, k, w FROM fb, jo.mark, hop(ts, '5 s', '10 s') w WHERE w + interval '10 s' > late;
     DROP TABLE fa, fb;
     UPDATE jo.mark SET now = coalesce(least((SELECT max(ts) FROM jo_every.a) - interval '5 s',
                                             (SELECT max(ts) FROM jo_every.b) - interval '3 s'), '-infinity')
@@ -166,5 +177,5 @@ SELECT late_rows > 0 AS late, null_time_rows > 0 AS null_time, count(*) FROM str
 SELECT relname, (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM streamext_state.%I', relname), false, true, '')))[1]::text::int AS rows
 FROM pg_class WHERE relnamespace = 'streamext_state'::regnamespace AND relkind = 'r' AND relname ~ '^(jo_)?v(1|2|4|5|8|10|11|12)_[12]$' ORDER BY 1;
 DROP SCHEMA jo CASCADE;
-DROP SCHEMA jo_all, jo_windows, jo_self, jo_every CASCADE;
+DROP SCHEMA jo_all, jo_windows, jo_self, jo_hops, jo_every CASCADE;
 SELECT relname FROM pg_class WHERE relnamespace = 'streamext_state'::regnamespace AND relname ~ '^(jo_)?v[0-9]';
