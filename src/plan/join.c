@@ -342,6 +342,17 @@ sx_join_find(Query *query)
 
 /* ---------- the state table ---------- */
 
+static void
+refuse_name(const char *name)
+{
+	if (strcmp(name, SX_JOIN_LEFT) == 0 || strcmp(name, SX_JOIN_RIGHT) == 0 ||
+		strcmp(name, SX_JOIN_TIME) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("column name \"%s\" is reserved in a join of streams", name),
+				 errhint("Give the column another name with AS.")));
+}
+
 SxLayout *
 sx_join_layout(Query *query)
 {
@@ -349,7 +360,10 @@ sx_join_layout(Query *query)
 	SxLayoutBuilder builder = {layout, NIL, NULL, false};
 	Expr	   *number = (Expr *) makeNullConst(INT8OID, -1, InvalidOid);
 	Expr	   *time = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
+	ListCell   *lc;
 
+	foreach(lc, layout->columns)
+		refuse_name(((SxStateColumn *) lfirst(lc))->name);
 	layout->strategy = SX_STRATEGY_JOIN;
 	layout->reason = "a join of two streams: each batch adds the pairs that its new rows make with all rows kept";
 	layout->windowed = false;

@@ -466,21 +466,28 @@ sx_join_late_sql(const SxJoin *join, int i, const char *alias)
 	return psprintf("COALESCE(%s, 'infinity')", zoned_sql(join, &join->side[i], time));
 }
 
+static char *
+side_text(const SxJoinSide *side)
+{
+	const char *name = side->rte->eref->aliasname;
+
+	if (!side->ends)
+		return psprintf("rows of %s for ever", name);
+	if (side->reach == 0)
+		return psprintf("rows of %s until the watermark reaches them", name);
+	return psprintf("rows of %s until the watermark is %s beyond them", name,
+					sx_length_text(side->reach));
+}
+
 char *
 sx_join_bound_text(const SxJoin *join)
 {
-	const SxJoinSide *left = &join->side[SX_SIDE_LEFT];
-	const SxJoinSide *right = &join->side[SX_SIDE_RIGHT];
-
-	if (left->time == NULL)
-		return pstrdup("none, so every row is accepted and kept");
+	if (!sx_join_has_bound(join))
+		return pstrdup("none, every row is accepted and kept for ever");
 	if (join->windowed)
-		return psprintf("equal windows of %s; rows leave when their window has ended",
+		return psprintf("equal windows of %s: rows are kept until their window has ended",
 						join->window.calendar != NULL ? join->window.calendar :
 						sx_length_text(join->window.length));
-	return psprintf("rows of %s leave %s, rows of %s %s",
-					left->rte->eref->aliasname,
-					left->ends ? psprintf("%s behind the watermark", sx_length_text(left->reach)) : "never",
-					right->rte->eref->aliasname,
-					right->ends ? psprintf("%s behind the watermark", sx_length_text(right->reach)) : "never");
+	return psprintf("kept are %s, %s", side_text(&join->side[SX_SIDE_LEFT]),
+					side_text(&join->side[SX_SIDE_RIGHT]));
 }

@@ -122,6 +122,8 @@ CREATE MATERIALIZED VIEW bad WITH (backfill = off, late = 'update') AS SELECT l.
 CREATE MATERIALIZED VIEW bad WITH (backfill = off, late = 'drop') AS SELECT l.id FROM l JOIN r ON l.k = r.k;
 CREATE MATERIALIZED VIEW bad WITH (backfill = off, retention = '1 hour') AS SELECT l.id FROM l JOIN r ON l.k = r.k AND r.ts >= l.ts;
 CREATE MATERIALIZED VIEW bad WITH (backfill = off, emit = '5 seconds') AS SELECT l.id FROM l JOIN r ON l.k = r.k AND l.ts = r.ts;
+CREATE MATERIALIZED VIEW bad WITH (backfill = off) AS SELECT l.id AS sx_time FROM l JOIN r ON l.k = r.k AND l.ts = r.ts;
+CREATE MATERIALIZED VIEW bad WITH (backfill = off) AS SELECT count(*) AS n FROM l JOIN v_left_final f ON f.id = l.id;
 -- an event time that is changed bounds nothing
 CREATE MATERIALIZED VIEW w4 WITH (backfill = off) AS SELECT p.id FROM (SELECT k, id, date_trunc('minute', ts) + interval '1 s' AS ts FROM l) p JOIN r ON p.k = r.k AND r.ts BETWEEN p.ts AND p.ts + interval '10 s';
 DROP MATERIALIZED VIEW v_inner;
