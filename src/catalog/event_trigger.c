@@ -50,7 +50,7 @@ sx_on_ddl_end(PG_FUNCTION_ARGS)
 		Oid			relid = lfirst_oid(lc);
 
 		if (sx_is_stream_table(relid) && !sx_creating_query_table &&
-			sx_relation_kind(relid) == SX_REL_NONE)
+			sx_relation_kind(relid) == SX_REL_NONE && !sx_is_restored_table(relid))
 			sx_register_source(relid);
 	}
 	PG_RETURN_NULL();
@@ -131,7 +131,8 @@ sx_on_drop(PG_FUNCTION_ARGS)
 					"FROM touched WHERE p.pipeline = touched.pipeline RETURNING p.pipeline",
 					0, NULL, NULL, NULL, wake_pipeline, NULL);
 	sx_catalog_exec("DELETE FROM streamext.pipeline p "
-					"WHERE NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id) "
+					"WHERE (lane_for IS NOT NULL OR "
+					"       NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id)) "
 					"AND NOT EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
 					0, NULL, NULL, NULL);
 	sx_wake_scheduler_at_commit();

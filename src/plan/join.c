@@ -507,12 +507,15 @@ tell_node(const SxJoin *join, int side, const SxViewOptions *options)
 	const SxJoinSide *s = &join->side[side];
 	bool		shared = join->side[SX_SIDE_LEFT].view == join->side[SX_SIDE_RIGHT].view;
 	char	   *closed = sx_join_closed_sql(join, side);
+	SxTrusted	trusted;
 
 	sx_changes_capture(s->state);
+	sx_trusted_begin(&trusted);
 	sx_execute_ddl(psprintf("ALTER TABLE %s SET (autovacuum_vacuum_scale_factor = 0.05, "
 							"autovacuum_vacuum_cost_delay = 0)", sx_qualified_name(s->state)));
 	if (!shared || side == SX_SIDE_LEFT || !equal(s->key, join->side[SX_SIDE_LEFT].key))
 		index_side(join, side);
+	sx_trusted_end(&trusted);
 	if (s->time == NULL)
 		return;
 	sx_node_option(s->view, "late", options->late_given ? sx_late_name(options->late) : "drop");

@@ -214,6 +214,7 @@ pump(KafkaSource *k)
 	if (!k->renew)
 		sx_kafka_drain(k, 2 * k->max_rows, 2 * k->max_bytes);
 	sx_kafka_release(k);
+	sx_kafka_unclog(k);
 	keep_helper(k);
 	sx_kafka_requests(k);
 	sx_kafka_client_flush(k->client);
@@ -245,11 +246,13 @@ pump_to_end(KafkaSource *k)
 	TimestampTz give_up = GetCurrentTimestamp() + TO_END_US;
 
 	k->ends = KAFKA_ENDS_NONE;
-	k->ends_first = true;
+	k->ends_first = !k->base.limited;
 	for (;;)
 	{
 		pump(k);
-		if (k->queued >= k->max_rows || k->queued_bytes >= k->max_bytes ||
+		if (sx_kafka_allowed_total(k) >= k->max_rows ||
+			(!k->base.limited && k->queued_bytes >= k->max_bytes) ||
+			(k->base.limited && sx_kafka_limit_reached(k)) ||
 			(k->ends == KAFKA_ENDS_KNOWN && drained_to_target(k)) ||
 			position_due(k, 0) || GetCurrentTimestamp() > give_up)
 			break;
@@ -282,7 +285,7 @@ kafka_poll(SxSource *source, const SxPollRequest *req)
 	now = GetCurrentTimestamp();
 	show_parts(k, now);
 	sx_kafka_show_status(k, now);
-	if (k->queued > 0)
+	if (sx_kafka_allowed_total(k) > 0)
 		return SX_POLL_DATA;
 	return position_due(k, now) ? SX_POLL_POSITION : SX_POLL_NOTHING;
 }
@@ -349,7 +352,7 @@ kafka_wait(SxSource *source, int *fd)
 	long		ms = -1;
 
 	*fd = -1;
-	if (k->queued > 0)
+	if (sx_kafka_allowed_total(k) > 0)
 		return -1;				/* it is for the pipeline to cut a batch */
 	if (!sx_kafka_client_started(k->client))
 	{
@@ -369,7 +372,7 @@ kafka_wait(SxSource *source, int *fd)
 		/* requests wait for the helper's first word, which wakes us */
 		if (part->state == KAFKA_PART_NEW && k->met && !sx_kafka_part_is_gone(k, part))
 			wait_until(&ms, k->resolve_at, now);
-		if (part->state == KAFKA_PART_READY && k->met)
+		if (part->state == KAFKA_PART_READY && k->met && !sx_kafka_part_done(k, part))
 			wait_until(&ms, now, now);
 		if (small_change(k, i))
 			wait_until(&ms, k->saved_at + SAVE_INTERVAL_US, now);
@@ -408,5 +411,8 @@ const SxSourceOps sx_source_kafka = {
 	.close = kafka_close,
 	.wait = kafka_wait,
 	.reached_end = kafka_reached_end,
-	.peek = sx_kafka_peek
+	.peek = sx_kafka_peek,
+	.lane_start = sx_kafka_lane_start,
+	.limit = sx_kafka_limit,
+	.at_limit = sx_kafka_at_limit
 };

@@ -63,6 +63,8 @@ typedef struct KafkaPart
 	int64		cut_next;		/* position behind the batch */
 	int64		cut_bytes;
 
+	int64		limit;			/* of a lane: no record from here on; -1: none at all */
+
 	int64		error_code;		/* of a SX_RECORD_ERROR; error NULL: none */
 	char	   *error;
 
@@ -139,6 +141,10 @@ typedef struct KafkaSource
 	KafkaEnds	ends;
 	bool		ends_first;		/* assign nothing before the ends are known */
 
+	bool		limit_unknown;	/* of a lane: the limit is in a partition not found yet */
+	int64		progress_seen;	/* … and when the queues were found clogged */
+	TimestampTz clogged_at;
+
 	/* peek: records are copied into chunks */
 	bool		peeking;
 	char	   *chunk;
@@ -181,6 +187,16 @@ extern void sx_kafka_check_cluster(KafkaSource *k);
 extern void sx_kafka_check_parts(KafkaSource *k);
 extern void sx_kafka_save_gaps(KafkaSource *k);
 extern void sx_kafka_gaps_saved(KafkaSource *k);
+
+/* source_kafka_lane.c: reading as far as another pipeline has */
+extern void sx_kafka_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts);
+extern bool sx_kafka_at_limit(SxSource *source);
+extern bool sx_kafka_lane_start(SxStream *stream, SxLaneStart *start);
+extern int	sx_kafka_allowed(const KafkaSource *k, const KafkaPart *part);
+extern bool sx_kafka_part_done(const KafkaSource *k, const KafkaPart *part);
+extern int64 sx_kafka_allowed_total(const KafkaSource *k);
+extern bool sx_kafka_limit_reached(const KafkaSource *k);
+extern void sx_kafka_unclog(KafkaSource *k);
 
 /* source_kafka_batch.c: records */
 extern void sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes);

@@ -157,6 +157,7 @@ sx_kafka_add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 	part->partition = partition;
 	part->next = part->committed = part->low = part->high = part->target = -1;
 	part->anchor_offset = part->anchor_time = -1;
+	part->limit = -1;
 	k->base.nparts++;
 	return part;
 }
@@ -293,13 +294,16 @@ sx_kafka_parts_restart(KafkaSource *k)
 
 /* ---------- requests ---------- */
 
-/* Nobody answers for a topic that is gone, but it can be waited for. */
+/*
+ * Nobody answers for a topic that is gone, but it can be waited for.  A lane does not read
+ * what is beyond its limit.
+ */
 static bool
 is_to_be_sent(const KafkaSource *k, const KafkaPart *part, SxMessageType type,
 			  KafkaPartState state)
 {
 	return part->state == state &&
-		(type == SX_MSG_ASSIGN || !sx_kafka_part_is_gone(k, part));
+		(type == SX_MSG_ASSIGN ? !sx_kafka_part_done(k, part) : !sx_kafka_part_is_gone(k, part));
 }
 
 /*

@@ -35,18 +35,11 @@ pin_plans(void)
 	return nestlevel;
 }
 
-/* Numbers of arrival have the batch in their upper half: see batch_functions.c. */
-static int64
-last_arrival_before(const SxPipeline *pl)
-{
-	return (pl->batch_id + 1) << 32;
-}
-
 static void
 apply_join(SxPipeline *pl, SxStep *step)
 {
 	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(last_arrival_before(pl))};
+	Datum		values[] = {Int64GetDatum(sx_last_arrival_before(pl))};
 	int			nestlevel = pin_plans();
 	ListCell   *lc;
 

@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 #include "worker/errors_class.h"
+#include "worker/lane.h"
 
 /* Forgets the batch before: nothing is known yet about the records of this one. */
 static void
@@ -154,22 +155,32 @@ run_steps(SxPipeline *pl)
 	pl->applying = -1;
 }
 
+/* What the poll before has found, or the one within the batch that ends a lane. */
+static bool
+positions_only(const SxPipeline *pl)
+{
+	return pl->due == SX_DUE_POSITION;
+}
+
 /* The batch up to its commit. */
 static SxBatchOutcome
-attempt(SxPipeline *pl, bool positions_only, bool own, SxBatchResult *result,
-		TimestampTz started)
+attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 {
 	instr_time	start;
 	bool		mine;
 
 	INSTR_TIME_SET_CURRENT(start);
+	pl->arrival_batch = 0;
 	pl->must_restart = pl->record_named = pl->timing_out = false;
 	pl->on_behalf = pl->read_input = pl->applying = -1;
 	pl->feeding = false;
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
+	sx_blamed_step = InvalidOid;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mine = sx_pass_fence(pl, positions_only, own);
+	if (pl->merging)
+		sx_lane_merge_begin(pl);
+	mine = sx_pass_fence(pl, positions_only(pl), own);
 	PopActiveSnapshot();
 	if (!mine)
 		return SX_BATCH_FENCED;
@@ -185,7 +196,7 @@ attempt(SxPipeline *pl, bool positions_only, bool own, SxBatchResult *result,
 	result->load_us = sx_elapsed_us(start);
 
 	INSTR_TIME_SET_CURRENT(start);
-	if (!positions_only)
+	if (!positions_only(pl))
 		run_steps(pl);
 	result->steps_us = sx_elapsed_us(start);
 	sx_current = NULL;
@@ -193,13 +204,15 @@ attempt(SxPipeline *pl, bool positions_only, bool own, SxBatchResult *result,
 	if (!pl->must_restart)
 	{
 		sx_check_errors(pl);
-		if (!positions_only)
+		if (!positions_only(pl))
 			result->dead_letters = sx_save_dead_letters(pl);
 		if (pl->replay != NULL)
 			sx_replay_save(pl);
 		sx_save_positions(pl);
-		if (!positions_only)
+		if (!positions_only(pl))
 			sx_save_batch(pl, result, started);
+		if (pl->merging)
+			sx_lane_merge_end(pl);
 	}
 	sx_rows_end_all(pl);
 	PopActiveSnapshot();
@@ -210,7 +223,7 @@ attempt(SxPipeline *pl, bool positions_only, bool own, SxBatchResult *result,
 
 /* The transaction is committed: what it decided is now so in memory too. */
 static void
-adopt(SxPipeline *pl, bool positions_only)
+adopt(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -228,7 +241,7 @@ adopt(SxPipeline *pl, bool positions_only)
 		}
 		source->ops->committed(source);
 	}
-	if (positions_only)
+	if (positions_only(pl))
 		return;
 	pl->batch_id++;
 	pl->batch_time = pl->time;
@@ -307,6 +320,7 @@ static void
 learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 {
 	int			input = pl->decoding_input;
+	Oid			blamed = input >= 0 || pl->record_named ? InvalidOid : sx_blamed_step;
 	bool		learnt = false;
 
 	if (own && sx_lost_conflict(pl, edata))
@@ -331,6 +345,7 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 		if (!learnt || (list_length(pl->dead) > 10 && !pl->steps[step].at_record))
 			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt || try_again(pl);
 	}
+	sx_blamed_step = blamed;
 	if (!learnt)
 		sx_tx_rethrow(edata);
 	sx_check_errors(pl);
@@ -341,7 +356,6 @@ static SxBatchOutcome
 run(SxPipeline *pl, bool own, SxBatchResult *result)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	bool		positions_only = pl->due == SX_DUE_POSITION;
 	MemoryContext caller = CurrentMemoryContext;
 
 	for (;;)
@@ -357,7 +371,7 @@ run(SxPipeline *pl, bool own, SxBatchResult *result)
 		sx_begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
-			outcome = attempt(pl, positions_only, own, result, started);
+			outcome = attempt(pl, own, result, started);
 			if (outcome == SX_BATCH_DONE && !pl->must_restart)
 			{
 				INSTR_TIME_SET_CURRENT(commit);
@@ -396,7 +410,7 @@ run(SxPipeline *pl, bool own, SxBatchResult *result)
 	result->poll_us = pl->poll_us;
 	pl->poll_us = 0;
 	pl->last_commit_ms = result->commit_us / 1000.0;
-	adopt(pl, positions_only);
+	adopt(pl);
 	result->batch_id = pl->batch_id;
 	result->batch_time = pl->time;
 	return SX_BATCH_DONE;
@@ -410,6 +424,7 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 	forget_batch(pl);
 	pl->time = now;
 	pl->failed_step = -1;
+	pl->merged = false;
 	memset(result, 0, sizeof(SxBatchResult));
 	if (pl->due != SX_DUE_LETTERS)
 		return run(pl, own, result);

@@ -121,6 +121,7 @@ struct SxStep
 	void	   *private;		/* of ops, in the pipeline's context */
 	Oid			relid;
 	int			index;
+	int64		delivery_offset;	/* of a sink: see sx_step_delivery */
 	char	   *timezone;		/* settings of the session that created it */
 	char	   *datestyle;
 	char	   *intervalstyle;
@@ -219,6 +220,10 @@ struct SxPipeline
 {
 	int			id;
 	char	   *name;
+	int			lane_of;		/* a lane: the pipeline it is merged into; else 0 */
+	List	   *lane_streams;	/* … the streams of that one, for their options */
+	bool		merging;		/* this batch is to be the last of the lane */
+	bool		merged;			/* it was: the pipeline does not exist any more */
 	Oid			owner;
 	MemoryContext context;		/* as long as the pipeline is held */
 	MemoryContext batch_context;	/* reset when a batch has ended, not by abort */
@@ -257,6 +262,7 @@ struct SxPipeline
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
 	int			conflicts;		/* deadlocks and the like that it has lost: conflict.c */
+	int64		arrival_batch;	/* of its rows' numbers of arrival; 0: none was given yet */
 	int			running_step;	/* index, -1: none */
 	int			applying;		/* the step whose turn it is, also when running_step is
 								 * a stream that it reads, or none; -1 */
@@ -292,8 +298,25 @@ typedef struct SxBatchResult
 	int64		commit_us;
 } SxBatchResult;
 
+/* Rows with a number of arrival up to this are from batches before this one. */
+extern int64 sx_last_arrival_before(SxPipeline *pl);
+
 /* The pipeline whose batch runs in this process, or NULL. */
 extern SxPipeline *sx_current;
+
+/*
+ * The step whose own doing runs at the moment, from its opening to its part in the end of
+ * a batch; InvalidOid: none.  Stays set when that fails, so that the worker knows whom to
+ * detach.
+ */
+extern Oid	sx_blamed_step;
+
+/* Number of what this batch delivers for a sink; never falls, wherever it is moved. */
+static inline int64
+sx_step_delivery(const SxPipeline *pl, const SxStep *step)
+{
+	return pl->batch_id + 1 + step->delivery_offset;
+}
 
 /*
  * Opens a pipeline: reads its catalog rows, opens its sources.  Lives in a new
@@ -350,5 +373,8 @@ extern SxBatchOutcome sx_batch_run(SxPipeline *pl, TimestampTz now,
  * the next call is a first one again.
  */
 extern bool sx_pipeline_reached_end(SxPipeline *pl);
+
+/* pipeline_try.c: NULL, without a transaction, when something that it reads is locked */
+extern SxPipeline *sx_pipeline_try_open(int id);
 
 #endif							/* SX_BATCH_H */

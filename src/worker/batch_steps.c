@@ -252,7 +252,9 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
 			!lock_plan(step->apply, wait, &busy))
 			return busy;
+		sx_blamed_step = step->relid;
 		require_logged(step->plan->state);
+		sx_blamed_step = InvalidOid;
 	}
 	return InvalidOid;
 }
@@ -328,10 +330,12 @@ static void
 run_operations(SxPipeline *pl, SxStep *step)
 {
 	pl->running_step = step->index;
+	sx_blamed_step = step->relid;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
 	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
+	sx_blamed_step = InvalidOid;
 	step->applied = true;
 	pl->running_step = -1;
 }
@@ -404,6 +408,7 @@ is_due(SxPipeline *pl, const SxStep *step)
 static void
 run_step(SxPipeline *pl, SxStep *step)
 {
+	sx_blamed_step = step->relid;
 	if (step->plan->panes != NULL)
 		sx_panes_advance(pl, step);
 	if (step->due || step->ops->always)
@@ -465,6 +470,7 @@ emit_pending(SxPipeline *pl, SxStep *step)
 void
 sx_step_finish(SxPipeline *pl, SxStep *step)
 {
+	sx_blamed_step = step->relid;
 	step->new_watermark = sx_step_new_watermark(pl, step);
 	step->new_pending = step->pending;
 	step->new_last_emit = step->last_emit;
@@ -487,6 +493,7 @@ sx_step_finish(SxPipeline *pl, SxStep *step)
 	step->new_timer = step->timer;
 	if (step->ops->finish != NULL)
 		step->ops->finish(pl, step);
+	sx_blamed_step = InvalidOid;
 }
 
 /* late = 'dead_letter': rows all of whose windows were late become letters. */

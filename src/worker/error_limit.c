@@ -112,6 +112,7 @@ check_step(SxPipeline *pl, SxStep *step)
 	if (!in_batch && last_hour(step, pl->time) <= pl->max_errors_hour)
 		return;
 	pl->failed_step = undecodable == failed ? -1 : step->index;
+	sx_blamed_step = undecodable == failed ? InvalidOid : step->relid;
 	ereport(ERROR,
 			(errcode(SX_ERRCODE_TOO_MANY_ERRORS),
 			 in_batch ?

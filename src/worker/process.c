@@ -241,3 +241,33 @@ sx_transaction_end(void)
 	CommitTransactionCommand();
 	(void) pgstat_report_stat(false);
 }
+
+void
+sx_process_wait(const int *fds, int nfds, long timeout)
+{
+	WaitEventSet *set = sx_create_wait_event_set(SX_MAX_FDS + 2);
+	WaitEvent	event;
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < nfds; i++)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, fds[i], NULL, NULL);
+	(void) WaitEventSetWait(set, timeout, &event, 1,
+							SX_WAIT_EVENT("StreamextSource"));
+	FreeWaitEventSet(set);
+}
+
+void
+sx_process_log_error(ErrorData *edata)
+{
+	PG_TRY();
+	{
+		ReThrowError(edata);
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
