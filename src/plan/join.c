@@ -438,9 +438,6 @@ sx_join_check_options(const SxViewOptions *options, Query *query)
 	SxJoin	   *join = sx_join_find(query);
 	bool		final = options->emit == SX_EMIT_FINAL;
 
-	if (options->emit == SX_EMIT_INTERVAL)
-		refuse_option("emit", "cannot be an interval for a join of streams",
-					  "Use 'changes', or 'final'.");
 	if (options->late_given && options->late == SX_LATE_UPDATE)
 		refuse_option("late = 'update'", "is not possible for a join of streams",
 					  "What a late row would meet may be gone: use late = 'drop' or 'dead_letter', and a longer watermark.");
@@ -561,6 +558,10 @@ sx_join_prepare(Query *query, const SxViewOptions *options, const char *view)
 	SxJoin	   *join = sx_join_find(query);
 
 	for (int i = 0; i < SX_SIDES; i++)
+	{
 		tell_node(join, i, options);
+		/* what cannot be is refused now, not by the first batch */
+		(void) sx_plan_load(join->side[i].view);
+	}
 	warn_of_growth(join, view);
 }

@@ -181,6 +181,10 @@ sx_check_view_options(const SxViewOptions *options, const SxLayout *layout, List
 		options->retention >= 0 ? "option \"retention\"" :
 		options->late_given && options->late != SX_LATE_UPDATE ? "option \"late\"" : NULL;
 
+	if (options->emit == SX_EMIT_INTERVAL && layout->strategy != SX_STRATEGY_APPEND &&
+		layout->strategy != SX_STRATEGY_MERGE)
+		refuse_option("emit", "cannot be an interval for this query, which is not kept by merging",
+					  "Use emit = 'changes'.");
 	if (option != NULL && !layout->windowed && layout->strategy != SX_STRATEGY_JOIN &&
 		options->on_time == NULL)
 		refuse_option(option, "needs a window over the event time",
