@@ -126,7 +126,9 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	{
 		plan->windowed = true;
 		plan->retention = 0;
-		plan->expire_sql = psprintf("DELETE FROM %s s\nWHERE %s", names->state, options->evict);
+		plan->expire_in_steps = true;
+		plan->expire_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n    SELECT s.ctid FROM %s s\n    WHERE %s\n    LIMIT $2))",
+									names->state, names->state, options->evict);
 	}
 	return plan;
 }

@@ -137,6 +137,7 @@ typedef struct SxStepPlan
 	char	   *emit_clear_sql; /* … and forget it, run right after */
 	char	   *expire_sql;		/* $1 timestamptz: delete windows that ended at or
 								 * before it */
+	bool		expire_in_steps;	/* … at most $2 bigint rows at a time */
 	char	   *call_sql;		/* SX_STRATEGY_SINK_FUNCTION: $1 bigint, $2
 								 * timestamptz */
 	char	   *start_sql;		/* the row that a view without GROUP BY has from the

@@ -136,6 +136,7 @@ struct SxStep
 	TimestampTz last_emit;		/* SX_EMIT_INTERVAL; a window's last boundary */
 	bool		pending;		/* … rows were collected since */
 	TimestampTz expired_upto;	/* expire ran for this boundary */
+	bool		expire_again;	/* … and left rows over */
 
 	/* of the batch in progress */
 	TimestampTz new_watermark;	/* become the ones above at commit */

@@ -109,6 +109,22 @@ END $$;
 SELECT relname, (xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM streamext_state.%I', relname), false, true, '')))[1]::text::int AS rows
 FROM pg_class WHERE relnamespace = 'streamext_state'::regnamespace AND relkind = 'r' AND relname ~ '^(jr_)?v_(inner|full_final|semi|window|retained)(_[12])?$' ORDER BY 1;
 
+-- ---------- the watermark jumps: rows leave in steps, at least 20,000 a batch ----------
+CREATE STREAM big (k int, ts timestamptz) WITH (connector = 'queue', pipeline = 'jr2', paused, event_time = 'ts', watermark = '5 seconds');
+CREATE MATERIALIZED VIEW v_big AS SELECT p.k FROM big p JOIN big q ON p.k = q.k AND p.ts = q.ts;
+INSERT INTO big SELECT i, at(0) FROM generate_series(1, 45000) i;
+SELECT rows FROM streamext.step('jr2');
+INSERT INTO big VALUES (0, at(1000));
+SELECT rows FROM streamext.step('jr2');
+SELECT count(*) FROM streamext_state.v_big_1;
+INSERT INTO big VALUES (0, at(1000));
+SELECT rows FROM streamext.step('jr2');
+SELECT count(*) FROM streamext_state.v_big_1;
+INSERT INTO big VALUES (0, at(1000));
+SELECT rows FROM streamext.step('jr2');
+SELECT count(*) FROM streamext_state.v_big_1;
+SELECT count(*) FROM v_big;
+
 -- ---------- what is refused, and what is warned of ----------
 SELECT streamext.explain('v_window') ~ 'Bound: equal windows of 10 seconds' AS bound;
 SELECT (regexp_match(streamext.explain('v_inner'), 'Bound: [^\n]*'))[1];
