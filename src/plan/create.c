@@ -205,7 +205,7 @@ sx_append_column_sql(StringInfo sql, const SxStateColumn *column)
  * tables needs the full replica identity; without wal_level = logical it costs nothing.
  */
 static Oid
-create_state_table(const char *name, const SxLayout *layout, Oid owner)
+create_state_table(const char *name, const SxLayout *layout, bool by_time, Oid owner)
 {
 	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, name);
 	StringInfoData sql;
@@ -229,6 +229,8 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 		appendStringInfoString(&sql, " WITH (" CHURN_OPTIONS ")");
 	sx_execute_ddl(sql.data);
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
+	if (layout->strategy == SX_STRATEGY_JOIN)
+		sx_join_index_state(qualified, by_time);
 	if (layout->strategy == SX_STRATEGY_RECOMPUTE || layout->strategy == SX_STRATEGY_REDUCE)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
 	if (layout->strategy == SX_STRATEGY_RETRACT)
@@ -261,7 +263,8 @@ index_window(const char *name, const SxLayout *layout)
  * updatable: only batches write to the state table.
  */
 static char *
-frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+frame_sql(const SxStepPlan *plan, Query *query, const SxLayout *layout,
+		  const SxStepNames *names)
 {
 	StringInfoData sql;
 	ListCell   *lc;
@@ -273,7 +276,9 @@ frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *nam
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
 						 quote_literal_cstr(sx_qualified_name(lfirst_oid(lc))));
-	if (plan->emit == SX_EMIT_FINAL)
+	if (plan->emit == SX_EMIT_FINAL && plan->strategy == SX_STRATEGY_JOIN)
+		appendStringInfoString(&sql, sx_join_visible_sql(query, names->state));
+	else if (plan->emit == SX_EMIT_FINAL)
 	{
 		char	   *start = psprintf("s.%s", quote_identifier(layout->window_column->name));
 		char	   *bound = psprintf("streamext.view_watermark(%s::regclass)",
@@ -285,9 +290,10 @@ frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *nam
 }
 
 static Query *
-visible_query(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+visible_query(const SxStepPlan *plan, Query *of, const SxLayout *layout,
+			  const SxStepNames *names)
 {
-	char	   *sql = frame_sql(plan, layout, names);
+	char	   *sql = frame_sql(plan, of, layout, names);
 	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
 	int			nestlevel = sx_pin_settings();
 	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, NULL);
@@ -313,10 +319,10 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 
 	sx_trusted_begin(&trusted);
 	*query_view = sx_define_query_view(base, query, owner);
-	*state = create_state_table(base, layout, owner);
+	*state = create_state_table(base, layout, plan->expire_sql != NULL, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
-		create_state_table(sx_delta_name(base), layout, owner) : InvalidOid;
-	if (plan->expire_sql != NULL)
+		create_state_table(sx_delta_name(base), layout, false, owner) : InvalidOid;
+	if (plan->expire_sql != NULL && layout->window_column != NULL)
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)
@@ -367,6 +373,8 @@ strategy_word(SxStrategy strategy)
 			return "retract";
 		case SX_STRATEGY_DISTINCT:
 			return "distinct";
+		case SX_STRATEGY_JOIN:
+			return "join";
 		default:
 			return "append";
 	}
@@ -395,12 +403,12 @@ define_view(NewView *new, Query *query, SxStepPlan **plan, SxLayout **layout)
 		Oid			owner = GetUserId();
 
 		sx_trusted_begin(&trusted);
-		view = sx_define_view(new->rel, visible_query(*plan, *layout, &names));
+		view = sx_define_view(new->rel, visible_query(*plan, query, *layout, &names));
 		sx_give_to(view, owner);
 		sx_trusted_end(&trusted);
 	}
 	else
-		view = sx_define_view(new->rel, visible_query(*plan, *layout, &names));
+		view = sx_define_view(new->rel, visible_query(*plan, query, *layout, &names));
 	sx_belongs_to(query_view, view);
 	sx_belongs_to(state, view);
 	if (OidIsValid(delta))
@@ -421,8 +429,9 @@ node_options(const SxNodeMaker *maker, Query *query)
 	bool		windowed;
 
 	query = sx_distinct_as_group(query);
-	windowed = sx_is_single_node(query) ? sx_layout_build(query)->windowed :
-		sx_can_keep_distinct(query) && sx_distinct_layout(query)->windowed;
+	windowed = !maker->arrival &&
+		(sx_is_single_node(query) ? sx_layout_build(query)->windowed :
+		 sx_can_keep_distinct(query) && sx_distinct_layout(query)->windowed);
 
 	options->emit = SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
@@ -457,7 +466,7 @@ prepare_nodes(const SxStepPlan *plan, Query *query, const SxLayout *layout,
 {
 	if (plan->strategy == SX_STRATEGY_DISTINCT)
 		sx_distinct_prepare(query, layout, options, hidden);
-	else if (!sx_is_single_node(query))
+	else if (plan->recompute != NULL || plan->strategy == SX_STRATEGY_RETRACT)
 		sx_recompute_prepare(query, layout, options, own_nodes);
 }
 
@@ -499,8 +508,8 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	return view;
 }
 
-static void
-set_node_option(Oid view, const char *name, const char *value)
+void
+sx_node_option(Oid view, const char *name, const char *value)
 {
 	Datum		values[] = {
 		ObjectIdGetDatum(view), CStringGetTextDatum(name), CStringGetTextDatum(value)
@@ -518,9 +527,9 @@ sx_node_is_set(Oid view)
 	Oid			state;
 	char	   *json = sx_step_options(view, NULL, &state);
 
-	set_node_option(view, "set", "yes");
+	sx_node_option(view, "set", "yes");
 	if (sx_view_options(sx_options_from_json(json))->late == SX_LATE_DEAD_LETTER)
-		set_node_option(view, "late", sx_late_name(SX_LATE_DROP));
+		sx_node_option(view, "late", sx_late_name(SX_LATE_DROP));
 }
 
 void
@@ -531,7 +540,7 @@ sx_node_retain(Oid view, int64 retention)
 	SxTrusted	trusted;
 	ListCell   *lc;
 
-	set_node_option(view, "retention", sx_length_text(retention));
+	sx_node_option(view, "retention", sx_length_text(retention));
 	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
 	sx_trusted_end(&trusted);
@@ -546,7 +555,7 @@ sx_node_keep(Oid view, const char *condition)
 	SxTrusted	trusted;
 
 	(void) sx_step_options(view, NULL, &state);
-	set_node_option(view, SX_KEEP_OPTION, condition);
+	sx_node_option(view, SX_KEEP_OPTION, condition);
 	sx_trusted_begin(&trusted);
 	sx_execute_ddl(psprintf("ALTER TABLE %s SET (" CHURN_OPTIONS ")", sx_qualified_name(state)));
 	sx_trusted_end(&trusted);
@@ -555,7 +564,7 @@ sx_node_keep(Oid view, const char *condition)
 void
 sx_node_evict(Oid view, const char *condition)
 {
-	set_node_option(view, SX_EVICT_OPTION, condition);
+	sx_node_option(view, SX_EVICT_OPTION, condition);
 }
 
 /* DROP of the view takes its nodes along; the catalog knows whose they are. */
@@ -603,9 +612,12 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		/* that has been taken care of, for the nodes and the view together */
 		new.options->backfill = false;
 	}
+	maker.arrival = sx_join_is_candidate(query);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);
+	if (plan->join_sql != NIL)
+		sx_join_prepare(query, new.options, new.rel->relname);
 	prepare_nodes(plan, query, layout, new.options, false, maker.nodes);
 	adopt_nodes(&maker, view);
 	return true;

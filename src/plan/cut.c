@@ -241,7 +241,10 @@ static void
 expand_view(RangeTblEntry *rte)
 {
 	if (sx_relation_kind(rte->relid) == SX_REL_VIEW)
+	{
+		sx_join_check_reader(rte->relid);
 		sx_rte_show(rte, sx_node_query(rte->relid));
+	}
 	else if (sx_relation_kind(rte->relid) == SX_REL_NONE && sx_is_view(rte->relid) &&
 			 reads_node((Node *) sx_view_query(rte->relid)) &&
 			 (sx_reads_continuous_view((Node *) rte) || !sx_is_row_wise(sx_view_query(rte->relid))))
@@ -752,6 +755,8 @@ replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 	}
 	if (leaf->keep != NULL)
 		complete_order(query, &context);
+	if (maker->arrival)
+		(void) leaf_column(&context, arrival_call(), "sx_arrival");
 	add_row_column(leaf);
 	leaf->query->hasSubLinks = checkExprHasSubLink((Node *) leaf->query->targetList) ||
 		checkExprHasSubLink((Node *) leaf->query->jointree);

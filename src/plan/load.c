@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "streamext.h"
 #include "utils/builtins.h"
@@ -86,6 +87,8 @@ sx_layout_of(Query *query)
 {
 	if (sx_is_single_node(query))
 		return sx_layout_build(query);
+	if (sx_join_find(query) != NULL)
+		return sx_join_layout(query);
 	if (sx_distinct_sets(query) != NIL)
 		return sx_distinct_layout(query);
 	if (sx_can_retract(query))
@@ -100,9 +103,8 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
 	SxReads		reads;
 
-	bool		alone = sx_is_single_node(query);
-
 	*layout = sx_layout_of(query);
+	(*layout)->on_time = options->on_time;
 	plan->name = names->step;
 	plan->kind = SX_STEP_VIEW;
 	plan->strategy = (*layout)->strategy;
@@ -116,21 +118,41 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	sx_check_view_options(options, *layout, plan->streams);
-	if (alone || plan->strategy == SX_STRATEGY_DISTINCT)
+	if (plan->strategy == SX_STRATEGY_JOIN)
+		sx_join_check_options(options, query);
+	if (sx_is_single_node(query) || plan->strategy == SX_STRATEGY_DISTINCT)
 		sx_view_sql(plan, query, *layout, names);
-	if (plan->strategy == SX_STRATEGY_DISTINCT)
+	if (plan->strategy == SX_STRATEGY_JOIN)
+		sx_join_sql(plan, query, *layout, names);
+	else if (plan->strategy == SX_STRATEGY_DISTINCT)
 		sx_distinct_sql(plan, query, *layout, names);
 	else if (plan->strategy == SX_STRATEGY_RETRACT)
 		sx_retract_sql(plan, query, *layout, names);
-	else if (!alone)
+	else if (plan->strategy == SX_STRATEGY_RECOMPUTE || plan->strategy == SX_STRATEGY_REDUCE)
 		sx_recompute_sql(plan, query, *layout, names);
+	if (options->on_time != NULL)
+		plan->windowed = true;
 	if (options->evict != NULL)
 	{
 		plan->windowed = true;
 		plan->retention = 0;
-		plan->expire_sql = psprintf("DELETE FROM %s s\nWHERE %s", names->state, options->evict);
+		plan->expire_in_steps = true;
+		plan->expire_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n    SELECT s.ctid FROM %s s\n    WHERE %s\n    LIMIT $2))",
+									names->state, names->state, options->evict);
 	}
 	return plan;
+}
+
+/* The streams of the view that a node is a part of. */
+static List *
+clock_of_node(Oid node)
+{
+	Datum		values[] = {ObjectIdGetDatum(node)};
+	bool		isnull;
+	Datum		view = sx_catalog_value("SELECT node_of FROM streamext.step WHERE relation = $1",
+										SX_ARGS(REGCLASSOID), values, NULL, &isnull);
+
+	return isnull ? NIL : sx_relation_streams(DatumGetObjectId(view));
 }
 
 /* *names is filled; *layout is NULL for a sink. */
@@ -180,6 +202,8 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	plan->query = query_view;
 	plan->state = state;
 	plan->owner = (*names)->owner;
+	if (plan->kind == SX_STEP_VIEW && sx_option(options, SX_ON_TIME_OPTION) != NULL)
+		plan->clock = clock_of_node(relid);
 	if (plan->window != NULL)
 		sx_window_sql(plan);
 	plan->panes = panes;

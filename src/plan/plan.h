@@ -33,6 +33,7 @@ typedef enum SxStrategy
 	SX_STRATEGY_REDUCE,			/* … over one that keeps only rows of the result */
 	SX_STRATEGY_RETRACT,		/* over a node: less its old rows, plus its new ones */
 	SX_STRATEGY_DISTINCT,		/* merge, with nodes that keep the different values */
+	SX_STRATEGY_JOIN,			/* of two nodes: what their new rows bring */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
@@ -89,8 +90,8 @@ typedef struct SxRecompute
 	bool		keyed;			/* else there is no $1, and all is computed again */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
 	char	   *prune_sql;		/* SX_STRATEGY_REDUCE: $1: keys, else NULL */
-	char	   *changed_sql;	/* … those of the keys in $1 that have got a row by then;
-								 * NULL: take them all */
+	char	   *changed_sql;	/* … those of the keys in $1 that have got a row by then,
+								 * with a number of arrival above $2; NULL: all of them */
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
 } SxRecompute;
@@ -126,6 +127,11 @@ typedef struct SxStepPlan
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE and _REDUCE, else NULL */
+	List	   *join_sql;		/* SX_STRATEGY_JOIN: statements of a batch, in order;
+								 * $1 bigint: arrival numbers up to it are old */
+	char	   *join_bound;		/* … in words */
+	List	   *clock;			/* streams whose watermark it goes by, where these are not
+								 * its own: a side of a join has that of the join */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
@@ -138,6 +144,7 @@ typedef struct SxStepPlan
 	char	   *emit_clear_sql; /* … and forget it, run right after */
 	char	   *expire_sql;		/* $1 timestamptz: delete windows that ended at or
 								 * before it */
+	bool		expire_in_steps;	/* … at most $2 bigint rows at a time */
 	char	   *call_sql;		/* SX_STRATEGY_SINK_FUNCTION: $1 bigint, $2
 								 * timestamptz */
 	char	   *start_sql;		/* the row that a view without GROUP BY has from the

@@ -469,7 +469,8 @@ evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes)
 
 	(void) sx_step_options(view, &query_view, NULL);
 	query = sx_view_query(query_view);
-	foreach(lc, !sx_layout_is_merged(layout) && layout->strategy != SX_STRATEGY_APPEND ? sx_node_refs(query) : NIL)
+	foreach(lc, layout->strategy == SX_STRATEGY_RECOMPUTE ||
+			layout->strategy == SX_STRATEGY_REDUCE ? sx_node_refs(query) : NIL)
 	{
 		SxNodeRef  *ref = lfirst(lc);
 		Node	   *below = expression_below(query, expr, ref);

@@ -262,7 +262,10 @@ places_sql(Query *query, Oid state, const char *kept, const char *hash)
 					hash == NULL ? "" : psprintf(" WHERE %s = ANY ($1)", hash), ranked, kept);
 }
 
-/* Rows of this batch that are still there, by their number; NULL: they have none. */
+/*
+ * Keys of rows of this batch that are still there, by their numbers, which are above $2;
+ * NULL: they have none.
+ */
 static char *
 changed_sql(const SxLayout *layout, Oid state, const char *hash)
 {
@@ -275,7 +278,7 @@ changed_sql(const SxLayout *layout, Oid state, const char *hash)
 		if (IsA(column->expr, FuncExpr) &&
 			((FuncExpr *) column->expr)->funcid == sx_own_function("arrival", 0, NULL))
 			return psprintf("SELECT pg_catalog.array_agg(DISTINCT %s)\nFROM %s s\n"
-							"WHERE %ss.%s > (streamext.batch_id() << 32)",
+							"WHERE %ss.%s > $2",
 							hash == NULL ? "0::bigint" : hash, sx_qualified_name(state),
 							hash == NULL ? "" : psprintf("%s = ANY ($1) AND ", hash),
 							quote_identifier(column->name));

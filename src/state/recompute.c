@@ -45,13 +45,15 @@ static bool
 prune(SxPipeline *pl, SxStep *step, int nargs, Oid *types, Datum *keys)
 {
 	const SxRecompute *plan = step->plan->recompute;
-	Datum		touched = *keys;
+	Oid			changed_types[] = {INT8ARRAYOID, INT8OID};
+	Datum		changed[] = {*keys, Int64GetDatum(sx_last_arrival_before(pl))};
 
 	if (plan->prune_sql == NULL)
 		return true;
 	(void) sx_step_execute(pl, step, &step->own[SX_OWN_PRUNE], plan->prune_sql, nargs, types, keys);
 	return plan->changed_sql == NULL ||
-		sx_step_value(pl, step, &step->own[SX_OWN_CHANGED], plan->changed_sql, nargs, types, &touched, keys);
+		sx_step_value(pl, step, &step->own[SX_OWN_CHANGED], plan->changed_sql, 2, changed_types,
+					  changed, keys);
 }
 
 static void
