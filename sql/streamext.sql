@@ -258,6 +258,19 @@ CREATE FUNCTION @extschema@.hop(ts timestamp, slide interval, size interval, ori
     AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
 COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval, timestamp) IS 'starts of the hopping windows that hold ts, aligned to origin';
 
+CREATE FUNCTION @extschema@.session(ts timestamptz, gap interval) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session(timestamptz, interval) IS 'in GROUP BY of a continuous view: rows closer than the gap are one session; its start';
+CREATE FUNCTION @extschema@.session(ts timestamp, gap interval) RETURNS timestamp
+    AS 'MODULE_PATHNAME', 'sx_session' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session(timestamp, interval) IS 'in GROUP BY of a continuous view: rows closer than the gap are one session; its start';
+CREATE FUNCTION @extschema@.session_start() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session_bound' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session_start() IS 'in a continuous view that groups by session(): start of the session, the time of its first row';
+CREATE FUNCTION @extschema@.session_end() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session_bound' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session_end() IS 'in a continuous view that groups by session(): end of the session, the latest time of a row plus its gap';
+
 -- ---------------------------------------------------------------------
 -- The batch in progress
 -- ---------------------------------------------------------------------

@@ -427,7 +427,8 @@ is_mergeable(Query *query)
 	return (!query->hasAggs && query->groupClause == NIL && query->havingQual == NULL) ||
 		(list_length(query->groupClause) <= INDEX_MAX_KEYS &&
 		 !unmergeable_walker((Node *) query->targetList, NULL) &&
-		 !unmergeable_walker(query->havingQual, NULL));
+		 !unmergeable_walker(query->havingQual, NULL) &&
+		 (sx_session_call(query) == NULL || sx_sessions_combine(query)));
 }
 
 bool

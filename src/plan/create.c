@@ -81,6 +81,7 @@ sx_created_query(CreateTableAsStmt *stmt)
 				 errmsg("streams and continuous views cannot read temporary tables"),
 				 errhint("Make it a table: the worker of the pipeline does not see temporary ones.")));
 	sx_check_windows(query);
+	sx_check_sessions(query, stmt->objtype == OBJECT_MATVIEW);
 	if (stmt->objtype == OBJECT_MATVIEW)
 		sx_check_clock(query);
 	return sx_rewrite_clock(query);
@@ -221,6 +222,8 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
 	if (layout->strategy == SX_STRATEGY_RECOMPUTE)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
+	if (layout->strategy == SX_STRATEGY_SESSION)
+		sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)", qualified, sx_session_index_sql(layout)));
 	if (layout->strategy == SX_STRATEGY_MERGE)
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));
@@ -349,6 +352,8 @@ strategy_word(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_SESSION:
+			return "session";
 		default:
 			return "append";
 	}
@@ -400,7 +405,8 @@ static SxViewOptions *
 node_options(const SxNodeMaker *maker, Query *query)
 {
 	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
-	bool		windowed = sx_is_single_node(query) && sx_layout_build(query)->windowed;
+	bool		windowed = (sx_is_single_node(query) || sx_session_call(query) != NULL) &&
+		sx_layout_build(query)->windowed;
 
 	options->emit = SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
@@ -455,6 +461,8 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	if (plan->recompute != NULL)
 		sx_recompute_prepare(query, layout, maker->options,
 							 list_difference_oid(maker->nodes, before));
+	if (layout->from_rows)
+		sx_session_prepare(query, layout);
 	maker->nodes = lappend_oid(maker->nodes, view);
 	maker->queries = lappend(maker->queries, original);
 	return view;
@@ -534,6 +542,8 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	view = define_view(&new, query, &plan, &layout);
 	if (plan->recompute != NULL)
 		sx_recompute_prepare(query, layout, new.options, maker.nodes);
+	if (layout->from_rows)
+		sx_session_prepare(query, layout);
 	adopt_nodes(&maker, view);
 	return true;
 }

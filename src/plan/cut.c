@@ -431,7 +431,7 @@ key_expressions(Query *query)
 	{
 		Node	   *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
 
-		if (!IsA(expr, Var) && !contain_aggs_of_level(expr, 0) && !contain_windowfuncs(expr) &&
+		if (!IsA(expr, Var) && !sx_is_session_call(expr) && !contain_aggs_of_level(expr, 0) && !contain_windowfuncs(expr) &&
 			!checkExprHasSubLink(expr))
 			result = list_append_unique(result, expr);
 	}
@@ -615,8 +615,8 @@ leaf_query(const Query *query, const Leaf *leaf, List *moved)
 /* ---------- aggregates that see the order of their rows ---------- */
 
 /* Those of the server that do not; a user's own may be anything. */
-static bool
-sees_order(const Aggref *agg)
+bool
+sx_sees_order(const Aggref *agg)
 {
 	static const char *const ordered[] = {
 		"array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg",
@@ -661,7 +661,7 @@ order_walker(Node *node, ReplaceContext *context)
 		return false;
 	if (IsA(node, Aggref))
 	{
-		if (sees_order((Aggref *) node) && ((Aggref *) node)->agglevelsup == 0)
+		if (sx_sees_order((Aggref *) node) && ((Aggref *) node)->agglevelsup == 0)
 			order_by_arrival((Aggref *) node, context);
 		return false;
 	}
@@ -793,6 +793,9 @@ cut_block(Query *query, SxNodeMaker *maker)
 		foreach(lc, query->jointree->fromlist)
 			find_leaves(query, lfirst(lc), false, &leaves, maker);
 	}
+	if (!single && sx_session_call(query) != NULL)
+		refuse("session windows over a join of streams, an aggregate or a continuous view are not supported",
+			   "Group by session() over one stream, or over streams put together by UNION ALL; tables may be joined to it.");
 	moved = move_conditions(query, leaves, single);
 	if (single)
 	{

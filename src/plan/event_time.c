@@ -194,7 +194,7 @@ same_text(const char *a, const char *b)
 static bool
 same_window(const SxWindow *a, const SxWindow *b)
 {
-	return a->type == b->type && a->length == b->length &&
+	return a->type == b->type && a->is_end == b->is_end && a->length == b->length &&
 		same_text(a->calendar, b->calendar) && same_text(a->zone, b->zone);
 }
 
@@ -328,6 +328,15 @@ sx_trace_window(Query *query, Node *expr, AttrNumber attno, SxWindow *window)
 	return trace(expr, &level, window) == TRACE_WINDOW;
 }
 
+bool
+sx_is_event_time(Query *query, Node *expr)
+{
+	SxLevel		level = {query, NULL};
+	SxWindow	ignored;
+
+	return query->setOperations == NULL && trace(expr, &level, &ignored) == TRACE_EVENT_TIME;
+}
+
 AttrNumber
 sx_trace_event_time(Query *query)
 {
@@ -413,6 +422,8 @@ sx_window_end_sql(const SxWindow *window, const char *start)
 {
 	const char *length = window->calendar ? window->calendar : sx_length_text(window->length);
 
+	if (window->is_end)
+		return pstrdup(start);
 	if (window->zone != NULL)
 	{
 		char	   *zone = quote_literal_cstr(window->zone);
@@ -428,6 +439,8 @@ sx_window_closed_sql(const SxWindow *window, const char *start, const char *boun
 {
 	if (window->type == TIMESTAMPOID)
 		bound = psprintf("(%s AT TIME ZONE 'UTC')", bound);
+	if (window->is_end)
+		return psprintf("%s <= %s", start, bound);
 	/* of a fixed length: the form that an index on the start can serve */
 	if (window->calendar == NULL && window->zone == NULL)
 		return psprintf("%s <= %s - interval '%s'", start, bound,

@@ -55,6 +55,8 @@ strategy_name(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_SESSION:
+			return "session";
 		case SX_STRATEGY_SINK_TABLE:
 			return "table";
 		case SX_STRATEGY_SINK_NULL:
@@ -88,6 +90,7 @@ explain_window(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
 		appendStringInfo(text, "Window: column %s, %s\n",
 						 quote_identifier(layout->window_column->name),
 						 layout->window.calendar ? layout->window.calendar :
+						 layout->session_end != NULL ? "end of the session" :
 						 sx_length_text(layout->window.length));
 	else
 		appendStringInfoString(text, "Window: none over the event time, so every row is accepted\n");
@@ -152,6 +155,8 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
 	}
+	if (plan->session != NULL)
+		explain_sql(&text, "… and, when the watermark moves ($1 = boundary)", plan->session->evict_sql);
 	if (plan->window != NULL)
 	{
 		explain_sql(&text, "Read when it fires ($1, $2 = first and last batch)", plan->window->fill_sql);

@@ -90,7 +90,9 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 
 	bool		alone = sx_is_single_node(query);
 
-	*layout = alone ? sx_layout_build(query) : sx_recompute_layout(query);
+	bool		session = sx_session_call(query) != NULL;
+
+	*layout = alone || session ? sx_layout_build(query) : sx_recompute_layout(query);
 	plan->name = names->step;
 	plan->kind = SX_STEP_VIEW;
 	plan->strategy = (*layout)->strategy;
@@ -104,7 +106,9 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	sx_check_view_options(options, *layout, plan->streams);
-	if (alone)
+	if (session)
+		sx_session_sql(plan, query, *layout, names);
+	else if (alone)
 		sx_view_sql(plan, query, *layout, names);
 	else
 		sx_recompute_sql(plan, query, *layout, names);
@@ -191,7 +195,8 @@ sx_view_layout(Oid view, Oid *state)
 	if (sx_step_options(view, &query_view, state) == NULL)
 		elog(ERROR, "relation %u is not a continuous view", view);
 	query = sx_view_query(query_view);
-	return sx_is_single_node(query) ? sx_layout_build(query) : sx_recompute_layout(query);
+	return sx_is_single_node(query) || sx_session_call(query) != NULL ?
+		sx_layout_build(query) : sx_recompute_layout(query);
 }
 
 List *

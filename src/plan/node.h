@@ -32,6 +32,9 @@ typedef struct SxNodeMaker
 
 /* ---------- cut.c ---------- */
 
+/* Does the aggregate's result depend on the order of its rows? */
+extern bool sx_sees_order(const Aggref *agg);
+
 /* Is one query enough, kept by adding rows or merging aggregates? */
 extern bool sx_is_single_node(Query *query);
 
@@ -55,6 +58,9 @@ extern SxLayout *sx_recompute_layout(Query *query);
 /* Makes what the nodes need to be recomputed from: triggers, indexes, eviction. */
 extern void sx_recompute_prepare(Query *query, const SxLayout *above,
 								 const SxViewOptions *options, List *own_nodes);
+
+/* What a node shows of the rows that the batch has changed, as a query. */
+extern char *sx_changed_sql(Oid view);
 
 /* ---------- load.c ---------- */
 

@@ -30,6 +30,7 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_RECOMPUTE,		/* over nodes: rows of the touched keys, anew */
+	SX_STRATEGY_SESSION,		/* session windows */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
@@ -89,6 +90,13 @@ typedef struct SxRecompute
 	char	   *insert_sql;
 } SxRecompute;
 
+/* Session windows: plan/session.c. */
+typedef struct SxSession
+{
+	char	   *evict_sql;		/* $1 timestamptz: rows of sessions that ended at or before
+								 * it go; NULL: no rows are kept, or all for ever */
+} SxSession;
+
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
 {
@@ -120,6 +128,7 @@ typedef struct SxStepPlan
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
+	SxSession  *session;		/* SX_STRATEGY_SESSION, else NULL */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the

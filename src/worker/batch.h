@@ -99,6 +99,7 @@ typedef enum SxOwnPlan
 	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
+	SX_OWN_EVICT,				/* sessions: rows of those that are closed */
 	SX_OWN_PLANS
 } SxOwnPlan;
 
@@ -132,6 +133,7 @@ struct SxStep
 	int64		rows;			/* rows that apply wrote */
 	int64		late_rows;		/* pairs (row, window) found late */
 	int64		null_time_rows;
+	bool		late_told;		/* letters of late rows are noted */
 	int			scans;			/* scans of streams begun by the running statement */
 	int64		arrivals;		/* calls of streamext.arrival() */
 

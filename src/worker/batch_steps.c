@@ -330,6 +330,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	pl->running_step = step->index;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
+	step->late_told = false;
 	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
 	step->applied = true;
@@ -478,8 +479,9 @@ sx_step_late_letters(SxPipeline *pl, SxStep *step)
 {
 	int			nestlevel;
 
-	if (step->late_rows == 0 || step->plan->late_sql == NULL)
+	if (step->late_rows == 0 || step->plan->late_sql == NULL || step->late_told)
 		return;
+	step->late_told = true;
 
 	nestlevel = NewGUCNestLevel();
 	apply_settings(step);

@@ -16,6 +16,7 @@
 #include "state/arrival_window.h"
 #include "state/keyed.h"
 #include "state/recompute.h"
+#include "state/session.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -88,6 +89,8 @@ sx_step_ops(SxStrategy strategy)
 			return &batch_ops;
 		case SX_STRATEGY_RECOMPUTE:
 			return &sx_recompute_ops;
+		case SX_STRATEGY_SESSION:
+			return &sx_session_ops;
 		case SX_STRATEGY_WINDOW:
 			return &sx_window_ops;
 		case SX_STRATEGY_UPDATE_STATE:
