@@ -307,7 +307,7 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 	*state = create_state_table(base, layout, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
 		create_state_table(sx_delta_name(base), layout, owner) : InvalidOid;
-	if (plan->expire_sql != NULL)
+	if (plan->expire_sql != NULL || plan->emit == SX_EMIT_FINAL)
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)
@@ -407,15 +407,22 @@ node_options(const SxNodeMaker *maker, Query *query)
 	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
 	bool		windowed = (sx_is_single_node(query) || sx_session_call(query) != NULL) &&
 		sx_layout_build(query)->windowed;
+	List	   *given = NIL;
 
-	options->emit = SX_EMIT_CHANGES;
+	options->emit = maker->final ? SX_EMIT_FINAL : SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
 	options->retention = -1;
 	options->backfill = maker->options->backfill;
-	options->json = windowed ?
-		sx_options_to_json(list_make1(makeDefElem("late",
-												  (Node *) makeString(pstrdup(sx_late_name(options->late))), -1))) :
-		"{}";
+	if (windowed)
+		given = list_make1(makeDefElem("late", (Node *) makeString(pstrdup(sx_late_name(options->late))), -1));
+	if (maker->final)
+	{
+		/* who reads it has read it when the batch ends */
+		options->retention = 0;
+		given = lappend(given, makeDefElem("emit", (Node *) makeString(pstrdup("final")), -1));
+		given = lappend(given, makeDefElem("retention", (Node *) makeString(pstrdup("0 seconds")), -1));
+	}
+	options->json = sx_options_to_json(given);
 	return options;
 }
 
@@ -525,7 +532,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	SxLayout   *layout;
 	Oid			view;
 
-	if (!sx_query_reads_stream(query) && !sx_reads_continuous_view((Node *) query))
+	if (!sx_query_is_continuous(query))
 		return false;
 	query = sx_created_query(stmt);
 	new.reads = sx_view_reads(query);

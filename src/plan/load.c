@@ -81,6 +81,19 @@ check_state_table(Oid relid, Oid state, const SxLayout *layout)
 	}
 }
 
+/* Where the step's watermark comes from, and the one that it hands on. */
+static void
+plan_times(SxStepPlan *plan, Query *query, SxLayout *layout)
+{
+	SxReads		reads = sx_query_reads(query, NIL);
+
+	plan->time_streams = reads.streams;
+	plan->time_views = reads.views;
+	plan->closed_views = sx_final_views(query);
+	if (plan->emit == SX_EMIT_FINAL)
+		plan->closes = &layout->window;
+}
+
 SxStepPlan *
 sx_build_view_plan(Query *query, const SxViewOptions *options,
 				   const SxStepNames *names, SxLayout **layout)
@@ -88,6 +101,7 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
 	SxReads		reads;
 
+	SxStepNames here;
 	bool		alone = sx_is_single_node(query);
 
 	bool		session = sx_session_call(query) != NULL;
@@ -106,6 +120,14 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	sx_check_view_options(options, *layout, plan->streams);
+	plan_times(plan, query, *layout);
+	if (plan->closed_views != NIL)
+	{
+		query = sx_read_closed(query);
+		here = *names;
+		here.query = psprintf("(\n%s\n)", sx_deparse(query));
+		names = &here;
+	}
 	if (session)
 		sx_session_sql(plan, query, *layout, names);
 	else if (alone)

@@ -25,6 +25,7 @@ typedef struct SxNodeMaker
 {
 	const SxViewOptions *options;	/* of the view */
 	const char *base;			/* nodes are base_1, base_2, … in streamext_state */
+	bool		final;			/* the next one gives out closed windows */
 	const char *pipeline;		/* name of the pipeline that the view is put into */
 	List	   *nodes;			/* Oids of the hidden views made so far */
 	List	   *queries;		/* … and what each of them shows, to make none twice */

@@ -112,6 +112,11 @@ typedef struct SxStepPlan
 	List	   *reads;			/* Oids of derived streams with rows of their own,
 								 * and of continuous views a view stands on, that it
 								 * reads directly */
+	List	   *time_streams;	/* views: streams whose watermark is the step's … */
+	List	   *time_views;		/* … and views that hand one on */
+	List	   *closed_views;	/* of these, those whose closed windows are its rows */
+	const struct SxWindow *closes;	/* emit = 'final': its windows, for the watermark that
+									 * it hands on */
 	List	   *options;		/* DefElems, as given; names in them qualified */
 	bool		leaves;			/* its rows leave the database: the batch's commit
 								 * is flushed */
@@ -149,6 +154,9 @@ typedef struct SxStepPlan
 								 * tid) of the rows all of whose windows are late; no
 								 * arguments */
 } SxStepPlan;
+
+/* The lowest event time that a view with these windows can give out behind a watermark. */
+extern TimestampTz sx_output_watermark(const struct SxWindow *window, TimestampTz watermark);
 
 /* In the current context.  Needs a transaction and a snapshot. */
 extern SxStepPlan *sx_plan_load(Oid relid);
@@ -212,6 +220,9 @@ extern SxReads sx_view_reads(Query *query);
 
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);
+
+/* … or a continuous view?  Then CREATE MATERIALIZED VIEW makes one. */
+extern bool sx_query_is_continuous(Query *query);
 
 /* Only the sources, at whatever depth. */
 extern List *sx_query_streams(Query *query);

@@ -26,6 +26,7 @@ typedef struct SxLevel
 {
 	Query	   *query;
 	const struct SxLevel *parent;
+	bool		of_view;		/* topmost: the query is a continuous view's */
 } SxLevel;
 
 /* Why a query cannot be kept; filled by the check that failed. */
@@ -55,6 +56,9 @@ extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 
 /* Does it read a continuous view, through plain views too? */
 extern bool sx_reads_continuous_view(Node *node);
+
+/* … one that takes rows back: not one with emit = 'final', which is a stream to it. */
+extern bool sx_reads_changing_view(Node *node);
 
 /* A copy of the query behind a view. */
 extern Query *sx_view_query(Oid relid);
@@ -146,6 +150,10 @@ typedef struct SxWindow
 	Oid			type;			/* of the start: timestamptz or timestamp */
 	bool		is_end;			/* its column has the end, not the start */
 	int64		length;			/* microseconds; 0: calendar, or a session */
+	bool		closed;			/* of a view that gives out closed windows alone */
+	int64		slide;			/* between starts; 0: not known, or by the calendar */
+	TimestampTz origin;			/* … with slide */
+	const char *unit;			/* of date_trunc, or NULL */
 	char	   *calendar;		/* interval of a date_trunc window, or NULL */
 	char	   *zone;			/* third argument of date_trunc, or NULL */
 } SxWindow;
@@ -176,6 +184,17 @@ extern char *sx_window_closed_sql(const SxWindow *window, const char *start,
 
 /* "10 seconds", for people and for SQL literals */
 extern char *sx_length_text(int64 usec);
+
+/* ---------- closed_view.c ---------- */
+
+/* A continuous view with emit = 'final': its rows appear once and stay. */
+extern bool sx_is_final_view(Oid relid);
+
+/* Those that the query reads as streams: Oids. */
+extern List *sx_final_views(Query *query);
+
+/* A copy that reads, instead of such views, what they give out in the batch. */
+extern Query *sx_read_closed(Query *query);
 
 /* ---------- layout.c ---------- */
 

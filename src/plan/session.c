@@ -199,7 +199,7 @@ needs_rows_walker(Node *node, void *context)
 bool
 sx_sessions_combine(Query *query)
 {
-	return !sx_reads_continuous_view((Node *) query) &&
+	return !sx_reads_changing_view((Node *) query) &&
 		!needs_rows_walker((Node *) query->targetList, NULL) &&
 		!needs_rows_walker(query->havingQual, NULL);
 }

@@ -582,7 +582,7 @@ sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNam
 				 errmsg("emit = interval is not supported for session windows"),
 				 errhint("Use emit = 'changes' or 'final'.")));
 	plan->session = session;
-	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed)
+	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed && plan->closed_views == NIL)
 		plan->late_sql = late_rows_sql(query, layout, names);
 	plan->apply_sql = layout->from_rows ? from_rows_sql(query, layout, names->state) :
 		combine_sql(query, layout, names->state);

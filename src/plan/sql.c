@@ -449,7 +449,7 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 	plan->start_sql = start_row_sql(layout, names->state);
 	if (plan->retention >= 0)
 		plan->expire_sql = expire_sql(layout, names->state);
-	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed)
+	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed && plan->closed_views == NIL)
 	{
 		plan->late_sql = late_rows_sql(query, layout, names->owner);
 		if (plan->late_sql == NULL)

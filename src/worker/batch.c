@@ -8,7 +8,7 @@
  *		  progress: batch_id n → n + 1, if batch_id and epoch are still ours
  *		  the sources fix their records (load)
  *		  every step, in order of creation
- *		  watermarks; what they close or expire
+ *		  watermarks; steps that stand on the windows that these close; what they expire
  *		  positions, counters, dead letters, one row of history
  *		COMMIT
  *		the sources let go of the records (committed)
@@ -125,12 +125,17 @@ run_steps(SxPipeline *pl)
 	for (int i = 0; i < pl->nsteps && !pl->must_restart; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		sx_step_apply(pl, &pl->steps[i]);
+		if (!pl->steps[i].after_closing)
+			sx_step_apply(pl, &pl->steps[i]);
 	}
 	if (pl->must_restart)
 		return;
 	for (int i = 0; i < pl->ninputs; i++)
 		sx_track_rest(pl, &pl->inputs[i]);
+	for (int i = 0; i < pl->nsteps && !pl->must_restart; i++)
+		sx_step_close(pl, &pl->steps[i]);
+	if (pl->must_restart)
+		return;
 	for (int i = 0; i < pl->nsteps; i++)
 		sx_step_finish(pl, &pl->steps[i]);
 	for (int i = 0; i < pl->nsteps; i++)

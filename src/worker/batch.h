@@ -152,6 +152,8 @@ struct SxStep
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
+	bool		after_closing;	/* it stands on closed windows: runs when watermarks are
+								 * known */
 	bool		captured;		/* another step starts from what this one changes … */
 	SxChanges	changes;		/* … in this attempt at the batch */
 	bool		applied;		/* in this attempt, or probe */
