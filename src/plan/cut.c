@@ -538,6 +538,9 @@ replace_mutator(Node *node, ReplaceContext *context)
 		return NULL;
 	if (context->sublevels_up == 0 && list_member(context->leaf->wholes, node))
 		return leaf_column(context, node, name_of_key(context->query, node));
+	/* That of the batch in which the row came, not of one that computes it again. */
+	if (context->sublevels_up == 0 && context->leaf->alone && sx_is_batch_function(node))
+		return leaf_column(context, node, get_func_name(((FuncExpr *) node)->funcid));
 	if (IsA(node, Var))
 	{
 		Var		   *var = (Var *) node;
@@ -813,6 +816,10 @@ cut_block(Query *query, SxNodeMaker *maker)
 	if (!single && sx_session_call(query) != NULL)
 		refuse("session windows over a join of streams, an aggregate or a continuous view are not supported",
 			   "Group by session() over one stream, or over streams put together by UNION ALL; tables may be joined to it.");
+	if (!single && (sx_reads_batch((Node *) query->targetList) || sx_reads_batch(query->havingQual) ||
+					sx_reads_batch((Node *) query->jointree)))
+		refuse("batch_id(), batch_time(), watermark() and now() are not supported above a join of streams, an aggregate or a continuous view",
+			   "Its rows are computed again in other batches: call them in a subquery over one stream, FROM (SELECT …, streamext.batch_time() AS t FROM stream) s.");
 	moved = move_conditions(query, leaves, single);
 	if (single)
 	{

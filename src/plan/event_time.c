@@ -162,19 +162,16 @@ trunc_window(FuncExpr *call, SxWindow *window)
 
 /* How the starts of the windows are aligned, where that is constant. */
 static void
-set_alignment(FuncExpr *call, SxWindow *window, int64 slide, int origin)
+set_alignment(FuncExpr *call, SxWindow *window, int slide, int origin)
 {
-	Const	   *given;
+	Const	   *step = constant_argument(call, slide);
+	Const	   *given = list_length(call->args) > origin ? constant_argument(call, origin) : NULL;
 
-	window->slide = slide;
-	window->origin = sx_window_default_origin();
-	if (list_length(call->args) <= origin)
+	if (step == NULL || (list_length(call->args) > origin && given == NULL))
 		return;
-	given = constant_argument(call, origin);
-	if (given != NULL)
-		window->origin = DatumGetTimestampTz(given->constvalue);
-	else
-		window->slide = 0;
+	window->slide = sx_window_usec(DatumGetIntervalP(step->constvalue), "slide");
+	window->origin = given == NULL ? sx_window_default_origin() :
+		DatumGetTimestampTz(given->constvalue);
 }
 
 /* The time of an event, or of the window that a row of a closed one stands for? */
@@ -201,11 +198,11 @@ trace_call(FuncExpr *call, const SxLevel *level, SxWindow *window)
 	{
 		case WF_TUMBLE:
 			window->length = constant_length(call, 1, "size");
-			set_alignment(call, window, window->length, 2);
+			set_alignment(call, window, 1, 2);
 			return TRACE_WINDOW;
 		case WF_HOP:
 			window->length = constant_length(call, 2, "size");
-			set_alignment(call, window, constant_length(call, 1, "slide"), 3);
+			set_alignment(call, window, 1, 3);
 			return TRACE_WINDOW;
 		case WF_CUMULATE:
 			window->length = constant_length(call, 2, "size");
@@ -213,7 +210,7 @@ trace_call(FuncExpr *call, const SxLevel *level, SxWindow *window)
 			return TRACE_WINDOW;
 		case WF_DATE_BIN:
 			window->length = constant_length(call, 0, "size");
-			set_alignment(call, window, window->length, 2);
+			set_alignment(call, window, 0, 2);
 			return TRACE_WINDOW;
 		case WF_DATE_TRUNC:
 			return trunc_window(call, window) ? TRACE_WINDOW : TRACE_OTHER;

@@ -139,6 +139,9 @@ extern Query *sx_rewrite_clock(Query *query);
 /* Does the expression call batch_id(), batch_time() or watermark()? */
 extern bool sx_reads_batch(Node *node);
 
+/* Is it a call of one of them? */
+extern bool sx_is_batch_function(Node *node);
+
 /* Oid of streamext.name(argtypes). */
 extern Oid	sx_own_function(const char *name, int nargs, const Oid *argtypes);
 

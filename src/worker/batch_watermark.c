@@ -93,5 +93,8 @@ sx_step_new_watermark(SxPipeline *pl, const SxStep *step)
 	if (!step->plan->windowed && !step->plan->end_watermark)
 		return DT_NOBEGIN;
 	lowest = lowest_below(pl, step);
+	/* A row of the very time that is handed on would touch a session that ends there. */
+	if (step->plan->session != NULL && step->plan->closed_views != NIL && !TIMESTAMP_NOT_FINITE(lowest))
+		lowest--;
 	return lowest == DT_NOEND ? step->watermark : Max(lowest, step->watermark);
 }
