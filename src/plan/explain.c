@@ -123,6 +123,18 @@ explain_panes(StringInfo text, const SxStepPlan *plan)
 				plan->panes->trim_sql);
 }
 
+static void
+explain_closed(StringInfo text, const SxStepPlan *plan)
+{
+	ListCell   *lc;
+
+	appendStringInfoString(text, "Stands on: windows that close in");
+	foreach(lc, plan->closed_views)
+		appendStringInfo(text, "%s %s", lc == list_head(plan->closed_views) ? "" : ",",
+						 sx_qualified_name(lfirst_oid(lc)));
+	appendStringInfoChar(text, '\n');
+}
+
 char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
@@ -135,6 +147,8 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
 	appendStringInfo(&text, "Reason: %s\n", plan->reason);
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
+	if (plan->closed_views != NIL)
+		explain_closed(&text, plan);
 	if (plan->panes != NULL)
 		appendStringInfo(&text, "Window: answered from panes in %s, aggregates of 1, 2, 4, … batches\n",
 						 sx_qualified_name(plan->panes->table));

@@ -169,16 +169,36 @@ row_column(RowColumns *rows, Node *expr)
 							exprCollation(expr), 0);
 }
 
+/* Direct arguments are made of keys. */
+static Node *
+direct_mutator(Node *node, RowColumns *rows)
+{
+	if (node == NULL)
+		return NULL;
+	if (!IsA(node, List) && tlist_member((Expr *) node, rows->targets) != NULL)
+		return row_column(rows, node);
+	return expression_tree_mutator(node, direct_mutator, rows);
+}
+
 /* What an aggregate takes is computed with the rows, below. */
 static Node *
 argument_mutator(Node *node, RowColumns *rows)
 {
 	if (node == NULL)
 		return NULL;
-	if (IsA(node, Const) || IsA(node, SortGroupClause))
-		return copyObject(node);
-	if (IsA(node, Aggref) || IsA(node, TargetEntry) || IsA(node, List))
+	if (IsA(node, Aggref))
+	{
+		Aggref	   *agg = copyObject((Aggref *) node);
+
+		agg->args = (List *) argument_mutator((Node *) agg->args, rows);
+		agg->aggfilter = (Expr *) argument_mutator((Node *) agg->aggfilter, rows);
+		agg->aggdirectargs = (List *) direct_mutator((Node *) agg->aggdirectargs, rows);
+		return (Node *) agg;
+	}
+	if (IsA(node, TargetEntry) || IsA(node, List))
 		return expression_tree_mutator(node, argument_mutator, rows);
+	if (IsA(node, Const))
+		return copyObject(node);
 	return row_column(rows, node);
 }
 
@@ -571,6 +591,15 @@ evict_sql(Query *query, const SxLayout *layout, const char *state)
 
 /* ---------- the step ---------- */
 
+static bool
+reads_node(Query *query)
+{
+	Node	   *from = linitial(query->jointree->fromlist);
+
+	return list_length(query->jointree->fromlist) == 1 && IsA(from, RangeTblRef) &&
+		OidIsValid(sx_node_of(rt_fetch(((RangeTblRef *) from)->rtindex, query->rtable)));
+}
+
 void
 sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames *names)
 {
@@ -582,6 +611,8 @@ sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNam
 				 errmsg("emit = interval is not supported for session windows"),
 				 errhint("Use emit = 'changes' or 'final'.")));
 	plan->session = session;
+	if (layout->from_rows && !reads_node(query))
+		return;					/* explained before it is made */
 	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed && plan->closed_views == NIL)
 		plan->late_sql = late_rows_sql(query, layout, names);
 	plan->apply_sql = layout->from_rows ? from_rows_sql(query, layout, names->state) :

@@ -100,6 +100,27 @@ SET timezone = 'America/New_York';
 TABLE without_zone;
 SET timezone = 'UTC';
 
+-- rows kept: aggregates that see order, direct arguments that are keys, FILTER; two streams; no key; below other queries
+CREATE STREAM r (k text, v int, ts timestamptz) WITH (connector = 'queue', pipeline = 'session_rows', paused, event_time = 'ts', watermark = '0 seconds');
+CREATE STREAM r2 (k text, v int, ts timestamptz) WITH (connector = 'queue', pipeline = 'session_rows', event_time = 'ts', watermark = '0 seconds');
+CREATE MATERIALIZED VIEW many AS
+    SELECT k, v % 2 AS odd, session_start() AS a, session_end() AS b, array_agg(v) AS vs, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS p,
+        rank(v % 2) WITHIN GROUP (ORDER BY v) AS r, count(*) FILTER (WHERE v > 2) AS n, string_agg(k || v, ',' ORDER BY v DESC) AS l
+    FROM (SELECT k, v, ts FROM r UNION ALL SELECT k, v, ts FROM r2) x WHERE v > 0 GROUP BY k, v % 2, session(ts, '10 s') HAVING count(DISTINCT v) > 0;
+CREATE MATERIALIZED VIEW no_key AS SELECT array_agg(v) AS vs FROM r GROUP BY session(ts, '10 s');
+CREATE MATERIALIZED VIEW top AS SELECT k, n, a FROM (
+    SELECT k, n, a, row_number() OVER (PARTITION BY k ORDER BY n DESC, a) AS r FROM (SELECT k, session_start() AS a, count(*) AS n FROM r GROUP BY k, session(ts, '10 s')) s) s WHERE r = 1;
+CREATE MATERIALIZED VIEW of_all AS SELECT max(cardinality(l)) AS longest FROM (SELECT array_agg(v) AS l FROM r GROUP BY k, session(ts, '10 s')) s;
+INSERT INTO r VALUES ('a', 1, '2024-01-01 00:00:00'), ('a', 3, '2024-01-01 00:00:10'), ('b', 1, '2024-01-01 00:00:05'), (NULL, 1, '2024-01-01 00:00:05'), ('c', 1, NULL);
+INSERT INTO r2 VALUES ('a', 7, '2024-01-01 00:00:15'), ('a', 2, '2024-01-01 00:00:10');
+SELECT batch_id, rows FROM streamext.step('session_rows');
+INSERT INTO r VALUES ('b', 5, '2024-01-01 00:00:17'), ('b', 3, '2024-01-01 00:00:11'), ('b', 0, '2024-01-01 00:00:11');
+SELECT batch_id, rows FROM streamext.step('session_rows');
+SELECT * FROM many ORDER BY k, a;
+TABLE no_key;
+SELECT * FROM top ORDER BY k;
+TABLE of_all;
+
 -- where it means nothing
 SELECT session(now(), '1 minute');
 SELECT session_start();
