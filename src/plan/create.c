@@ -307,7 +307,8 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 	*state = create_state_table(base, layout, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
 		create_state_table(sx_delta_name(base), layout, owner) : InvalidOid;
-	if (plan->expire_sql != NULL || plan->emit == SX_EMIT_FINAL)
+	if (plan->expire_sql != NULL || plan->emit == SX_EMIT_FINAL ||
+		(layout->from_rows && layout->windowed))
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)

@@ -170,7 +170,10 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
 	}
 	if (plan->session != NULL)
-		explain_sql(&text, "… and, when the watermark moves ($1 = boundary)", plan->session->evict_sql);
+	{
+		explain_sql(&text, "… and, when rows were late ($1 = boundary)", plan->session->forget_sql);
+		explain_sql(&text, "When the watermark moves ($1, $2 = boundary now, before)", plan->session->evict_sql);
+	}
 	if (plan->window != NULL)
 	{
 		explain_sql(&text, "Read when it fires ($1, $2 = first and last batch)", plan->window->fill_sql);

@@ -93,8 +93,11 @@ typedef struct SxRecompute
 /* Session windows: plan/session.c. */
 typedef struct SxSession
 {
-	char	   *evict_sql;		/* $1 timestamptz: rows of sessions that ended at or before
-								 * it go; NULL: no rows are kept, or all for ever */
+	/* Where rows are kept, and not for ever; else NULL. */
+	char	   *evict_sql;		/* $1, $2 timestamptz: rows of sessions that ended at or
+								 * before $1, and behind $2, go */
+	char	   *forget_sql;		/* $1: rows of the batch that are in no session that ends
+								 * behind it go */
 } SxSession;
 
 /* A step of a pipeline: everything that a batch has to know about it. */

@@ -554,15 +554,14 @@ late_rows_sql(Query *query, const SxLayout *layout, const SxStepNames *names)
 									psprintf("NOT streamext.is_late(s.%s)", q(layout->session_end))));
 }
 
-/* Deletes rows of the node whose session is closed by $1, and what was late for any. */
+/* The rows of the node, as d: their place, keys, sx_start and sx_end. */
 static char *
-evict_sql(Query *query, const SxLayout *layout, const char *state)
+kept_rows_sql(Query *query, const SxLayout *layout, char **table)
 {
 	Query	   *rows = row_query(query, layout, key_columns(layout));
 	RangeTblRef *ref = linitial_node(RangeTblRef, rows->jointree->fromlist);
-	Oid			leaf_state;
-	SxLayout   *leaf = sx_view_layout(sx_node_of(rt_fetch(ref->rtindex, rows->rtable)), &leaf_state);
-	const char *bound = layout->window.type == TIMESTAMPOID ? "($1 AT TIME ZONE 'UTC')" : "$1";
+	Oid			state;
+	SxLayout   *leaf = sx_view_layout(sx_node_of(rt_fetch(ref->rtindex, rows->rtable)), &state);
 	StringInfoData columns;
 	int			nestlevel;
 	List	   *context;
@@ -570,7 +569,7 @@ evict_sql(Query *query, const SxLayout *layout, const char *state)
 
 	initStringInfo(&columns);
 	nestlevel = sx_pin_settings();
-	context = deparse_context_for("c", leaf_state);
+	context = deparse_context_for("c", state);
 	foreach(lc, rows->targetList)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -582,10 +581,53 @@ evict_sql(Query *query, const SxLayout *layout, const char *state)
 						 quote_identifier(tle->resname));
 	}
 	AtEOXact_GUC(true, nestlevel);
-	return psprintf("DELETE FROM %s l USING (SELECT c.ctid AS sx_place%s FROM %s c) d\n"
-					"WHERE l.ctid = d.sx_place AND (d.sx_start IS NULL OR (d.sx_start <= %s AND (d.sx_end <= %s) IS NOT FALSE\n    AND NOT %s))",
-					sx_qualified_name(leaf_state), columns.data, sx_qualified_name(leaf_state),
-					bound, bound,
+	*table = sx_qualified_name(state);
+	return psprintf("(SELECT c.ctid AS sx_place%s FROM %s c) d", columns.data, *table);
+}
+
+static const char *
+bound_sql(const SxLayout *layout, const char *argument)
+{
+	return layout->window.type == TIMESTAMPOID ? psprintf("(%s AT TIME ZONE 'UTC')", argument) : argument;
+}
+
+/*
+ * Rows of the node within a session that closes: they are its own, as what lives beside
+ * it came when it was closed, and they have gone.
+ */
+static char *
+evict_sql(Query *query, const SxLayout *layout, const char *state)
+{
+	char	   *table;
+	char	   *rows = kept_rows_sql(query, layout, &table);
+	const char *start = q(layout->session_start);
+	const char *end = q(layout->session_end);
+
+	return psprintf("DELETE FROM %s l USING %s s, %s\n"
+					"WHERE s.%s <= %s AND s.%s > %s%s\n"
+					"    AND d.sx_start >= s.%s AND d.sx_start <= s.%s AND d.sx_end <= s.%s AND l.ctid = d.sx_place",
+					table, state, rows, end, bound_sql(layout, "$1"), end, bound_sql(layout, "$2"),
+					same_key_sql(layout, "d.", "s."), start, end, end);
+}
+
+/* Rows that the batch has added, but that are in no live session. */
+static char *
+forget_sql(Query *query, const SxLayout *layout, const char *state)
+{
+	Query	   *added = row_query(query, layout, key_columns(layout));
+	char	   *hash = hash_sql(layout, "d.");
+	char	   *table;
+	char	   *rows = kept_rows_sql(query, layout, &table);
+	const char *bound = bound_sql(layout, "$1");
+
+	read_changes(added);
+	return psprintf("DELETE FROM %s l USING %s\n"
+					"WHERE l.ctid = d.sx_place%s AND (d.sx_end <= %s) IS NOT FALSE\n    AND NOT %s",
+					table, rows,
+					hash == NULL ? "" :
+					psprintf(" AND %s IN (\nSELECT %s FROM (\n%s\n) d WHERE (d.sx_end <= %s) IS NOT FALSE)",
+							 hash, hash, sx_deparse(added), bound),
+					bound,
 					has_session_sql(layout, state, psprintf("s.%s > %s", q(layout->session_end), bound)));
 }
 
@@ -622,7 +664,10 @@ sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNam
 									sx_window_closed_sql(&layout->window, q(layout->session_end), "$1"));
 	if (layout->from_rows && layout->windowed &&
 		(plan->late != SX_LATE_UPDATE || plan->retention >= 0))
+	{
 		session->evict_sql = evict_sql(query, layout, names->state);
+		session->forget_sql = forget_sql(query, layout, names->state);
+	}
 }
 
 char *
@@ -634,7 +679,7 @@ sx_session_index_sql(const SxLayout *layout)
 					q(layout->session_end));
 }
 
-/* Indexes of the node that keeps the rows: by key, and by time for eviction. */
+/* Index of the node that keeps the rows: by key and time. */
 void
 sx_session_prepare(Query *query, SxLayout *layout)
 {
@@ -667,6 +712,6 @@ sx_session_prepare(Query *query, SxLayout *layout)
 	if (keys.len > 0)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (streamext.key_hash(%s)%s%s)", sx_qualified_name(state),
 								keys.data, start_sql != NULL ? ", " : "", start_sql != NULL ? start_sql : ""));
-	if (start_sql != NULL)
+	else if (start_sql != NULL)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)", sx_qualified_name(state), start_sql));
 }

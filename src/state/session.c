@@ -54,24 +54,36 @@ apply_session(SxPipeline *pl, SxStep *step)
 		sx_step_late_letters(pl, step);
 }
 
+/* Sessions that have ended by this are closed. */
+static Datum
+boundary(const SxStepPlan *plan, TimestampTz watermark)
+{
+	if (watermark == DT_NOBEGIN || plan->late != SX_LATE_UPDATE)
+		return TimestampTzGetDatum(watermark);
+	return TimestampTzGetDatum(watermark - plan->retention);
+}
+
 /* Rows that are kept go with their session; those that were late have none. */
 static void
-finish_session(SxPipeline *pl, SxStep *step)
+close_session(SxPipeline *pl, SxStep *step)
 {
-	const SxStepPlan *plan = step->plan;
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		values[1];
+	const SxSession *session = step->plan->session;
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {
+		boundary(step->plan, step->new_watermark), boundary(step->plan, step->watermark)
+	};
 
-	if (plan->session->evict_sql == NULL || step->new_watermark == DT_NOBEGIN ||
-		(step->new_watermark == step->watermark && step->late_rows == 0))
+	if (session->evict_sql == NULL)
 		return;
-	values[0] = TimestampTzGetDatum(step->new_watermark -
-									(plan->late == SX_LATE_UPDATE ? plan->retention : 0));
-	(void) sx_step_execute(pl, step, &step->own[SX_OWN_EVICT], plan->session->evict_sql,
-						   1, types, values);
+	if (step->late_rows + step->null_time_rows > 0)
+		(void) sx_step_execute(pl, step, &step->own[SX_OWN_FORGET], session->forget_sql, 1,
+							   types, &values[1]);
+	if (step->new_watermark > step->watermark)
+		(void) sx_step_execute(pl, step, &step->own[SX_OWN_EVICT], session->evict_sql, 2,
+							   types, values);
 }
 
 const SxStepOps sx_session_ops = {
 	.apply = apply_session,
-	.finish = finish_session
+	.close = close_session
 };

@@ -49,6 +49,9 @@ typedef struct SxStepOps
 	 */
 	void		(*apply) (SxPipeline *pl, SxStep *step);
 
+	/* When the step has its new_watermark, before anything goes for it.  May be NULL. */
+	void		(*close) (SxPipeline *pl, SxStep *step);
+
 	/*
 	 * At the end of the batch, when every watermark is known and the step has its
 	 * new_watermark: sets new_timer.  May be NULL.
@@ -99,7 +102,8 @@ typedef enum SxOwnPlan
 	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
-	SX_OWN_EVICT,				/* sessions: rows of those that are closed */
+	SX_OWN_EVICT,				/* sessions: rows of those that are closed, late rows */
+	SX_OWN_FORGET,
 	SX_OWN_PLANS
 } SxOwnPlan;
 

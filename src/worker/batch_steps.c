@@ -477,6 +477,8 @@ sx_step_close(SxPipeline *pl, SxStep *step)
 	else if (step->after_closing)
 		sx_step_apply(pl, step);
 	step->new_watermark = sx_step_new_watermark(pl, step);
+	if (step->ops->close != NULL)
+		step->ops->close(pl, step);
 }
 
 /* What the end of a batch brings: the watermark has moved, an interval has passed. */
