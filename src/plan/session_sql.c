@@ -8,14 +8,15 @@
  *		WITH i AS (		-- islands: sessions of the batch alone
  *			SELECT k, min(sx_start), max(sx_end), count(*), … FROM (rows, numbered) GROUP BY k, sx_island
  *		), old AS (		-- stored ones that they touch, if they are not closed
- *			DELETE FROM streamext_state.v s USING i
- *			WHERE key_hash(s.k) = i.sx_key AND s.session_end >= i.session_start
- *				AND s.session_start <= i.session_end RETURNING s.*
+ *			DELETE FROM streamext_state.v s
+ *			WHERE s is among those with key_hash(k) = key_hash(i.k),
+ *				session_end >= i.session_start and session_start <= i.session_end
+ *			RETURNING s.*
  *		)
  *		INSERT INTO streamext_state.v
  *		SELECT k, min(session_start), max(session_end), sum(n), …
  *		FROM (i UNION ALL old, numbered) GROUP BY k, sx_island
- *		HAVING on_time(…)
+ *		WHERE on_time(…)
  *
  * One pass is enough: live sessions of a key never touch each other, so whatever a
  * merged session reaches, one of its islands reaches.  A session whose end has been
@@ -377,20 +378,26 @@ bound_columns(const SxLayout *layout)
 	return lappend(lappend(keys_of(layout), layout->session_start), layout->session_end);
 }
 
-/* Islands and the stored sessions that they touch, as i and old. */
+/*
+ * Islands and the stored sessions that they touch, as i and old.  The subquery with OFFSET 0
+ * is looked up by the index for each island, whatever the planner thinks of the table's size.
+ */
 static char *
 touched_sql(Query *query, const SxLayout *layout, const char *state, const List *columns)
 {
-	char	   *hash = hash_sql(layout, "s.");
+	char	   *hash = hash_sql(layout, "x.");
+	const char *start = q(layout->session_start);
+	const char *end = q(layout->session_end);
 
 	return psprintf("WITH i AS MATERIALIZED (\n%s\n), old AS (\n"
-					"DELETE FROM %s s USING i\nWHERE %s%s%s%ss.%s >= i.%s AND s.%s <= i.%s%s\nRETURNING %s\n)",
-					islands_sql(query, layout, layout->from_rows), state,
-					hash != NULL ? hash : "", hash != NULL ? " = " : "",
-					hash != NULL ? hash_sql(layout, "i.") : "", hash != NULL ? " AND " : "",
-					q(layout->session_end), q(layout->session_start),
-					q(layout->session_start), q(layout->session_end),
-					layout->windowed ? psprintf(" AND NOT streamext.is_late(s.%s)", q(layout->session_end)) : "",
+					"DELETE FROM %s s\nWHERE s.ctid = ANY (ARRAY(\n"
+					"    SELECT o.ctid FROM i CROSS JOIN LATERAL (\n"
+					"        SELECT x.ctid FROM %s x WHERE %sx.%s >= i.%s AND x.%s <= i.%s%s OFFSET 0) o))\n"
+					"RETURNING %s\n)",
+					islands_sql(query, layout, layout->from_rows), state, state,
+					hash != NULL ? psprintf("%s = %s AND ", hash, hash_sql(layout, "i.")) : "",
+					end, start, start, end,
+					layout->windowed ? psprintf(" AND NOT streamext.is_late(x.%s)", end) : "",
 					sx_columns_sql(columns, "s."));
 }
 
@@ -489,8 +496,9 @@ values_sql(Query *query, const SxLayout *layout, const List *bounds)
 	}
 	n = list_length(rows->targets);
 	result = parse_sql(psprintf("%s\nSELECT max(d.sx_session_end) FROM (\n"
-								"SELECT r.*, m.%s AS sx_session_start, m.%s AS sx_session_end FROM m JOIN (\n%s\n) r\n"
-								"ON r.sx_start >= m.%s AND r.sx_start <= m.%s AND r.sx_end <= m.%s AND r.sx_end > r.sx_start%s\n) d",
+								"SELECT r.*, m.%s AS sx_session_start, m.%s AS sx_session_end FROM m CROSS JOIN LATERAL (\n"
+								"SELECT r.* FROM (\n%s\n) r\n"
+								"WHERE r.sx_start >= m.%s AND r.sx_start <= m.%s AND r.sx_end <= m.%s AND r.sx_end > r.sx_start%s OFFSET 0) r\n) d",
 								stub_sql(bounds), q(layout->session_start), q(layout->session_end),
 								sx_deparse(row_query(query, layout, rows)),
 								q(layout->session_start), q(layout->session_end), q(layout->session_end),
@@ -603,11 +611,13 @@ evict_sql(Query *query, const SxLayout *layout, const char *state)
 	const char *start = q(layout->session_start);
 	const char *end = q(layout->session_end);
 
-	return psprintf("DELETE FROM %s l USING %s s, %s\n"
-					"WHERE s.%s <= %s AND s.%s > %s%s\n"
-					"    AND d.sx_start >= s.%s AND d.sx_start <= s.%s AND d.sx_end <= s.%s AND l.ctid = d.sx_place",
-					table, state, rows, end, bound_sql(layout, "$1"), end, bound_sql(layout, "$2"),
-					same_key_sql(layout, "d.", "s."), start, end, end);
+	return psprintf("DELETE FROM %s l\nWHERE l.ctid = ANY (ARRAY(\n"
+					"    SELECT o.sx_place FROM %s s CROSS JOIN LATERAL (\n"
+					"        SELECT d.sx_place FROM %s\n"
+					"        WHERE d.sx_start >= s.%s AND d.sx_start <= s.%s AND d.sx_end <= s.%s%s OFFSET 0) o\n"
+					"    WHERE s.%s <= %s AND s.%s > %s))",
+					table, state, rows, start, end, end, same_key_sql(layout, "d.", "s."),
+					end, bound_sql(layout, "$1"), end, bound_sql(layout, "$2"));
 }
 
 /* Rows that the batch has added, but that are in no live session. */

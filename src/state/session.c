@@ -46,9 +46,31 @@ sx_session_bound(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/*
+ * The first plan was made for empty tables.  As these grow, the statements are planned
+ * again: whenever the number of batches has doubled.  (Analyzing the tables does it,
+ * too, but that comes when autovacuum has time.)
+ */
+static void
+plan_again(SxStep *step)
+{
+	SPIPlanPtr *plans[] = {&step->apply, &step->own[SX_OWN_EVICT], &step->own[SX_OWN_FORGET]};
+
+	step->runs++;
+	if ((step->runs & (step->runs - 1)) != 0)
+		return;
+	for (int i = 0; i < lengthof(plans); i++)
+	{
+		if (*plans[i] != NULL)
+			SPI_freeplan(*plans[i]);
+		*plans[i] = NULL;
+	}
+}
+
 static void
 apply_session(SxPipeline *pl, SxStep *step)
 {
+	plan_again(step);
 	step->rows = sx_step_execute(pl, step, &step->apply, step->plan->apply_sql, 0, NULL, NULL);
 	if (!pl->probing)
 		sx_step_late_letters(pl, step);

@@ -137,6 +137,7 @@ struct SxStep
 	int64		rows;			/* rows that apply wrote */
 	int64		late_rows;		/* pairs (row, window) found late */
 	int64		null_time_rows;
+	int64		runs;			/* of apply, in this process: sessions */
 	bool		late_told;		/* letters of late rows are noted */
 	int			scans;			/* scans of streams begun by the running statement */
 	int64		arrivals;		/* calls of streamext.arrival() */
