@@ -36,7 +36,7 @@ EXTRA_CLEAN = $(HELPER) $(HELPER_OBJS) $(DATA_built) .build-flags \
 
 WARNINGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type
-PG_CPPFLAGS = -Isrc -D_GNU_SOURCE -MMD -MP
+PG_CPPFLAGS = -Isrc -D_GNU_SOURCE -DSX_VERSION='"$(EXTVERSION)"' -MMD -MP
 PG_CFLAGS = $(WARNINGS)
 PG_CXXFLAGS = -std=c++17 -O2 -fPIC -fno-exceptions $(WARNINGS)
 SHLIB_LINK = -lsimdjson -lstdc++

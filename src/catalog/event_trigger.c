@@ -14,6 +14,7 @@
 #include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "executor/spi.h"
 #include "fdw/stream.h"
 #include "fmgr.h"
 #include "worker/batch.h"
@@ -49,7 +50,7 @@ sx_on_ddl_end(PG_FUNCTION_ARGS)
 		Oid			relid = lfirst_oid(lc);
 
 		if (sx_is_stream_table(relid) && !sx_creating_query_table &&
-			sx_relation_kind(relid) == SX_REL_NONE)
+			sx_relation_kind(relid) == SX_REL_NONE && !sx_is_restored_table(relid))
 			sx_register_source(relid);
 	}
 	PG_RETURN_NULL();
@@ -79,12 +80,33 @@ drop_outboxes(void)
 						0, NULL, NULL, NULL);
 }
 
+/*
+ * While the extension is of another version than this library its tables must not be
+ * touched.  Other people's drops go on; what may be a stream or view of ours stays.
+ */
+static bool
+nothing_of_ours_dropped(void)
+{
+	bool		nothing;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() "
+					"WHERE object_type OPERATOR(pg_catalog.=) ANY ('{foreign table,view}') LIMIT 1",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what was dropped");
+	nothing = SPI_processed == 0;
+	SPI_finish();
+	return nothing;
+}
+
 /* sql_drop: forget what was dropped, and pipelines that have nothing left. */
 Datum
 sx_on_drop(PG_FUNCTION_ARGS)
 {
 	require_event(fcinfo);
-	if (!sx_extension_exists())
+	if (!sx_extension_exists() ||
+		(sx_other_version() != NULL && nothing_of_ours_dropped()))
 		PG_RETURN_NULL();
 
 	drop_outboxes();
@@ -98,14 +120,19 @@ sx_on_drop(PG_FUNCTION_ARGS)
 					"            RETURNING pipeline), "
 					"streams AS (DELETE FROM streamext.stream WHERE relation::oid IN (SELECT objid FROM gone)), "
 					"letters AS (DELETE FROM streamext.dead_letter WHERE stream::oid IN (SELECT objid FROM gone)), "
-					"orphans AS (UPDATE streamext.dead_letter SET step = NULL "
-					"            WHERE step::oid IN (SELECT objid FROM gone) AND stream::oid NOT IN (SELECT objid FROM gone)), "
+					"orphans AS (UPDATE streamext.dead_letter "
+					"            SET step = CASE WHEN step::oid IN (SELECT objid FROM gone) THEN NULL ELSE step END, "
+					"            steps = ARRAY (SELECT s FROM unnest(steps) s WHERE s::oid NOT IN (SELECT objid FROM gone)), "
+					"            replay = replay AND NOT steps::oid[] <@ ARRAY (SELECT objid FROM gone) "
+					"            WHERE stream::oid NOT IN (SELECT objid FROM gone) AND "
+					"            (step::oid IN (SELECT objid FROM gone) OR steps::oid[] && ARRAY (SELECT objid FROM gone))), "
 					"touched AS (SELECT pipeline FROM steps UNION SELECT pipeline FROM sources) "
 					"UPDATE streamext.progress p SET epoch = epoch + 1 "
 					"FROM touched WHERE p.pipeline = touched.pipeline RETURNING p.pipeline",
 					0, NULL, NULL, NULL, wake_pipeline, NULL);
 	sx_catalog_exec("DELETE FROM streamext.pipeline p "
-					"WHERE NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id) "
+					"WHERE (lane_for IS NOT NULL OR "
+					"       NOT EXISTS (SELECT FROM streamext.source s WHERE s.pipeline = p.id)) "
 					"AND NOT EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
 					0, NULL, NULL, NULL);
 	sx_wake_scheduler_at_commit();

@@ -208,23 +208,26 @@ pipeline_of_relation(Oid relid)
 	return 0;
 }
 
+Oid
+sx_relation_by_name(const char *name)
+{
+	List	   *parts;
+
+	if (!SplitIdentifierString(pstrdup(name), '.', &parts) || parts == NIL ||
+		list_length(parts) > 2)
+		return InvalidOid;
+	return RangeVarGetRelid(makeRangeVar(list_length(parts) == 2 ? linitial(parts) : NULL,
+										 llast(parts), -1), NoLock, true);
+}
+
 int
 sx_pipeline_by_name(const char *name, bool missing_ok)
 {
-	List	   *parts;
+	Oid			relid = sx_relation_by_name(name);
 	int			pipeline = 0;
 
-	if (SplitIdentifierString(pstrdup(name), '.', &parts) && parts != NIL &&
-		list_length(parts) <= 2)
-	{
-		char	   *relname = llast(parts);
-		char	   *schema = list_length(parts) == 2 ? linitial(parts) : NULL;
-		Oid			relid = RangeVarGetRelid(makeRangeVar(schema, relname, -1),
-											 NoLock, true);
-
-		if (OidIsValid(relid))
-			pipeline = pipeline_of_relation(relid);
-	}
+	if (OidIsValid(relid))
+		pipeline = pipeline_of_relation(relid);
 	if (pipeline == 0)
 		pipeline = sx_find_pipeline(name);
 	if (pipeline == 0 && !missing_ok)

@@ -5,7 +5,8 @@
  *
  * A source stream makes its pipeline, or joins the one that its option names.  A
  * view or sink (a "step") joins the pipeline that all its streams share; streams of
- * different pipelines make a new one that reads each of them from its start.
+ * different pipelines make a new one that reads each of them from its start.  When its
+ * pipeline has read some of them already, a step begins in a lane (worker/lane.c).
  *
  * Whatever changes what a pipeline runs starts a new epoch of its progress row.
  * The row lock makes the change wait for the running batch, and the batch that a
@@ -21,11 +22,14 @@
 #include "fdw/stream.h"
 #include "miscadmin.h"
 #include "plan/plan.h"
+#include "source/rights.h"
 #include "source/source.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/varlena.h"
+#include "worker/lane.h"
 #include "worker/rate.h"
 #include "worker/worker.h"
 
@@ -49,9 +53,9 @@ create_pipeline(const char *name, Oid owner, bool paused)
 	return id;
 }
 
-/* A name for a pipeline that nobody asked a name for. */
-static char *
-default_pipeline_name(const char *schema, const char *relname)
+/* For a pipeline that nobody asked a name for. */
+char *
+sx_unused_pipeline_name(const char *schema, const char *relname)
 {
 	char	   *name = pstrdup(relname);
 
@@ -74,6 +78,11 @@ named_pipeline(const char *name, Oid owner, bool paused)
 	if (id == 0)
 		return create_pipeline(name, owner, paused);
 	sx_pipeline_check_joins(id, owner);
+	if (sx_lane_of(id) != 0 && !sx_lane_is_new(id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" cannot be joined: it will be merged into another one", name),
+				 errhint("Choose another name.")));
 	return id;
 }
 
@@ -154,7 +163,7 @@ check_pipeline_options(int pipeline, SxStream *added)
 {
 	static const char *const shared[] = {
 		"batch_interval", "max_batch_rows", "max_batch_bytes",
-		"max_files_per_batch", "on_error", "max_errors", "synchronous_commit"
+		"max_files_per_batch", "on_error", "max_errors", "max_errors_per_hour", "step_timeout", "synchronous_commit"
 	};
 	List	   *others = sx_pipeline_sources(pipeline);
 	List	   *streams = list_make1(added);
@@ -199,14 +208,16 @@ sx_register_source(Oid relid)
 				 errmsg("connector \"%s\" of stream %s only writes",
 						sx_stream_option(stream, "connector", "?"), stream->label),
 				 errhint("Give the sink its query: CREATE STREAM … WITH (connector = …) AS SELECT ….")));
+	sx_stream_check_rights(stream);
 	if (stream->source->check != NULL)
 		stream->source->check(stream);
 
 	insert_stream(relid, "source");
+	sx_stream_set_option(stream, SX_KIND_OPTION, "source");
 	if (name != NULL)
 		pipeline = named_pipeline(name, stream->owner, paused);
 	else
-		pipeline = create_pipeline(default_pipeline_name(stream->schema, stream->name),
+		pipeline = create_pipeline(sx_unused_pipeline_name(stream->schema, stream->name),
 								   stream->owner, paused);
 	check_pipeline_options(pipeline, stream);
 	add_source(pipeline, relid);
@@ -302,7 +313,7 @@ pipeline_for_step(const char *schema, const char *relname, const SxReads *reads,
 			sx_pipeline_check_joins(shared, GetUserId());
 			return shared;
 		}
-		pipeline = create_pipeline(default_pipeline_name(schema, relname), GetUserId(), paused);
+		pipeline = create_pipeline(sx_unused_pipeline_name(schema, relname), GetUserId(), paused);
 	}
 
 	foreach(lc, streams)
@@ -313,13 +324,57 @@ pipeline_for_step(const char *schema, const char *relname, const SxReads *reads,
 	return pipeline;
 }
 
+/*
+ * A view or sink that is late by so many batches of its pipeline: a lane of it, or 0, when
+ * it begins with the next batch.  It says which.
+ */
+static int
+lane_for(int pipeline, int64 batch, const char *schema, const char *relname,
+		 bool keeps_state, const SxReads *reads)
+{
+	if (batch == 0)
+		return 0;
+	if (!keeps_state && stateful_pipeline(reads, NULL) == 0)
+		return sx_lane_for_backfill(pipeline, schema, relname, reads->streams);
+	ereport(NOTICE,
+			(errmsg("%s begins with the next batch of its pipeline",
+					quote_qualified_identifier(schema, relname)),
+			 errdetail("What keeps state goes on from where it is, not from the start of its sources.")));
+	return 0;
+}
+
+/*
+ * The statements that maintain a step run under the search_path that its functions want.
+ * Their operators are found in pg_catalog first, unless the path says otherwise: then
+ * whoever may create in a schema before it could put others in their place.
+ */
+static void
+require_safe_path(const char *path)
+{
+	List	   *schemas;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(path), ',', &schemas))
+		return;
+	foreach(lc, schemas)
+	{
+		if (strcmp(lfirst(lc), "pg_catalog") == 0 && lc != list_head(schemas))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("search_path has pg_catalog behind other schemas"),
+					 errdetail("It is stored with the view, sink or stream, and holds while batches run."),
+					 errhint("SET search_path without pg_catalog, which then comes first.")));
+	}
+}
+
 const char *
 sx_pipeline_for_view(const char *schema, const char *relname, const SxReads *reads,
-					 const char *pipeline_name)
+					 bool backfill, const char *pipeline_name)
 {
-	Datum		values[] = {
-		Int32GetDatum(pipeline_for_step(schema, relname, reads, pipeline_name))
-	};
+	int			pipeline = pipeline_for_step(schema, relname, reads, pipeline_name);
+	int			lane = !backfill ? 0 :
+		lane_for(pipeline, sx_pipeline_new_epoch(pipeline, NULL), schema, relname, false, reads);
+	Datum		values[] = {Int32GetDatum(lane != 0 ? lane : pipeline)};
 	bool		isnull;
 
 	return TextDatumGetCString(sx_catalog_value("SELECT name FROM streamext.pipeline WHERE id = $1",
@@ -335,6 +390,7 @@ session_settings(void)
 	};
 	StringInfoData buf;
 
+	require_safe_path(GetConfigOption("search_path", false, false));
 	initStringInfo(&buf);
 	for (int i = 0; i < lengthof(names); i++)
 	{
@@ -345,13 +401,6 @@ session_settings(void)
 	return buf.data;
 }
 
-/* Is it, or does it read, something that keeps state between batches? */
-static bool
-reads_state(Oid relid, const char *kind, const SxReads *reads)
-{
-	return strcmp(kind, "stream") == 0 || stateful_pipeline(reads, NULL) != 0;
-}
-
 int
 sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 				 const char *strategy, const SxReads *reads, bool backfill,
@@ -360,6 +409,7 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 	int			pipeline = pipeline_for_step(get_namespace_name(get_rel_namespace(relid)),
 											 get_rel_name(relid), reads, pipeline_name);
 	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
+	int			lane = 0;
 	Datum		values[] = {
 		ObjectIdGetDatum(relid), Int32GetDatum(pipeline),
 		CStringGetTextDatum(kind), ObjectIdGetDatum(query),
@@ -368,20 +418,15 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 		CStringGetTextDatum(session_settings()), Int64GetDatum(batch + 1)
 	};
 
-	if (batch > 0 && backfill && reads_state(relid, kind, reads))
-		ereport(NOTICE,
-				(errmsg("%s begins with the next batch of its pipeline",
-						sx_relation_label(relid)),
-				 errdetail("What keeps state goes on from where it is, not from the start of its sources.")));
-	else if (batch > 0 && backfill)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg_plural("the pipeline of %s has already run %lld batch, which it would miss",
-							   "the pipeline of %s has already run %lld batches, which it would miss",
-							   (unsigned long) batch,
-							   sx_relation_label(relid), (long long) batch),
-				 errdetail("Reading the past beside a running pipeline is not supported yet."),
-				 errhint("Write WITH (backfill = off) to begin with the next batch, or WITH (pipeline = '…') with a new name to read from the start what the streams still hold.")));
+	if (backfill)
+		lane = lane_for(pipeline, batch, get_namespace_name(get_rel_namespace(relid)),
+						get_rel_name(relid), strcmp(kind, "stream") == 0, reads);
+	if (lane != 0)
+	{
+		pipeline = lane;
+		values[1] = Int32GetDatum(lane);
+		values[8] = Int64GetDatum(1);
+	}
 
 	sx_catalog_exec("INSERT INTO streamext.step "
 					"(relation, pipeline, kind, query, state, strategy, options, settings, first_batch) "

@@ -31,6 +31,12 @@ extern void sx_trusted_begin(SxTrusted *save);
 extern void sx_trusted_end(SxTrusted *save);
 
 /*
+ * The opposite, with the same end: become a role that is not trusted, under restrictions
+ * and with the same search_path.
+ */
+extern void sx_become(Oid role, SxTrusted *save);
+
+/*
  * One statement as the trusted role, arguments as Datums (nulls may be NULL).
  * SPI must not be connected by the caller's code in between.  Returns rows
  * processed.  The _value form gives the first column of the first row copied into
@@ -73,12 +79,28 @@ extern bool sx_row_bool(HeapTuple row, TupleDesc desc, int column);
 extern void sx_collect_oid(HeapTuple row, TupleDesc desc, void *arg);
 extern void sx_collect_int(HeapTuple row, TupleDesc desc, void *arg);
 
+/*
+ * A query on a relation that belongs to a role, as that role under restrictions: the
+ * planner evaluates what the role has attached to it (statistics, predicates of indexes).
+ */
+extern void sx_rows_as(Oid role, const char *sql, int nargs, const Oid *types,
+					   const Datum *values, SxRowFunc each, void *arg);
+
 /* Argument types of the functions above: their number, and they. */
 #define SX_ARGS(...) \
 	lengthof(((Oid[]) {__VA_ARGS__})), (Oid[]) {__VA_ARGS__}
 
 /* Is the extension created in this database (and not being dropped)? */
 extern bool sx_extension_exists(void);
+
+/*
+ * The version of its objects in this database when it is not that of this library,
+ * else NULL.
+ */
+extern char *sx_other_version(void);
+
+/* It exists, and is of this library's version: its tables may be looked at. */
+extern bool sx_extension_usable(void);
 
 /* Oid of the built-in foreign server / wrapper; InvalidOid when absent. */
 extern Oid	sx_fdw_oid(void);
@@ -109,7 +131,8 @@ struct SxStream;
 extern void sx_source_changed(struct SxStream *stream);
 
 /*
- * reads: the streams behind it.  backfill: false when the query said backfill = off.
+ * reads: the streams behind it.  backfill: false when the query said backfill = off, and
+ * it shall begin with the pipeline's next batch, else it may begin in a lane.
  * pipeline_name: option, or NULL.  options: jsonb text.  Returns the pipeline's id.
  */
 struct SxReads;
@@ -118,9 +141,14 @@ extern int	sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 							 bool backfill, const char *pipeline_name,
 							 const char *options);
 
-/* Name of the pipeline that a view of these reads goes into; made when there is none. */
+/*
+ * Name of the pipeline that a view of several steps with these reads goes into, perhaps a
+ * lane; made when there is none.  The steps are registered by this name and without
+ * backfill.
+ */
 extern const char *sx_pipeline_for_view(const char *schema, const char *relname,
-										const struct SxReads *reads, const char *pipeline_name);
+										const struct SxReads *reads, bool backfill,
+										const char *pipeline_name);
 
 /*
  * A derived stream that is a foreign table with a query.  One that keeps nothing
@@ -136,12 +164,16 @@ extern char *sx_step_options(Oid relid, Oid *query, Oid *state);
 /* A pipeline by the name of a pipeline, or of a stream, view or sink in it. */
 extern int	sx_pipeline_by_name(const char *name, bool missing_ok);
 
+/* A relation by a name that may be qualified; InvalidOid when there is none. */
+extern Oid	sx_relation_by_name(const char *name);
+
 /*
  * Ids of pipelines, 0 when there is none: by the pipeline's own name; that which runs a
  * view, sink or stream (0 too for a stream that belongs to none); and that which the
  * options of a source put it into (ERROR when it is not registered).
  */
 extern int	sx_find_pipeline(const char *name);
+extern char *sx_unused_pipeline_name(const char *schema, const char *relname);
 extern int	sx_pipeline_of_step(Oid relid);
 extern int	sx_home_pipeline(Oid stream);
 
@@ -166,6 +198,13 @@ extern bool sx_creating_query_table;
  * must be the same role, and no member or superuser.  Else ERROR 42501.
  */
 extern void sx_pipeline_check_joins(int pipeline, Oid role);
+
+/*
+ * home.c: makes whole again what came from another database, by a restored dump or
+ * otherwise; nothing when there is no such pipeline.  Stops those that would run.
+ */
+extern void sx_adopt_restored(void);
+extern void sx_home_stop_others(void);
 
 /* Caller must own the pipeline, else ERROR 42501. */
 extern void sx_pipeline_check_owner(int pipeline);

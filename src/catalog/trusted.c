@@ -9,6 +9,10 @@
  * user runs inside such a section: the tables have no triggers, defaults or
  * constraints but our own.
  *
+ * The library and its SQL objects can be of different versions: after a package was
+ * installed and before ALTER EXTENSION UPDATE, or before the server's restart.  Then no
+ * statement on the tables is run.  The update's own script is the exception.
+ *
  * Plans are kept for the life of the process, by the text of the statement.  The
  * batch runs the same few statements again and again, so that pays at once.
  *
@@ -35,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "catalog/state_guard.h"
 #include "catalog/sx_catalog.h"
 
 typedef struct PlanEntry
@@ -45,32 +50,92 @@ typedef struct PlanEntry
 
 static HTAB *plans = NULL;
 
-/* Owner of the extension in this database; ERROR when it is not created. */
-static Oid
-extension_owner(void)
+/* The extension's row: its owner, and its version as a copy; false when there is none. */
+static bool
+extension_row(Oid extension, Oid *owner, char **version)
 {
-	Oid			extension = get_extension_oid("streamext", true);
-	Oid			owner = InvalidOid;
 	Relation	rel;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-
-	if (!OidIsValid(extension))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"streamext\" does not exist in this database"),
-				 errhint("Run CREATE EXTENSION streamext.")));
+	bool		found;
 
 	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
+										 RelationGetDescr(rel), &isnull);
+
+		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		*version = isnull ? pstrdup("") : TextDatumGetCString(value);
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Is it the extension's own script that runs, on the way to another version? */
+static bool
+in_script_of(Oid extension)
+{
+	return creating_extension && CurrentExtensionObject == extension;
+}
+
+char *
+sx_other_version(void)
+{
+	Oid			extension = get_extension_oid("streamext", true);
+	Oid			owner;
+	char	   *version;
+
+	if (!OidIsValid(extension) || in_script_of(extension) ||
+		!extension_row(extension, &owner, &version) ||
+		strcmp(version, SX_VERSION) == 0)
+		return NULL;
+	return version;
+}
+
+bool
+sx_extension_usable(void)
+{
+	return sx_extension_exists() && sx_other_version() == NULL;
+}
+
+static void
+refuse_other_version(const char *version)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the library of streamext is version %s, its objects in this database are version %s",
+					SX_VERSION, version),
+			 errhint("Run ALTER EXTENSION streamext UPDATE, or restart the server if the newer library has been installed since its start.")));
+}
+
+/* Owner of the extension in this database; ERROR when it is not there, or not ours. */
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("streamext", true);
+	Oid			owner = InvalidOid;
+	char	   *version;
+
+	if (!OidIsValid(extension))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"streamext\" does not exist in this database"),
+				 errhint("Run CREATE EXTENSION streamext.")));
+	if (extension_row(extension, &owner, &version))
+	{
+		if (strcmp(version, SX_VERSION) != 0 && !in_script_of(extension))
+			refuse_other_version(version);
+		pfree(version);
+	}
 	return owner;
 }
 
@@ -164,6 +229,24 @@ run_connected(const char *sql, int nargs, const Oid *types,
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 }
 
+/* Calls each() for every row, in the caller's memory context. */
+static void
+each_row(const char *sql, int nargs, const Oid *types, const Datum *values,
+		 const char *nulls, SxRowFunc each, void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	run_connected(sql, nargs, types, values, nulls);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		each(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, arg);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+}
+
 uint64
 sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 				const Datum *values, const char *nulls)
@@ -182,14 +265,31 @@ sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 void
 sx_execute_ddl(const char *sql)
 {
-	int			rc;
+	volatile int rc = 0;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	rc = SPI_execute(sql, false, 0);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		rc = SPI_execute(sql, false, 0);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 	SPI_finish();
+}
+
+void
+sx_become(Oid role, SxTrusted *save)
+{
+	sx_trusted_begin(save);
+	SetUserIdAndSecContext(role, save->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
 }
 
 void
@@ -197,9 +297,28 @@ sx_exec_as(Oid role, const char *sql)
 {
 	SxTrusted	save;
 
-	sx_trusted_begin(&save);
-	SetUserIdAndSecContext(role, save.sec_context | SECURITY_RESTRICTED_OPERATION);
+	sx_become(role, &save);
 	sx_execute_ddl(sql);
+	sx_trusted_end(&save);
+}
+
+void
+sx_rows_as(Oid role, const char *sql, int nargs, const Oid *types, const Datum *values,
+		   SxRowFunc each, void *arg)
+{
+	SxTrusted	save;
+
+	sx_become(role, &save);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		each_row(sql, nargs, types, values, NULL, each, arg);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	sx_trusted_end(&save);
 }
 
@@ -237,19 +356,10 @@ void
 sx_catalog_rows(const char *sql, int nargs, const Oid *types, const Datum *values,
 				const char *nulls, SxRowFunc each, void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	SxTrusted	save;
 
 	sx_trusted_begin(&save);
-	run_connected(sql, nargs, types, values, nulls);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(caller);
-
-		each(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, arg);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
+	each_row(sql, nargs, types, values, nulls, each, arg);
 	sx_trusted_end(&save);
 }
 

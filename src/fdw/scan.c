@@ -36,6 +36,7 @@
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "source/rights.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -151,6 +152,7 @@ begin_peek(SxScan *scan, Oid relid)
 				 errmsg("stream %s cannot be read", stream->label),
 				 errdetail("Its connector \"%s\" only writes.",
 						   sx_stream_option(stream, "connector", ""))));
+	sx_stream_check_rights(stream);
 	scan->source = stream->source->open(stream, 0, NULL, 0);
 	callback = palloc(sizeof(MemoryContextCallback));
 	callback->func = close_peek;
@@ -359,6 +361,14 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 	const SxRecord *rec = scan->source->records[i];
 	SxDecodeResult result = SX_DECODE_OK;
 
+	if (rec->oversize > 0)
+	{
+		err->sqlerrcode = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		snprintf(err->message, sizeof(err->message),
+				 "the record is larger than max_message_bytes allows: about %u kB",
+				 (unsigned int) rec->oversize);
+		return SX_DECODE_BAD_RECORD;
+	}
 	if (scan->source->get_row == NULL)
 		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
 											  slot->tts_isnull, err);
@@ -411,6 +421,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 	if (scan->row_scan != NULL)
 		return sx_row_scan_next(scan->row_scan, slot);
 	memset(slot->tts_isnull, true, scan->natts);
+	if (scan->pl != NULL && !sx_replay_shows(scan->pl))
+		return false;
 	while (scan->next < scan->input->probe_to)
 	{
 		int			i = scan->next++;
@@ -426,8 +438,8 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 			if (sx_input_is_bad(scan->input, i, step) ||
 				sx_input_is_bad(scan->input, i, scan->pl->on_behalf))
 				continue;
-			scan->pl->decoding_input = scan->input->index;
-			scan->pl->decoding_record = i;
+			scan->pl->decoding_input = scan->pl->read_input = scan->input->index;
+			scan->pl->decoding_record = scan->pl->read_record = i;
 			result = fill_row(scan, i, slot, &err);
 			scan->pl->decoding_input = -1;
 		}

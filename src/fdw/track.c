@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/string.h"
 #include "fdw/track.h"
 #include "format/format.h"
 #include "lib/stringinfo.h"
@@ -145,6 +146,7 @@ sx_note_dead(SxPipeline *pl, int input, int i, int step, int sqlerrcode,
 	dead->step = step;
 	dead->sqlerrcode = sqlerrcode;
 	dead->message = pstrdup(message);
+	dead->left_out = NULL;
 	pl->dead = lappend(pl->dead, dead);
 	MemoryContextSwitchTo(old);
 }
@@ -171,7 +173,7 @@ sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 {
 	if (sx_input_is_bad(input, i, step))
 		return false;
-	if (strcmp(pl->on_error, "stop") == 0)
+	if (strcmp(pl->on_error, "stop") == 0 && pl->replay == NULL)
 	{
 		pl->record_named = true;
 		ereport(ERROR,
@@ -192,46 +194,45 @@ sx_batch_bad_record(SxPipeline *pl, SxInput *input, int i, int step,
 	return true;
 }
 
+/* A part of a header as a JSON string: its text, or in hexadecimal what is none. */
+static void
+append_header_text(StringInfo buf, const char *p, int len)
+{
+	char	   *text = pnstrdup(p, len);
+
+	if (strlen(text) == (size_t) len && pg_verify_mbstr(PG_UTF8, text, len, true) &&
+		(GetDatabaseEncoding() == PG_UTF8 || pg_is_ascii(text)))
+		escape_json(buf, text);
+	else
+	{
+		bytea	   *raw = (bytea *) cstring_to_text_with_len(p, len);
+
+		escape_json(buf, DatumGetCString(DirectFunctionCall1(byteaout, PointerGetDatum(raw))));
+		pfree(raw);
+	}
+	pfree(text);
+}
+
 Datum
 sx_headers_jsonb(const SxRecord *rec)
 {
 	const char *p = sx_record_headers(rec);
 	const char *end = p + Max(rec->headers_len, 0);
+	SxHeader	header;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, '{');
-	while (p < end)
+	while (p != NULL && sx_header_next(&p, end, &header))
 	{
-		uint32		name_len;
-		int32		value_len;
-
-		memcpy(&name_len, p, sizeof(name_len));
-		memcpy(&value_len, p + 4, sizeof(value_len));
-		p += 8;
 		if (buf.len > 1)
 			appendStringInfoString(&buf, ", ");
-		escape_json(&buf, pg_any_to_server(pnstrdup(p, name_len), name_len, PG_UTF8));
-		p += name_len;
+		append_header_text(&buf, header.name, header.name_len);
 		appendStringInfoString(&buf, ": ");
-		if (value_len < 0)
+		if (header.value == NULL)
 			appendStringInfoString(&buf, "null");
 		else
-		{
-			char	   *text = pnstrdup(p, value_len);
-
-			if (strlen(text) == (size_t) value_len &&
-				pg_verify_mbstr(PG_UTF8, text, value_len, true))
-				escape_json(&buf, pg_any_to_server(text, value_len, PG_UTF8));
-			else
-			{
-				bytea	   *raw = (bytea *) cstring_to_text_with_len(p, value_len);
-
-				escape_json(&buf, DatumGetCString(
-												  DirectFunctionCall1(byteaout, PointerGetDatum(raw))));
-			}
-			p += value_len;
-		}
+			append_header_text(&buf, header.value, header.value_len);
 	}
 	appendStringInfoChar(&buf, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));

@@ -20,6 +20,8 @@
 
 #include "ddl/ddl.h"
 #include "kafka/config.h"
+#include "source/allowed_hosts.h"
+#include "source/rights.h"
 #include "streamext.h"
 
 #define DEFAULT_MAX_MESSAGE_BYTES	(8 * 1024 * 1024)
@@ -31,7 +33,7 @@ typedef struct Property
 } Property;
 
 static const Property consumer_defaults[] = {
-	{"check.crcs", "false"},
+	{"check.crcs", "true"},
 	{"fetch.message.max.bytes", "1048576"},
 	{"fetch.wait.max.ms", "100"},
 	{"queued.min.messages", "1000000"},
@@ -47,7 +49,6 @@ static const Property consumer_fixed[] = {
 
 static const Property producer_defaults[] = {
 	{"linger.ms", "5"},
-	{"message.timeout.ms", "60000"},
 	/* as the Java clients do, so that keys meet in the same partition */
 	{"partitioner", "murmur2_random"},
 	{"queue.buffering.max.kbytes", "65536"},
@@ -62,6 +63,8 @@ static const Property common_defaults[] = {
 	{"socket.keepalive.enable", "true"},
 	{"reconnect.backoff.max.ms", "5000"},
 	{"topic.metadata.refresh.interval.ms", "10000"},
+	/* a topic that is missing shall be missed soon */
+	{"topic.metadata.propagation.max.ms", "1500"},
 	{"log.connection.close", "false"},
 };
 
@@ -88,9 +91,17 @@ List *
 sx_kafka_topics(const SxStream *stream)
 {
 	const char *option = sx_stream_option(stream, "topic", NULL);
+	bool		pattern = sx_stream_option(stream, "topic_pattern", NULL) != NULL;
 	char	   *copy;
 	List	   *topics = NIL;
 
+	if (option != NULL && pattern)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream %s has the options \"topic\" and \"topic_pattern\"", stream->label),
+				 errhint("Give one of them.")));
+	if (pattern)
+		return NIL;
 	if (option == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
@@ -113,6 +124,10 @@ sx_kafka_topics(const SxStream *stream)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"topic\" of stream %s is empty", stream->label),
 				 errhint("Name one Kafka topic, or several with commas.")));
+	if (list_length(topics) > SX_MAX_TOPICS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("stream %s names more than %d topics", stream->label, SX_MAX_TOPICS)));
 	return topics;
 }
 
@@ -165,6 +180,19 @@ put_options(PropertyWriter *w, List *options)
 	}
 }
 
+/* The names that other foreign-data wrappers use; those of librdkafka win. */
+static void
+put_user_and_password(PropertyWriter *w, List *options)
+{
+	const char *user = sx_option(options, "user");
+	const char *password = sx_option(options, "password");
+
+	if (user != NULL)
+		put_property(w, "sasl.username", user);
+	if (password != NULL)
+		put_property(w, "sasl.password", password);
+}
+
 /* Secrets of the stream's owner for the stream's server, when there are any. */
 static void
 put_user_mapping(PropertyWriter *w, const SxStream *stream)
@@ -173,10 +201,15 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 
 	for (int i = 0; i < lengthof(users); i++)
 	{
+		if (!OidIsValid(users[i]) && !sx_stream_may_use_public_secrets(stream))
+			return;
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
 								  ObjectIdGetDatum(stream->serverid)))
 		{
-			put_options(w, GetUserMapping(stream->owner, stream->serverid)->options);
+			List	   *options = GetUserMapping(stream->owner, stream->serverid)->options;
+
+			put_user_and_password(w, options);
+			put_options(w, options);
 			return;
 		}
 	}
@@ -187,8 +220,11 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 {
 	const char *brokers = sx_stream_option(stream, "brokers", NULL);
 	const char *isolation = sx_stream_option(stream, "isolation_level", NULL);
+	const char *host_rules = sx_stream_host_rules(stream);
 	char		queue[32];
 
+	if (host_rules != NULL)
+		put_property(w, SX_HOST_PROPERTY, host_rules);
 	if (brokers == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
@@ -206,6 +242,8 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 	else
 	{
 		put_table(w, producer_defaults, lengthof(producer_defaults));
+		snprintf(queue, sizeof(queue), "%d", sx_insert_timeout);
+		put_property(w, "message.timeout.ms", queue);
 		snprintf(queue, sizeof(queue), INT64_FORMAT,
 				 sx_kafka_max_message_bytes(stream) + 4096);
 		put_property(w, "message.max.bytes", queue);
@@ -225,18 +263,16 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 void
 sx_kafka_config(const SxStream *stream, SxHelperRole role, StringInfo payload)
 {
-	List	   *topics = sx_kafka_topics(stream);
 	PropertyWriter w = {.n = 0};
-	ListCell   *lc;
 
+	sx_kafka_check_encryption(stream);
 	initStringInfo(&w.pairs);
 	put_properties(&w, stream, role);
 
 	sx_frame_put_u32(payload, role);
 	sx_frame_put_i64(payload, sx_kafka_max_message_bytes(stream));
+	sx_frame_put_u32(payload, role == SX_ROLE_CONSUMER &&
+					 sx_stream_option(stream, "topic_pattern", NULL) != NULL);
 	sx_frame_put_u32(payload, w.n);
 	appendBinaryStringInfo(payload, w.pairs.data, w.pairs.len);
-	sx_frame_put_u32(payload, list_length(topics));
-	foreach(lc, topics)
-		sx_frame_put_str(payload, lfirst(lc));
 }

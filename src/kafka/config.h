@@ -12,15 +12,27 @@
 #include "kafka/protocol.h"
 #include "lib/stringinfo.h"
 
-/* Topics of the stream, in the order of the option: List of char *. */
+#define SX_MAX_TOPICS	1024	/* of a stream: what a helper takes */
+
+/* Topics of the stream, in the order of the option: List of char *; none with a pattern. */
 extern List *sx_kafka_topics(const SxStream *stream);
 
 /* Largest record accepted, option max_message_bytes. */
 extern int64 sx_kafka_max_message_bytes(const SxStream *stream);
 
-/* Payload of the CONFIG message.  Reads the user mapping: needs a transaction. */
+/*
+ * Payload of the CONFIG message up to the list of topics, which the caller puts behind
+ * it.  Reads the user mapping: needs a transaction.
+ */
 extern void sx_kafka_config(const SxStream *stream, SxHelperRole role,
 							StringInfo payload);
+
+/* check.c: what has to be right; ERROR when it is not. */
+extern void sx_kafka_check(SxStream *stream);
+extern void sx_kafka_check_encryption(const SxStream *stream);
+
+/* Does option topic_pattern fit the name? */
+extern bool sx_kafka_pattern_fits(const char *pattern, const char *name, int len);
 
 /* The fields of a message. */
 extern void sx_frame_put_u32(StringInfo payload, uint32 v);

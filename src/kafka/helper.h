@@ -21,13 +21,14 @@
 #include "kafka/protocol.h"
 #include "kafka/ring.h"
 
-#define SX_HELPER_MAX_TOPICS	256
+#define SX_HELPER_MAX_TOPICS	1024
 
 typedef struct HelperTopic
 {
 	char	   *name;
 	rd_kafka_topic_t *rkt;
-	int32_t    *part_of;		/* Kafka partition → index of SxSource.parts, -1 */
+	struct ConsumedPart **part_of;	/* by Kafka partition, may be NULL; of the data
+									 * thread */
 	int			nparts_of;
 } HelperTopic;
 
@@ -44,10 +45,14 @@ typedef struct Helper
 	SxHelperRole role;
 	int64_t		max_message_bytes;
 	rd_kafka_t *rk;
-	HelperTopic *topics;
-	int			ntopics;
+	HelperTopic *topics;		/* room for SX_HELPER_MAX_TOPICS */
+	_Atomic int ntopics;		/* grows in the data thread only */
+	bool		list_topics;	/* the server wants to choose */
 	int			wake_fd;		/* librdkafka writes: queues are no longer empty */
 	_Atomic bool connected;
+	_Atomic bool lost;			/* the log may be another one; lost_text is why */
+	char		lost_text[256];
+	char	   *host_rules;		/* of source/allowed_hosts.h; NULL: any host */
 } Helper;
 
 /* helper_main.c */
@@ -71,6 +76,10 @@ extern char *helper_get_string(SxFrameReader *frame);
 
 /* helper_config.c */
 extern void helper_configure(Helper *h, SxFrameReader *frame);
+extern void helper_add_topics(Helper *h, SxFrameReader *frame);
+extern void helper_lose(Helper *h, const char *text);
+extern void helper_features(Helper *h) __attribute__((noreturn));
+extern const char *helper_text_for_owner(Helper *h, int err, const char *text);
 
 /* helper_query.c */
 extern void helper_query_start(Helper *h);

@@ -3,9 +3,9 @@
  * helper_query.c
  *		streamext-kafka: the thread for requests that may block.
  *
- * It asks for the topics' metadata at the start, then every METADATA_INTERVAL
- * seconds, and every second while it gets no answer: that is how we learn of new
- * partitions, and that the brokers are back.  In between it looks up offsets for
+ * It asks for the topics' metadata at the start, then as often as librdkafka itself
+ * does (topic.metadata.refresh.interval.ms), and every second while it gets no answer:
+ * that is how we learn of new partitions, and that the brokers are back.  In between it looks up offsets for
  * RESOLVE.  rd_kafka_offsets_for_times takes Kafka's -1 (end) and -2 (beginning)
  * for a time, which spares us rd_kafka_query_watermark_offsets, whose time-out is
  * not enforced in librdkafka 2.0.2.  The end is the last stable offset when
@@ -19,7 +19,6 @@
 
 #include "helper.h"
 
-#define METADATA_INTERVAL	10	/* seconds */
 #define METADATA_TIMEOUT	5000	/* ms */
 #define RESOLVE_TIMEOUT		10000	/* ms */
 
@@ -45,8 +44,9 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static ResolveRequest *requests;	/* under lock */
 static bool soon;				/* under lock: metadata is wanted within a second */
 
-/* What was last reported of each topic; of this thread. */
-static int32_t *known_partitions;
+/* What was last reported of each topic, and of how many; of this thread. */
+static int32_t known_partitions[SX_HELPER_MAX_TOPICS];
+static int	reported_topics = -1;
 
 /* ---------- metadata ---------- */
 
@@ -88,15 +88,45 @@ reason_of(rd_kafka_resp_err_t err)
 		err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? "" : rd_kafka_err2str(err);
 }
 
-/* Asks for all topics; reports what changed.  False: no answer. */
+/* Only new or vanished partitions are news; a topic that goes away while it is read, more. */
+static bool
+note_partitions(Helper *h, int topic, int32_t n)
+{
+	int32_t		was = known_partitions[topic];
+	char		text[256];
+
+	if (n == was)
+		return false;
+	known_partitions[topic] = n;
+	if (was > 0 && n < was)
+	{
+		snprintf(text, sizeof(text), "topic \"%.150s\" was deleted", h->topics[topic].name);
+		helper_lose(h, text);
+	}
+	return true;
+}
+
+/* Who answers: it is known once there has been an answer. */
+static void
+put_cluster(Helper *h, HelperBuffer *b)
+{
+	char	   *id = rd_kafka_clusterid(h->rk, METADATA_TIMEOUT);
+
+	helper_put_str(b, id ? id : "");
+	if (id != NULL)
+		rd_kafka_mem_free(h->rk, id);
+}
+
+/* Asks for each topic; reports what changed.  False: no answer. */
 static bool
 query_metadata(Helper *h)
 {
+	HelperBuffer list = {0};
 	HelperBuffer b = {0};
-	bool		differs = false;
+	int			ntopics = atomic_load(&h->ntopics);
+	bool		differs = ntopics != reported_topics;
 
-	helper_put_u32(&b, (uint32_t) h->ntopics);
-	for (int i = 0; i < h->ntopics; i++)
+	for (int i = 0; i < ntopics; i++)
 	{
 		const struct rd_kafka_metadata *md;
 		const char *text;
@@ -106,24 +136,67 @@ query_metadata(Helper *h)
 		err = rd_kafka_metadata(h->rk, 0, h->topics[i].rkt, &md, METADATA_TIMEOUT);
 		if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			free(b.data);
+			free(list.data);
 			helper_send_status(h, false, err, reason_of(err));
 			return false;
 		}
 		n = count_partitions(md, &text);
-		differs |= n != known_partitions[i];
-		known_partitions[i] = n;
-		helper_put_i32(&b, n);
-		helper_put_str(&b, text);
+		differs |= note_partitions(h, i, n);
+		helper_put_i32(&list, n);
+		helper_put_str(&list, text);
 		rd_kafka_metadata_destroy(md);
 	}
 
 	if (!atomic_load(&h->connected))
 		helper_send_status(h, true, 0, "");
 	if (differs)
+	{
+		put_cluster(h, &b);
+		helper_put_u32(&b, (uint32_t) ntopics);
+		helper_put(&b, list.data, list.len);
 		helper_send(SX_MSG_METADATA, &b);
-	else
-		free(b.data);
+		reported_topics = ntopics;
+	}
+	free(list.data);
+	return true;
+}
+
+/* Names of all topics that are nobody's but users', when they have changed. */
+static bool
+query_names(Helper *h)
+{
+	static uint64_t reported;
+	const struct rd_kafka_metadata *md;
+	rd_kafka_resp_err_t err = rd_kafka_metadata(h->rk, 1, NULL, &md, METADATA_TIMEOUT);
+	HelperBuffer list = {0};
+	HelperBuffer b = {0};
+	uint64_t	hash;
+	uint32_t	n = 0;
+
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		helper_send_status(h, false, err, reason_of(err));
+		return false;
+	}
+	for (int i = 0; i < md->topic_cnt; i++)
+	{
+		if (md->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+			strncmp(md->topics[i].topic, "__", 2) != 0)
+		{
+			helper_put_str(&list, md->topics[i].topic);
+			n++;
+		}
+	}
+	rd_kafka_metadata_destroy(md);
+	hash = sx_anchor_hash("", 0, list.data ? list.data : "", (int32_t) list.len);
+	if (hash != reported)
+	{
+		helper_put_u32(&b, n);
+		helper_put(&b, list.data, list.len);
+		helper_send(SX_MSG_TOPICS, &b);
+	}
+	reported = hash;
+	free(list.data);
 	return true;
 }
 
@@ -264,10 +337,28 @@ next_request(time_t *metadata_at)
 	return r;
 }
 
+/* In seconds. */
+static time_t
+metadata_interval(Helper *h)
+{
+	char		ms[32] = "";
+	size_t		size = sizeof(ms);
+
+	(void) rd_kafka_conf_get(rd_kafka_conf(h->rk), "topic.metadata.refresh.interval.ms", ms, &size);
+	return atol(ms) < 1000 ? 1 : atol(ms) / 1000;
+}
+
+static bool
+query_all(Helper *h)
+{
+	return (!h->list_topics || query_names(h)) && query_metadata(h);
+}
+
 static void *
 query_main(void *arg)
 {
 	Helper	   *h = arg;
+	time_t		interval = metadata_interval(h);
 	time_t		metadata_at = 0;
 
 	for (;;)
@@ -277,7 +368,7 @@ query_main(void *arg)
 		if (r != NULL)
 			query_resolve(h, r);
 		else
-			metadata_at = time(NULL) + (query_metadata(h) ? METADATA_INTERVAL : 1);
+			metadata_at = time(NULL) + (query_all(h) ? interval : 1);
 	}
 	return NULL;
 }
@@ -287,8 +378,7 @@ helper_query_start(Helper *h)
 {
 	pthread_t	thread;
 
-	known_partitions = helper_alloc(h->ntopics * sizeof(int32_t));
-	for (int i = 0; i < h->ntopics; i++)
+	for (int i = 0; i < SX_HELPER_MAX_TOPICS; i++)
 		known_partitions[i] = INT32_MIN;
 	if (pthread_create(&thread, NULL, query_main, h) != 0)
 		helper_fail("could not start a thread");

@@ -25,6 +25,7 @@
 #include "kafka/client.h"
 #include "kafka/config.h"
 #include "kafka/producer.h"
+#include "source/rights.h"
 
 #define OUTBOX_MAX		(512 * 1024 * 1024)
 #define SEND_CHUNK		(1024 * 1024)	/* handed to the client at a time */
@@ -41,6 +42,7 @@ typedef struct Outbox
 {
 	Oid			relid;
 	char	   *label;
+	char	   *topic;
 	StringInfoData config;
 	int64		max_message_bytes;
 	StringInfoData frames;		/* payloads of PRODUCE, each behind its uint32
@@ -59,17 +61,23 @@ create_outbox(const SxStream *stream)
 {
 	Outbox	   *outbox = palloc0(sizeof(Outbox));
 
-	if (list_length(sx_kafka_topics(stream)) > 1)
+	List	   *topics = sx_kafka_topics(stream);
+
+	if (list_length(topics) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot insert into stream %s, which reads several topics",
 						stream->label),
 				 errhint("Create a stream with the one topic to write to.")));
+	sx_stream_check_rights(stream);
 	outbox->relid = stream->relid;
 	outbox->label = pstrdup(stream->label);
+	outbox->topic = pstrdup(linitial(topics));
 	outbox->max_message_bytes = sx_kafka_max_message_bytes(stream);
 	initStringInfo(&outbox->config);
 	sx_kafka_config(stream, SX_ROLE_PRODUCER, &outbox->config);
+	sx_frame_put_u32(&outbox->config, 1);
+	sx_frame_put_str(&outbox->config, linitial(topics));
 	initStringInfo(&outbox->frames);
 	return outbox;
 }
@@ -198,11 +206,51 @@ send_frames(Outbox *outbox)
 	}
 }
 
-/* Waits for the answer to FLUSH: every record acknowledged, or ERROR. */
+/* What the brokers say about their state, for the detail of an error. */
+static void
+note_trouble(SxFrameReader *frame, char *trouble, Size size)
+{
+	uint32_t	len;
+	const char *text;
+
+	(void) sx_frame_u32(frame);
+	(void) sx_frame_i32(frame);
+	text = sx_frame_str(frame, &len);
+	if (len > 0)
+		snprintf(trouble, size, "%.*s", (int) len, text);
+}
+
+/* FLUSHED: ERROR unless every record was acknowledged. */
+static void
+check_flushed(const Outbox *outbox, SxFrameReader *frame, const char *trouble)
+{
+	int64		delivered = sx_frame_i64(frame);
+	int64		failed = sx_frame_i64(frame);
+	int32		code = sx_frame_i32(frame);
+	uint32_t	len;
+	const char *text = sx_frame_str(frame, &len);
+
+	if (!frame->failed && failed == 0 && delivered == outbox->records)
+		return;
+	if (code == SX_KAFKA_ERR_UNKNOWN_TOPIC || code == SX_KAFKA_ERR_NO_SUCH_TOPIC)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("topic \"%s\" of stream %s does not exist", outbox->topic, outbox->label),
+				 errhint("Create it in Kafka first.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("could not send " INT64_FORMAT " of " INT64_FORMAT " records of stream %s: %.*s",
+					outbox->records - delivered, outbox->records,
+					outbox->label, (int) len, text),
+			 trouble[0] != '\0' ? errdetail_internal("%s", trouble) : 0,
+			 errhint("streamext.insert_timeout says how long it is tried.")));
+}
+
+/* Waits for the answer to FLUSH. */
 static void
 await_flush(Outbox *outbox)
 {
-	char		trouble[192] = "";
+	char		trouble[256] = "";
 
 	for (;;)
 	{
@@ -211,34 +259,13 @@ await_flush(Outbox *outbox)
 
 		while (sx_kafka_client_receive(outbox->client, &type, &frame))
 		{
-			int64		delivered;
-			int64		failed;
-			uint32_t	len;
-			const char *text;
-
 			if (type == SX_MSG_STATUS)
+				note_trouble(&frame, trouble, sizeof(trouble));
+			else if (type == SX_MSG_FLUSHED)
 			{
-				(void) sx_frame_u32(&frame);
-				(void) sx_frame_i32(&frame);
-				text = sx_frame_str(&frame, &len);
-				if (len > 0)
-					snprintf(trouble, sizeof(trouble), "%.*s", (int) Min(len, 180), text);
-				continue;
-			}
-			if (type != SX_MSG_FLUSHED)
-				continue;
-			delivered = sx_frame_i64(&frame);
-			failed = sx_frame_i64(&frame);
-			(void) sx_frame_i32(&frame);
-			text = sx_frame_str(&frame, &len);
-			if (!frame.failed && failed == 0 && delivered == outbox->records)
+				check_flushed(outbox, &frame, trouble);
 				return;
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_ERROR),
-					 errmsg("could not send " INT64_FORMAT " of " INT64_FORMAT " records of stream %s: %.*s",
-							outbox->records - delivered, outbox->records,
-							outbox->label, (int) len, text),
-					 trouble[0] != '\0' ? errdetail_internal("%s", trouble) : 0));
+			}
 		}
 		check_helper(outbox);
 		sx_kafka_client_wait(outbox->client, 1000);

@@ -13,19 +13,24 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
 #include "fdw/stream.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "plan/state_spec.h"
 #include "source/queue.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
+#include "worker/batch_internal.h"
 #include "worker/batch.h"
+#include "worker/lane.h"
 #include "worker/worker.h"
 
 #include "compat.h"
@@ -36,6 +41,7 @@ PG_FUNCTION_INFO_V1(sx_run);
 PG_FUNCTION_INFO_V1(sx_start_all);
 PG_FUNCTION_INFO_V1(sx_step);
 PG_FUNCTION_INFO_V1(sx_reset);
+PG_FUNCTION_INFO_V1(sx_detach);
 
 static void
 require_primary(void)
@@ -59,13 +65,14 @@ pipeline_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of the pipeline must not be null")));
 	require_primary();
+	sx_adopt_restored();
 	pipeline = sx_pipeline_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), false);
 	sx_pipeline_check_owner(pipeline);
 	return pipeline;
 }
 
 static void
-set_state(int pipeline, const char *state, bool run_to_end)
+set_row(int pipeline, const char *state, bool run_to_end)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID};
 	Datum		values[] = {
@@ -76,29 +83,57 @@ set_state(int pipeline, const char *state, bool run_to_end)
 					"retry_at = NULL, error_sqlstate = NULL, error_message = NULL, error_at = NULL "
 					"WHERE id = $1",
 					3, types, values, NULL);
-	(void) sx_pipeline_new_epoch(pipeline, NULL);
-	sx_wake_pipeline_at_commit(pipeline);
+}
+
+/*
+ * Of some pipelines, in order of their ids.  First all rows, then all progress: see the
+ * order of locks in worker/README.md.
+ */
+static void
+set_state(const List *pipelines, const char *state, bool run_to_end)
+{
+	ListCell   *lc;
+
+	foreach(lc, pipelines)
+		set_row(lfirst_int(lc), state, run_to_end);
+	foreach(lc, pipelines)
+	{
+		(void) sx_pipeline_new_epoch(lfirst_int(lc), NULL);
+		sx_wake_pipeline_at_commit(lfirst_int(lc));
+	}
 	sx_wake_scheduler_at_commit();
+}
+
+/* A pipeline, and those of its lanes that are in this state. */
+static List *
+with_lanes(int pipeline, const char *state)
+{
+	return list_concat(list_make1_int(pipeline), sx_lanes_of(pipeline, state));
 }
 
 Datum
 sx_pause(PG_FUNCTION_ARGS)
 {
-	set_state(pipeline_argument(fcinfo), "paused", false);
+	set_state(with_lanes(pipeline_argument(fcinfo), "running"), "paused", false);
 	PG_RETURN_VOID();
 }
 
+/* A lane that an error has stopped is resumed by its own name. */
 Datum
 sx_resume(PG_FUNCTION_ARGS)
 {
-	set_state(pipeline_argument(fcinfo), "running", false);
+	int			pipeline = pipeline_argument(fcinfo);
+
+	sx_forget_errors(pipeline);
+	set_state(with_lanes(pipeline, "paused"), "running", false);
 	PG_RETURN_VOID();
 }
 
+/* A lane pauses when its pipeline does, as it is a part of that by then. */
 Datum
 sx_run(PG_FUNCTION_ARGS)
 {
-	set_state(pipeline_argument(fcinfo), "running", true);
+	set_state(with_lanes(pipeline_argument(fcinfo), "paused"), "running", true);
 	PG_RETURN_VOID();
 }
 
@@ -109,14 +144,13 @@ sx_start_all(PG_FUNCTION_ARGS)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(GetUserId())};
 	List	   *pipelines = NIL;
-	ListCell   *lc;
 
 	require_primary();
+	sx_adopt_restored();
 	sx_catalog_rows("SELECT id FROM streamext.pipeline WHERE state <> 'running' "
 					"AND pg_has_role($1, owner::oid, 'USAGE') ORDER BY id",
 					1, types, values, NULL, sx_collect_int, &pipelines);
-	foreach(lc, pipelines)
-		set_state(lfirst_int(lc), "running", false);
+	set_state(pipelines, "running", false);
 	PG_RETURN_INT32(list_length(pipelines));
 }
 
@@ -151,22 +185,56 @@ put_result(ReturnSetInfo *rsinfo, const SxBatchResult *result)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+static void
+refuse_held(const SxPipeline *pl)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("pipeline \"%s\" is being run by another session", pl->name)));
+}
+
+/*
+ * A lane's batch ends it if it can; so does a call that finds nothing to be done any
+ * more.  Positions alone are committed on the way.
+ */
+static bool
+step_lane(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *result)
+{
+	for (;;)
+	{
+		SxDue		due;
+
+		sx_lane_limit(pl);
+		due = sx_pipeline_poll(pl, at, true);
+		pl->merging = true;
+		if (sx_batch_run(pl, at_given ? at : sx_pipeline_batch_time(pl, at), false,
+						 result) == SX_BATCH_FENCED)
+			refuse_held(pl);
+		if (pl->due == SX_DUE_BATCH)
+			return true;
+		if (pl->merged || due == SX_DUE_NOTHING)
+			return false;
+	}
+}
+
 /* Positions alone are committed on the way; the caller waits for a batch. */
 static bool
 step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *result)
 {
+	if (pl->lane_of != 0)
+		return step_lane(pl, at, at_given, result);
 	for (;;)
 	{
 		SxDue		due = sx_pipeline_poll(pl, at, true);
 		TimestampTz time = at_given ? at : sx_pipeline_batch_time(pl, at);
+		SxBatchOutcome outcome;
 
 		if (due == SX_DUE_NOTHING)
 			return false;
-		if (sx_batch_run(pl, time, false, result) == SX_BATCH_FENCED)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("pipeline \"%s\" is being run by another session", pl->name)));
-		if (due == SX_DUE_BATCH)
+		outcome = sx_batch_run(pl, time, false, result);
+		if (outcome == SX_BATCH_FENCED)
+			refuse_held(pl);
+		if (outcome == SX_BATCH_DONE && due != SX_DUE_POSITION)
 			return true;
 	}
 }
@@ -179,6 +247,7 @@ sx_step(PG_FUNCTION_ARGS)
 	TimestampTz at = PG_ARGISNULL(1) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(1);
 	SxPipeline *pl;
 	SxBatchResult result;
+	int			lane_of;
 
 	if (sx_current != NULL)
 		ereport(ERROR,
@@ -190,6 +259,9 @@ sx_step(PG_FUNCTION_ARGS)
 				 errmsg("the batch time must be finite")));
 	sx_init_materialized_srf(fcinfo);
 	require_paused(pipeline);
+	lane_of = sx_lane_of(pipeline);
+	if (lane_of != 0)
+		sx_lane_lock_progress(pipeline, lane_of);
 
 	pl = sx_pipeline_open(pipeline, CurrentMemoryContext, true);
 	PG_TRY();
@@ -306,5 +378,35 @@ sx_reset(PG_FUNCTION_ARGS)
 					"null_time_rows = 0, last_emit = NULL, pending = false "
 					"FROM streamext.step s WHERE s.relation = p.relation AND s.pipeline = $1",
 					1, types, values, NULL);
+	PG_RETURN_VOID();
+}
+
+/* ---------- detach ---------- */
+
+/* Takes a view or sink out of its pipeline, as its failure would. */
+Datum
+sx_detach(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int			pipeline = pipeline_argument(fcinfo);
+	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(stringToQualifiedNameList(name)),
+										 NoLock, true);
+	const char *why;
+
+	if (sx_current != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("streamext.detach cannot be called inside a batch")));
+	if (!OidIsValid(relid) || sx_relation_kind(relid) == SX_REL_SOURCE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a view, sink or derived stream", name),
+				 errhint("Name what shall be taken out of its pipeline.")));
+	if (sx_lane_detach(pipeline, relid, 0, NULL, &why) == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" cannot be taken out of its pipeline", name),
+				 errdetail("%s", why),
+				 errhint("streamext.pause() stops the pipeline as a whole.")));
 	PG_RETURN_VOID();
 }

@@ -8,22 +8,69 @@
 #include "postgres.h"
 
 #include "catalog/sx_catalog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "worker/batch.h"
+#include "worker/lane.h"
 #include "worker/worker.h"
 
 #include "compat.h"
 
+PG_FUNCTION_INFO_V1(sx_may_see);
 PG_FUNCTION_INFO_V1(sx_worker_status_row);
 PG_FUNCTION_INFO_V1(sx_wait);
 
 #define WAIT_MS		10			/* between two looks */
+
+/* What keeps the pipelines of this database from running; false: nothing does. */
+static bool
+why_idle(Datum *text)
+{
+	const char *version = sx_other_version();
+	const char *reason = version == NULL ? sx_why_nothing_runs() :
+		psprintf("the library of streamext is version %s, its objects here are version %s: "
+				 "run ALTER EXTENSION streamext UPDATE, or restart the server", SX_VERSION, version);
+
+	if (reason != NULL)
+		*text = CStringGetTextDatum(reason);
+	return reason != NULL;
+}
+
+/* May the current user see what belongs to this role? */
+static bool
+may_see(Oid owner)
+{
+	return has_privs_of_role(GetUserId(), owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+Datum
+sx_may_see(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(may_see(PG_GETARG_OID(0)));
+}
+
+/*
+ * The views ask with the id of a pipeline that was found to be the reader's, but as the
+ * reader calls the function, anybody can ask.
+ */
+static bool
+may_see_pipeline(int pipeline)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		owner = sx_catalog_value("SELECT owner::oid FROM streamext.pipeline WHERE id = $1",
+										 SX_ARGS(INT4OID), values, NULL, &isnull);
+
+	return !isnull && may_see(DatumGetObjectId(owner));
+}
 
 Datum
 sx_worker_status_row(PG_FUNCTION_ARGS)
@@ -32,10 +79,20 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 	Datum		values[8];
 	bool		nulls[8] = {true, true, true, true, true, true, true, true};
 	SxWorkerStatus status;
+	bool		visible;
+	bool		other_version;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (sx_worker_status(PG_GETARG_INT32(0), &status))
+	if (desc->natts != lengthof(values))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function streamext.worker_status is of another version than the library of streamext"),
+				 errhint("Run ALTER EXTENSION streamext UPDATE.")));
+	/* The catalog of another version is not read; what is said then is no secret. */
+	other_version = sx_other_version() != NULL;
+	visible = !other_version && may_see_pipeline(PG_GETARG_INT32(0));
+	if (visible && sx_worker_status(PG_GETARG_INT32(0), &status))
 	{
 		memset(nulls, false, sizeof(nulls));
 		values[0] = Int32GetDatum(status.pid);
@@ -51,6 +108,8 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 		values[7] = CStringGetTextDatum(status.rate_reason);
 		nulls[7] = status.rate_reason[0] == '\0';
 	}
+	else if (visible || other_version)
+		nulls[4] = !why_idle(&values[4]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
@@ -105,6 +164,40 @@ ran_to_end(const char *name, int pipeline, bool asked)
 	return false;
 }
 
+/* Nobody runs the pipeline that a lane has joined: then this is all there is to wait for. */
+static bool
+is_running(int pipeline)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		running = sx_catalog_value("SELECT state = 'running' FROM streamext.pipeline WHERE id = $1",
+										   1, types, values, NULL, &isnull);
+
+	return !isnull && DatumGetBool(running);
+}
+
+/*
+ * One look.  A view in a lane: false until that is merged, and from then on it is the
+ * pipeline it has joined.
+ */
+static bool
+is_over(const char *name, SxEndRequest *request, bool *was_lane)
+{
+	int			pipeline = sx_pipeline_by_name(name, false);
+
+	if (sx_lane_of(pipeline) != 0)
+	{
+		(void) ran_to_end(name, pipeline, true);
+		*was_lane = true;
+		return false;
+	}
+	if (*was_lane && !is_running(pipeline))
+		return true;
+	return sx_worker_end_reached(pipeline, request) ||
+		ran_to_end(name, pipeline, request->pid != 0);
+}
+
 /*
  * The worker is asked to note what its sources hold; it answers when that is
  * committed.  A worker that is replaced meanwhile is asked again.
@@ -120,13 +213,13 @@ sx_wait(PG_FUNCTION_ARGS)
 																TimestampTzGetDatum(GetCurrentTimestamp()),
 																IntervalPGetDatum(timeout)));
 	SxEndRequest request = {0};
+	bool		was_lane = false;
 
 	sx_pipeline_check_owner(pipeline);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (sx_worker_end_reached(pipeline, &request) || 
-			ran_to_end(name, pipeline, request.pid != 0))
+		if (is_over(name, &request, &was_lane))
 			PG_RETURN_BOOL(true);
 		if (GetCurrentTimestamp() >= until)
 			PG_RETURN_BOOL(false);

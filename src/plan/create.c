@@ -493,9 +493,12 @@ sx_node_retain(Oid view, int64 retention)
 {
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(view, &state);
+	SxTrusted	trusted;
 
 	set_node_option(view, "retention", sx_length_text(retention));
+	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
+	sx_trusted_end(&trusted);
 }
 
 void
@@ -543,8 +546,12 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	new.base = maker.base = sx_state_base_name(schema, new.rel->relname);
 	new.pipeline = new.options->pipeline;
 	if (!sx_is_single_node(query))
-		new.pipeline = maker.pipeline = sx_pipeline_for_view(schema, new.rel->relname,
-															 &new.reads, new.pipeline);
+	{
+		new.pipeline = maker.pipeline = sx_pipeline_for_view(schema, new.rel->relname, &new.reads,
+															 new.options->backfill, new.pipeline);
+		/* that has been taken care of, for the nodes and the view together */
+		new.options->backfill = false;
+	}
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);

@@ -99,6 +99,8 @@ collect_relation(Oid relid, ReadsContext *context)
 	else if (sx_is_view(relid) && !list_member_oid(context->seen, relid))
 	{
 		context->seen = lappend_oid(context->seen, relid);
+		if (sx_relation_kind(relid) == SX_REL_VIEW)
+			context->reads->views = lappend_oid(context->reads->views, relid);
 		(void) reads_walker((Node *) sx_view_query(relid), context);
 	}
 }

@@ -67,7 +67,7 @@ notify_row(SxSinkBatch *batch, TupleTableSlot *slot)
 						 MAX_ROW)));
 	Async_Notify(batch->private,
 				 psprintf("{\"batch_id\":%lld,\"seq\":%lld,\"row\":%s}",
-						  (long long) batch->pl->batch_id + 1, (long long) batch->nrows, json));
+						  (long long) sx_step_delivery(batch->pl, batch->step), (long long) batch->nrows, json));
 }
 
 static void

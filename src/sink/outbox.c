@@ -43,15 +43,17 @@ static char full_status[256];
 static void
 put_chunk(SxSinkBatch *batch, const char *data, int len)
 {
-	Oid			types[] = {REGCLASSOID, INT8OID, INT4OID, TIMESTAMPTZOID, BYTEAOID};
+	Oid			types[] = {REGCLASSOID, INT8OID, INT4OID, TIMESTAMPTZOID, BYTEAOID, INT8OID};
 	Datum		values[] = {
-		ObjectIdGetDatum(batch->step->relid), Int64GetDatum(batch->pl->batch_id + 1),
+		ObjectIdGetDatum(batch->step->relid),
+		Int64GetDatum(sx_step_delivery(batch->pl, batch->step)),
 		Int32GetDatum(batch->seq), TimestampTzGetDatum(batch->pl->time),
-		PointerGetDatum(cstring_to_text_with_len(data, len))
+		PointerGetDatum(cstring_to_text_with_len(data, len)),
+		Int64GetDatum(batch->pl->batch_id + 1)
 	};
 
 	sx_catalog_exec("INSERT INTO streamext.outbox (sink, delivery, seq, batch_id, batch_time, payload) "
-					"VALUES ($1, $2, $3, $2, $4, $5)",
+					"VALUES ($1, $2, $3, $6, $4, $5)",
 					lengthof(types), types, values, NULL);
 	pfree(DatumGetPointer(values[4]));
 	if (batch->seq++ == 0)
@@ -110,7 +112,7 @@ ask(const SxPipeline *pl)
 	Fullest		fullest = {0, NULL, NULL};
 
 	sx_transaction_begin();
-	if (sx_extension_exists())
+	if (sx_extension_usable())
 		sx_catalog_rows("SELECT n.pending, d.sink::text, d.error_message "
 						"FROM streamext.delivery d JOIN streamext.step s ON s.relation = d.sink "
 						"CROSS JOIN LATERAL (SELECT count(*) AS pending FROM "

@@ -89,7 +89,7 @@ print_end(SxSinkBatch *batch)
 	PrintBatch *print = batch->private;
 
 	appendStringInfo(&batch->buf, "sink %s, batch %lld, %s: %lld row%s%s",
-					 batch->step->plan->name, (long long) batch->pl->batch_id + 1,
+					 batch->step->plan->name, (long long) sx_step_delivery(batch->pl, batch->step),
 					 print->time, (long long) batch->nrows, batch->nrows == 1 ? "" : "s",
 					 print->lines.data);
 	if (batch->nrows > print->limit)

@@ -44,6 +44,7 @@ typedef struct SxFileList
 	MemoryContext scan_context;
 	SxFile	   *waiting;		/* by mtime, then name */
 	int			nwaiting;
+	bool		complete;		/* nothing that is there was out of reach */
 	char		status[256];	/* what is wrong, or "" */
 
 	int			capacity;		/* of waiting */

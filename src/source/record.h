@@ -19,6 +19,7 @@
 #define SX_RECORD_H
 
 #include <stdint.h>
+#include <string.h>
 
 #define SX_RECORD_SLACK		64	/* readable bytes behind the last record */
 #define SX_RECORD_ALIGN(n)	(((n) + 7u) & ~7u)
@@ -39,7 +40,8 @@ typedef struct SxRecord
 	uint32_t	size;			/* bytes of header and data, a multiple of 8 */
 	uint8_t		kind;			/* SxRecordKind */
 	uint8_t		has_timestamp;	/* timestamp below is known */
-	uint16_t	pad;
+	uint16_t	oversize;		/* not 0: too large to be kept, of so many kB; value
+								 * is NULL, key and headers may be */
 	int32_t		part;			/* index into SxSource.parts */
 	int32_t		value_len;		/* -1: NULL (a tombstone), else bytes */
 	int32_t		key_len;		/* -1: NULL, else bytes */
@@ -70,6 +72,39 @@ sx_record_headers(const SxRecord *rec)
 	return rec->headers_len <= 0 ? (const char *) 0 :
 		(const char *) (rec + 1) + (rec->value_len < 0 ? 0 : rec->value_len) +
 		(rec->key_len < 0 ? 0 : rec->key_len);
+}
+
+/* One header of a record; value NULL with value_len -1 is a null. */
+typedef struct SxHeader
+{
+	const char *name;
+	const char *value;
+	uint32_t	name_len;
+	int32_t		value_len;
+} SxHeader;
+
+/*
+ * The header at *p, which is then behind it.  False: there is none before end, or its
+ * lengths cannot be right.
+ */
+static inline int
+sx_header_next(const char **p, const char *end, SxHeader *header)
+{
+	int64_t		left = end - *p;
+
+	if (left < 8)
+		return 0;
+	memcpy(&header->name_len, *p, 4);
+	memcpy(&header->value_len, *p + 4, 4);
+	left -= 8;
+	if (header->value_len < -1 || header->name_len > left ||
+		(header->value_len > 0 && header->value_len > left - header->name_len))
+		return 0;
+	header->name = *p + 8;
+	*p = header->name + header->name_len;
+	header->value = header->value_len < 0 ? (const char *) 0 : *p;
+	*p += header->value_len < 0 ? 0 : header->value_len;
+	return 1;
 }
 
 /* Size of a record with parts of these lengths (-1 and 0 take no bytes). */

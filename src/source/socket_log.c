@@ -187,18 +187,28 @@ add_row(SxRecordBuffer *records, TupleTableSlot *slot, int64 seq)
 }
 
 int64
-sx_socket_log_read(Oid log, Snapshot snapshot, int64 seq, int64 max_rows,
+sx_socket_log_read(Oid log, Snapshot snapshot, int64 seq, int64 upto, int64 max_rows,
 				   int64 max_bytes, SxRecordBuffer *records)
 {
 	Relation	rel = table_open(log, AccessShareLock);
 	int64		last = seq;
+	int64		next;
 	LogScan		ls;
 
 	scan_begin(&ls, rel, snapshot, seq);
 	while ((max_rows <= 0 || records->nrecords < max_rows) &&
 		   (max_bytes <= 0 || records->nbytes < max_bytes) &&
-		   scan_next(&ls, ForwardScanDirection, &last))
+		   scan_next(&ls, ForwardScanDirection, &next))
+	{
+		/* also where the log has a gap that ends behind it */
+		if (next > upto)
+		{
+			last = upto;
+			break;
+		}
+		last = next;
 		add_row(records, ls.slot, last);
+	}
 	scan_end(&ls);
 	table_close(rel, AccessShareLock);
 	return last;

@@ -28,11 +28,11 @@ extern int64 sx_socket_log_end(Oid log, Snapshot snapshot, int64 floor);
 extern int64 sx_socket_log_start(Oid log, Snapshot snapshot, int64 dflt);
 
 /*
- * Reads the records numbered above seq, in order, until the batch is full (0: no
- * limit).  Gives the number of the last one, or seq when there is none.
+ * Reads the records numbered above seq and up to upto, in order, until the batch is full
+ * (0: no limit).  Gives the number of the last one, or seq when there is none.
  */
-extern int64 sx_socket_log_read(Oid log, Snapshot snapshot, int64 seq, int64 max_rows,
-								int64 max_bytes, SxRecordBuffer *records);
+extern int64 sx_socket_log_read(Oid log, Snapshot snapshot, int64 seq, int64 upto,
+								int64 max_rows, int64 max_bytes, SxRecordBuffer *records);
 
 /* Who reads a stream. */
 typedef struct SxLogReaders

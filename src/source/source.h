@@ -81,6 +81,17 @@ typedef enum SxPollResult
 
 typedef struct SxSource SxSource;
 
+/* What a source says when a lane asks where it can begin (worker/lane_create.c). */
+typedef struct SxLaneStart
+{
+	const char *shared;			/* jsonb text: where the pipeline is that it shall be
+								 * merged into, for a source with a single part; NULL:
+								 * it has not read yet */
+	char	   *position;		/* where the lane begins; NULL: as a new pipeline does */
+	char	   *missing;		/* a sentence: what of the past does not come back; NULL:
+								 * nothing that is known */
+} SxLaneStart;
+
 typedef struct SxSourceOps
 {
 	const char *connector;		/* value of option "connector" */
@@ -130,10 +141,37 @@ typedef struct SxSourceOps
 	const char *(*record_topic) (SxSource *source, int i);
 
 	/*
+	 * For lanes, which read a stream beside the pipeline that they are merged into
+	 * (worker/lane.c).  All NULL: what was read cannot be read again, or reading cannot
+	 * be stopped at a given position.
+	 *
+	 * lane_start: called when a lane is made.  False: not with these options, and
+	 * "missing" says why.
+	 *
+	 * limit: from now on nothing is read beyond these positions, which are those of the
+	 * other pipeline.  Called in a transaction, before polls; a batch that is loaded
+	 * stays what it is.  A partition that is not among them has not been read there.  It
+	 * sets source->limited.
+	 *
+	 * at_limit: is the position behind the batch at hand, or the committed one when there
+	 * is none, exactly there: has this pipeline read what the other one has, and no more?
+	 * With poll's to_end, a limited source waits for its limit instead of the end.
+	 */
+	bool		(*lane_start) (SxStream *stream, SxLaneStart *start);
+	void		(*limit) (SxSource *source, int pipeline, const SxPart *parts, int nparts);
+	bool		(*at_limit) (SxSource *source);
+
+	/*
 	 * Makes what belongs to a stream that has just been created and registered, such
 	 * as a log table.  May be NULL.
 	 */
 	void		(*created) (SxStream *stream);
+
+	/*
+	 * Binds again what belongs to a stream that came with a dump, and translates what its
+	 * positions say of the other cluster.  May be NULL.
+	 */
+	void		(*restored) (SxStream *stream);
 } SxSourceOps;
 
 struct SxSource
@@ -160,6 +198,9 @@ struct SxSource
 
 	/* Nobody has tested those rows for what the stream does not allow. */
 	bool		check_rows;
+
+	/* A lane: nothing beyond its limit is read. */
+	bool		limited;
 
 	/* What goes wrong in poll is worth another try, whatever its SQLSTATE says. */
 	bool		retry_poll;

@@ -39,12 +39,9 @@
 #include <unistd.h>
 
 #include "access/xact.h"
-#include "source/file_clean.h"
-#include "source/file_list.h"
 #include "source/file_options.h"
-#include "source/file_reader.h"
 #include "source/file_taken.h"
-#include "source/source.h"
+#include "source/source_file.h"
 #include "source/source_tail.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -52,47 +49,8 @@
 #include "utils/timestamp.h"
 
 #define SCAN_INTERVAL_MS	1000
-
-/* A file of the batch at hand. */
-typedef struct BatchFile
-{
-	const char *name;
-	int			first_record;	/* index of its first record in the batch */
-	SxFilePosition at;			/* behind the batch */
-	bool		begun;			/* by this batch: to be remembered */
-	bool		ended;
-} BatchFile;
-
-typedef struct FileSource
-{
-	SxSource	base;
-	SxFileList *list;
-	SxFileCleaner *cleaner;		/* NULL: clean = off */
-	SxRecordBuffer *buffer;
-
-	/* committed */
-	int64		losses;			/* files lost in part */
-	int64		ntaken;			/* files */
-	char	   *current;		/* file taken in part, or NULL */
-	SxFilePosition at;			/* … up to here */
-
-	/* from poll */
-	SxPollRequest req;
-	TimestampTz scanned;
-	int			next_waiting;	/* files of list->waiting before it are taken */
-
-	/* the batch */
-	bool		loaded;
-	MemoryContext batch;
-	BatchFile  *files;
-	int			nfiles;
-	int			capacity;
-	int			nconsidered;	/* of list->waiting */
-	int64		new_losses;
-	char		status[MAXPGPATH + 128];	/* of a file that cannot be read, or "" */
-
-	int64		goal;			/* of reached_end, in files; -1: none */
-} FileSource;
+#define IDLE_INTERVAL_MS	2500	/* after IDLE_SCANS that found nothing */
+#define IDLE_SCANS			60
 
 /* --------------------------------------------------------------------- open */
 
@@ -150,7 +108,8 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 static bool
 something_waits(const FileSource *fs)
 {
-	return fs->current != NULL || fs->next_waiting < fs->list->nwaiting;
+	return (fs->current != NULL && !sx_file_lane_is_blocked(fs)) ||
+		fs->next_waiting < fs->list->nwaiting;
 }
 
 /* whole: whatever it costs, so that the answer is what is there now. */
@@ -167,6 +126,8 @@ scan(FileSource *fs, bool whole)
 		fs->scanned = GetCurrentTimestamp();
 		return;
 	}
+	if (fs->limit != NULL)
+		sx_file_limit_filter(fs->limit, fs->list);
 	fs->next_waiting = 0;
 	fs->status[0] = '\0';
 	fs->scanned = GetCurrentTimestamp();
@@ -227,6 +188,13 @@ set_status(FileSource *fs)
 	fs->base.status = status;
 }
 
+/* A folder in which nothing appears is looked at less often. */
+static long
+scan_interval(const FileSource *fs)
+{
+	return fs->idle_scans < IDLE_SCANS ? SCAN_INTERVAL_MS : IDLE_INTERVAL_MS;
+}
+
 static SxPollResult
 file_poll(SxSource *source, const SxPollRequest *req)
 {
@@ -235,12 +203,15 @@ file_poll(SxSource *source, const SxPollRequest *req)
 	if (fs->loaded)
 		return SX_POLL_DATA;
 	fs->req = *req;
-	if (fs->cleaner != NULL)
+	if (fs->cleaner != NULL && fs->limit == NULL)
 		sx_file_cleaner_run(fs->cleaner, !req->to_end);
 	if (req->to_end || fs->scanned == 0 ||
 		TimestampDifferenceExceeds(fs->scanned, GetCurrentTimestamp(),
-								   SCAN_INTERVAL_MS))
+								   scan_interval(fs)))
+	{
 		scan(fs, req->to_end);
+		fs->idle_scans = something_waits(fs) ? 0 : fs->idle_scans + 1;
+	}
 	skip_unreadable(fs);
 	set_status(fs);
 	return something_waits(fs) ? SX_POLL_DATA : SX_POLL_NOTHING;
@@ -273,6 +244,9 @@ read_file(FileSource *fs, BatchFile *file)
 {
 	bool		whole = fs->req.max_files > 0;
 	SxFileResult result;
+
+	if (fs->limit != NULL)
+		return sx_file_lane_read(fs, file);
 
 	result = sx_file_read(fs->base.stream,
 						  sx_file_list_path(fs->list, file->name),
@@ -363,7 +337,7 @@ static void
 read_batch(FileSource *fs)
 {
 	fs->new_losses = fs->losses;
-	if (fs->current != NULL)
+	if (fs->current != NULL && !sx_file_lane_is_blocked(fs))
 		read_current(fs);
 	for (fs->nconsidered = fs->next_waiting;
 		 fs->nconsidered < fs->list->nwaiting && !batch_is_full(fs);
@@ -510,7 +484,7 @@ file_wait(SxSource *source, int *fd)
 	*fd = -1;
 	if (something_waits(fs))
 		return 0;
-	return clean < 0 ? SCAN_INTERVAL_MS : Min(clean, SCAN_INTERVAL_MS);
+	return clean < 0 ? scan_interval(fs) : Min(clean, scan_interval(fs));
 }
 
 static bool
@@ -578,5 +552,8 @@ const SxSourceOps sx_source_file = {
 	.reached_end = file_reached_end,
 	.peek = file_peek,
 	.check = sx_file_check,
-	.record_topic = file_record_topic
+	.record_topic = file_record_topic,
+	.lane_start = sx_file_lane_start,
+	.limit = sx_file_limit,
+	.at_limit = sx_file_at_limit
 };

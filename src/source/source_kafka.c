@@ -36,7 +36,6 @@
 #define RESTART_MAX_US		INT64CONST(10000000)
 #define SAVE_INTERVAL_US	INT64CONST(1000000)
 #define TO_END_US			INT64CONST(5000000)
-#define TROUBLE_US			INT64CONST(15000000)
 #define RING_BYTES			(64 * 1024 * 1024)
 
 /* ---------- the helper ---------- */
@@ -44,10 +43,30 @@
 void
 sx_kafka_start_helper(KafkaSource *k)
 {
+	StringInfoData config;
+
 	k->progress_at_start = k->progress;
-	k->connected = false;
+	k->started_at = GetCurrentTimestamp();
+	k->connected = k->lost = k->renew = false;
 	sx_kafka_parts_restart(k);
-	sx_kafka_client_start(k->client, &k->config, k->ring_bytes);
+	initStringInfo(&config);
+	appendBinaryStringInfo(&config, k->config.data, k->config.len);
+	sx_kafka_put_topics(k, 0, &config);
+	sx_kafka_client_start(k->client, &config, k->ring_bytes);
+	pfree(config.data);
+}
+
+/*
+ * It ended itself rather than read on over a new connection.  Its successor comes at
+ * once, but not more often than every second.
+ */
+static void
+replace_helper(KafkaSource *k)
+{
+	sx_kafka_client_stop(k->client);
+	k->connected = false;
+	k->deaths = 0;
+	k->restart_at = k->started_at + RESTART_MIN_US;
 }
 
 /* The helper is dead and its records are used up. */
@@ -82,58 +101,22 @@ bury_helper(KafkaSource *k)
 static void
 keep_helper(KafkaSource *k)
 {
-	if (sx_kafka_client_running(k->client))
+	if (sx_kafka_client_running(k->client) && !k->renew)
 		return;
 	if (sx_kafka_client_started(k->client))
 	{
-		if (k->queued == 0)
+		if (k->queued > 0 || k->loaded)
+			return;
+		if (k->lost || k->renew)
+			replace_helper(k);
+		else
 			bury_helper(k);
-		return;
 	}
 	if (GetCurrentTimestamp() >= k->restart_at)
 		sx_kafka_start_helper(k);
 }
 
 /* ---------- looking at the partitions ---------- */
-
-static void
-raise_part_error(KafkaSource *k, const KafkaPart *part, const char *name)
-{
-	const char *label = k->base.stream->label;
-
-	if (part->error_code == SX_KAFKA_ERR_OFFSET_GONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("offset " INT64_FORMAT " of partition %s is not in Kafka, where stream %s has to go on",
-						part->next, name, label),
-				 errdetail("Records were deleted before they were read, or the topic was created anew: %s",
-						   part->error),
-				 errhint("Use streamext.reset() to begin again at option \"start\".")));
-	if (part->error_code == SX_KAFKA_ERR_TOO_LARGE)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("a record in partition %s of stream %s is too large", name, label),
-				 errdetail_internal("%s", part->error),
-				 errhint("Raise option \"max_message_bytes\" of the stream, and streamext.helper_memory.")));
-	ereport(ERROR,
-			(errcode(part->error_code == SX_KAFKA_ERR_NOT_ALLOWED ?
-					 ERRCODE_INSUFFICIENT_PRIVILEGE : ERRCODE_DATA_CORRUPTED),
-			 errmsg("could not read partition %s of stream %s: %s", name, label,
-					part->error)));
-}
-
-/* ERROR once everything before the bad place has been handed over. */
-void
-sx_kafka_check_parts(KafkaSource *k)
-{
-	for (int i = 0; i < k->base.nparts; i++)
-	{
-		const KafkaPart *part = &k->parts[i];
-
-		if (part->error != NULL && (part->first == part->last || k->peeking))
-			raise_part_error(k, part, k->base.parts[i].name);
-	}
-}
 
 /* When the partition becomes idle unless a record comes; 0: not to be foreseen. */
 static TimestampTz
@@ -159,6 +142,8 @@ show_parts(KafkaSource *k, TimestampTz now)
 			visible->idle = false;
 		else if (idle_at(k, part) != 0)
 			visible->idle = now >= idle_at(k, part);
+		if (sx_kafka_part_is_gone(k, part) && part->first == part->last)
+			visible->idle = true;
 		if (part->high < 0)
 			continue;
 		visible->lag = Max(part->high - part->committed, 0);
@@ -166,32 +151,6 @@ show_parts(KafkaSource *k, TimestampTz now)
 		if (visible->end == NULL || strcmp(visible->end, text) != 0)
 			sx_part_set(&k->base, &visible->end, text);
 	}
-}
-
-/*
- * What is wrong at the moment.  Errors of a connection that works all the same are
- * forgotten after a while: nothing says that they are over.  A source that has just
- * been started has every right not to be connected yet.
- */
-static void
-show_status(KafkaSource *k, TimestampTz now)
-{
-	k->status[0] = '\0';
-	if (sx_kafka_client_started(k->client) && !k->connected)
-	{
-		if (k->trouble[0] != '\0')
-			snprintf(k->status, sizeof(k->status), "broker unreachable: %s", k->trouble);
-	}
-	else if (now < k->trouble_at + TROUBLE_US)
-		strlcpy(k->status, k->trouble, sizeof(k->status));
-
-	for (int i = 0; i < k->ntopics && k->connected; i++)
-	{
-		if (k->topics[i].problem[0] != '\0')
-			snprintf(k->status, sizeof(k->status), "topic \"%.100s\": %s",
-					 k->topics[i].name, k->topics[i].problem);
-	}
-	k->base.status = k->status[0] != '\0' ? k->status : NULL;
 }
 
 /*
@@ -224,27 +183,12 @@ position_due(const KafkaSource *k, TimestampTz now)
 
 /* ---------- operations ---------- */
 
-static void
-kafka_check(SxStream *stream)
-{
-	if (sx_stream_option(stream, "brokers", NULL) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("stream %s needs the option \"brokers\"", stream->label),
-				 errhint("Give it here or on the server, as in brokers = 'localhost:9092'.")));
-}
-
 static SxSource *
 kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
 	KafkaSource *k = palloc0(sizeof(KafkaSource));
-	const char *on_data_loss = sx_stream_option(stream, "on_data_loss", "stop");
 
-	if (strcmp(on_data_loss, "stop") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("on_data_loss = '%s' is not supported yet", on_data_loss),
-				 errhint("Leave it at its default, 'stop'.")));
+	k->continues = strcmp(sx_stream_option(stream, "on_data_loss", "stop"), "continue") == 0;
 	k->base.ops = &sx_source_kafka;
 	k->base.stream = stream;
 	k->base.pipeline = pipeline;
@@ -266,9 +210,11 @@ static void
 pump(KafkaSource *k)
 {
 	sx_kafka_messages(k);
-	/* twice a batch: enough to choose from */
-	sx_kafka_drain(k, 2 * k->max_rows, 2 * k->max_bytes);
+	/* twice a batch: enough to choose from; of one that is to go, no more */
+	if (!k->renew)
+		sx_kafka_drain(k, 2 * k->max_rows, 2 * k->max_bytes);
 	sx_kafka_release(k);
+	sx_kafka_unclog(k);
 	keep_helper(k);
 	sx_kafka_requests(k);
 	sx_kafka_client_flush(k->client);
@@ -283,6 +229,7 @@ drained_to_target(const KafkaSource *k)
 		const KafkaPart *part = &k->parts[i];
 
 		if (part->state != KAFKA_PART_FOREIGN && part->error == NULL &&
+			!sx_kafka_part_is_gone(k, part) &&
 			(part->target < 0 || part->next < part->target))
 			return false;
 	}
@@ -299,11 +246,13 @@ pump_to_end(KafkaSource *k)
 	TimestampTz give_up = GetCurrentTimestamp() + TO_END_US;
 
 	k->ends = KAFKA_ENDS_NONE;
-	k->ends_first = true;
+	k->ends_first = !k->base.limited;
 	for (;;)
 	{
 		pump(k);
-		if (k->queued >= k->max_rows || k->queued_bytes >= k->max_bytes ||
+		if (sx_kafka_allowed_total(k) >= k->max_rows ||
+			(!k->base.limited && k->queued_bytes >= k->max_bytes) ||
+			(k->base.limited && sx_kafka_limit_reached(k)) ||
 			(k->ends == KAFKA_ENDS_KNOWN && drained_to_target(k)) ||
 			position_due(k, 0) || GetCurrentTimestamp() > give_up)
 			break;
@@ -335,8 +284,8 @@ kafka_poll(SxSource *source, const SxPollRequest *req)
 	sx_kafka_check_parts(k);
 	now = GetCurrentTimestamp();
 	show_parts(k, now);
-	show_status(k, now);
-	if (k->queued > 0)
+	sx_kafka_show_status(k, now);
+	if (sx_kafka_allowed_total(k) > 0)
 		return SX_POLL_DATA;
 	return position_due(k, now) ? SX_POLL_POSITION : SX_POLL_NOTHING;
 }
@@ -349,6 +298,7 @@ kafka_load(SxSource *source, Snapshot snapshot)
 	if (!k->loaded)
 		sx_kafka_cut(k);
 	k->loaded = true;
+	sx_kafka_save_gaps(k);
 }
 
 static void
@@ -358,6 +308,7 @@ kafka_committed(SxSource *source)
 
 	if (!k->loaded)
 		return;
+	sx_kafka_gaps_saved(k);
 	for (int i = 0; i < source->nparts; i++)
 	{
 		KafkaPart  *part = &k->parts[i];
@@ -401,7 +352,7 @@ kafka_wait(SxSource *source, int *fd)
 	long		ms = -1;
 
 	*fd = -1;
-	if (k->queued > 0)
+	if (sx_kafka_allowed_total(k) > 0)
 		return -1;				/* it is for the pipeline to cut a batch */
 	if (!sx_kafka_client_started(k->client))
 	{
@@ -418,9 +369,10 @@ kafka_wait(SxSource *source, int *fd)
 	{
 		const KafkaPart *part = &k->parts[i];
 
-		if (part->state == KAFKA_PART_NEW)
+		/* requests wait for the helper's first word, which wakes us */
+		if (part->state == KAFKA_PART_NEW && k->met && !sx_kafka_part_is_gone(k, part))
 			wait_until(&ms, k->resolve_at, now);
-		if (part->state == KAFKA_PART_READY)
+		if (part->state == KAFKA_PART_READY && k->met && !sx_kafka_part_done(k, part))
 			wait_until(&ms, now, now);
 		if (small_change(k, i))
 			wait_until(&ms, k->saved_at + SAVE_INTERVAL_US, now);
@@ -451,7 +403,7 @@ kafka_reached_end(SxSource *source)
 
 const SxSourceOps sx_source_kafka = {
 	.connector = "kafka",
-	.check = kafka_check,
+	.check = sx_kafka_check,
 	.open = kafka_open,
 	.poll = kafka_poll,
 	.load = kafka_load,
@@ -459,5 +411,8 @@ const SxSourceOps sx_source_kafka = {
 	.close = kafka_close,
 	.wait = kafka_wait,
 	.reached_end = kafka_reached_end,
-	.peek = sx_kafka_peek
+	.peek = sx_kafka_peek,
+	.lane_start = sx_kafka_lane_start,
+	.limit = sx_kafka_limit,
+	.at_limit = sx_kafka_at_limit
 };

@@ -14,6 +14,9 @@
  * and RESOLVING back to NEW.  FOREIGN: the catalog knows it, the options of the
  * stream no longer ask for it.
  *
+ * Loss of data with on_data_loss = continue takes ASSIGNED back to NEW, with the gap to
+ * be written down; then the way is the same, and a new helper begins behind the gap.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef SX_SOURCE_KAFKA_H
@@ -22,6 +25,9 @@
 #include "kafka/client.h"
 #include "nodes/bitmapset.h"
 #include "source/source.h"
+
+#define SX_RESOLVE_RETRY_US	INT64CONST(1000000)
+#define SX_NO_TOPIC		PG_INT32_MAX	/* KafkaPart.topic of FOREIGN ones; sorts last */
 
 typedef enum KafkaPartState
 {
@@ -57,8 +63,19 @@ typedef struct KafkaPart
 	int64		cut_next;		/* position behind the batch */
 	int64		cut_bytes;
 
+	int64		limit;			/* of a lane: no record from here on; -1: none at all */
+
 	int64		error_code;		/* of a SX_RECORD_ERROR; error NULL: none */
 	char	   *error;
+
+	/* source_kafka_loss.c */
+	int64		anchor_offset;	/* last record of the committed batches, -1: none */
+	int64		anchor_time;	/* -1: it has none */
+	bool		anchor_hashed;
+	uint64		anchor_hash;
+	char	   *anchor_cluster; /* NULL: not known */
+	const char *lost;			/* reason of a gap to be committed, or NULL */
+	int64		gap_from;
 } KafkaPart;
 
 typedef struct KafkaTopic
@@ -83,7 +100,15 @@ typedef struct KafkaSource
 	int		   *order;			/* parts in arrival order: topic, partition */
 	KafkaTopic *topics;
 	int			ntopics;
+	int			topics_room;
 	bool		slash;			/* parts are named topic/number */
+	const char *pattern;		/* option topic_pattern, or NULL */
+	bool		names_known;	/* with a pattern: all topics were looked at */
+	bool		met;			/* this helper has told of topics and cluster */
+	bool		met_ever;		/* a helper of this process has */
+	char	   *cluster;		/* id, NULL: not known */
+	bool		continues;		/* on_data_loss = continue */
+	bool		renew;			/* a new helper is wanted: begin behind a gap */
 	bool		fresh;			/* new pipeline: option start counts */
 	const char *start;
 	Bitmapset  *wanted;			/* option partitions; NULL: all */
@@ -99,9 +124,12 @@ typedef struct KafkaSource
 	TimestampTz resolve_at;		/* not before this time */
 
 	bool		connected;
-	char		trouble[192];	/* last error of the connection, or "" */
+	bool		lost;			/* the helper gave up its connection and ended */
+	TimestampTz started_at;		/* the helper */
+	TimestampTz down_since;		/* 0: it is not */
+	char		trouble[256];	/* last error of the connection, or "" */
 	TimestampTz trouble_at;
-	char		status[256];
+	char		status[320];
 
 	int64		max_rows;		/* of the last poll */
 	int64		max_bytes;
@@ -113,6 +141,10 @@ typedef struct KafkaSource
 	KafkaEnds	ends;
 	bool		ends_first;		/* assign nothing before the ends are known */
 
+	bool		limit_unknown;	/* of a lane: the limit is in a partition not found yet */
+	int64		progress_seen;	/* … and when the queues were found clogged */
+	TimestampTz clogged_at;
+
 	/* peek: records are copied into chunks */
 	bool		peeking;
 	char	   *chunk;
@@ -120,15 +152,51 @@ typedef struct KafkaSource
 	int64		chunk_bytes;	/* in all chunks */
 } KafkaSource;
 
-/* source_kafka_parts.c: options and messages about partitions */
+/* source_kafka_parts.c: the list of partitions, and requests about them */
 extern void sx_kafka_parts_open(KafkaSource *k, const SxPart *parts, int nparts);
 extern void sx_kafka_parts_restart(KafkaSource *k);
-extern void sx_kafka_messages(KafkaSource *k);
+extern KafkaPart *sx_kafka_find_part(KafkaSource *k, int topic, int32 partition);
+extern KafkaPart *sx_kafka_add_part(KafkaSource *k, const char *name, int topic,
+									int32 partition);
+extern void sx_kafka_sort_parts(KafkaSource *k);
+extern bool sx_kafka_is_wanted(const KafkaSource *k, int topic, int32 partition);
+extern int64 sx_kafka_start_of_partition(KafkaSource *k, const char *name, int64 *offset);
 extern void sx_kafka_requests(KafkaSource *k);
 extern void sx_kafka_ask_ends(KafkaSource *k);
+extern bool sx_kafka_positions_known(const KafkaSource *k);
+extern bool sx_kafka_has_position(const KafkaSource *k, const KafkaPart *part);
+
+/* source_kafka_topics.c: the list of topics */
+extern void sx_kafka_topics_open(KafkaSource *k);
+extern int	sx_kafka_add_topic(KafkaSource *k, const char *name, int len);
+extern bool sx_kafka_part_is_gone(const KafkaSource *k, const KafkaPart *part);
+extern void sx_kafka_handle_metadata(KafkaSource *k, SxFrameReader *frame);
+extern void sx_kafka_handle_names(KafkaSource *k, SxFrameReader *frame);
+extern void sx_kafka_put_topics(KafkaSource *k, int from, StringInfo payload);
+
+/* source_kafka_messages.c: what the helper says */
+extern void sx_kafka_messages(KafkaSource *k);
 extern void sx_kafka_trouble(KafkaSource *k, const char *prefix, const char *text,
 							 int len);
-extern bool sx_kafka_positions_known(const KafkaSource *k);
+extern void sx_kafka_show_status(KafkaSource *k, TimestampTz now);
+
+/* source_kafka_loss.c: anchors, and what is lost */
+extern void sx_kafka_anchor_open(KafkaPart *part, const char *anchor);
+extern void sx_kafka_anchor_cut(KafkaSource *k, int i);
+extern void sx_kafka_check_cluster(KafkaSource *k);
+extern void sx_kafka_check_parts(KafkaSource *k);
+extern void sx_kafka_save_gaps(KafkaSource *k);
+extern void sx_kafka_gaps_saved(KafkaSource *k);
+
+/* source_kafka_lane.c: reading as far as another pipeline has */
+extern void sx_kafka_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts);
+extern bool sx_kafka_at_limit(SxSource *source);
+extern bool sx_kafka_lane_start(SxStream *stream, SxLaneStart *start);
+extern int	sx_kafka_allowed(const KafkaSource *k, const KafkaPart *part);
+extern bool sx_kafka_part_done(const KafkaSource *k, const KafkaPart *part);
+extern int64 sx_kafka_allowed_total(const KafkaSource *k);
+extern bool sx_kafka_limit_reached(const KafkaSource *k);
+extern void sx_kafka_unclog(KafkaSource *k);
 
 /* source_kafka_batch.c: records */
 extern void sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes);
@@ -141,6 +209,5 @@ extern void sx_kafka_peek(SxSource *source);
 
 /* source_kafka.c */
 extern void sx_kafka_start_helper(KafkaSource *k);
-extern void sx_kafka_check_parts(KafkaSource *k);
 
 #endif							/* SX_SOURCE_KAFKA_H */

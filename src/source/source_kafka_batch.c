@@ -146,7 +146,11 @@ take_record(KafkaSource *k, SxRecord *rec)
 		return false;
 	part = &k->parts[rec->part];
 	if (part->state != KAFKA_PART_ASSIGNED)
-		return false;
+		return part->lost != NULL;	/* what came before the loss was noticed */
+
+	/* What stands behind a record that cannot be had must not move the position over it. */
+	if (part->error != NULL)
+		return rec->kind != SX_RECORD_ERROR || rec->value_len >= 0;
 
 	switch (rec->kind)
 	{
@@ -180,10 +184,14 @@ sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes)
 	if (!sx_kafka_client_started(k->client))
 		return;
 	ring = sx_kafka_client_ring(k->client);
-	while (k->queued < max_rows && k->queued_bytes < max_bytes)
+	for (uint32 n = 0;; n++)
 	{
-		SxRecord   *rec = sx_ring_next(ring);
+		SxRecord   *rec;
 
+		if (k->base.limited ? n % 1024 == 0 && sx_kafka_allowed_total(k) >= max_rows :
+			k->queued >= max_rows || k->queued_bytes >= max_bytes)
+			break;
+		rec = sx_ring_next(ring);
 		if (rec == NULL)
 			break;
 		if (!take_record(k, rec))
@@ -197,9 +205,11 @@ sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes)
 
 /* Adds records of a queue to the batch, up to these totals of that partition. */
 static void
-take_prefix(KafkaPart *part, int64 rows, int64 bytes)
+take_prefix(const KafkaSource *k, KafkaPart *part, int64 rows, int64 bytes)
 {
-	while (part->first + part->cut < part->last && part->cut < rows)
+	int			allowed = sx_kafka_allowed(k, part);
+
+	while (part->cut < allowed && part->cut < rows)
 	{
 		int64		n = record_bytes(part->queue[part->first + part->cut]);
 
@@ -230,7 +240,7 @@ share_out(KafkaSource *k)
 
 	for (int i = 0; i < k->base.nparts; i++)
 	{
-		if (queue_length(&k->parts[i]) > 0)
+		if (sx_kafka_allowed(k, &k->parts[i]) > 0)
 			total += backlog(&k->parts[i]);
 	}
 	for (int i = 0; i < k->base.nparts; i++)
@@ -238,9 +248,9 @@ share_out(KafkaSource *k)
 		KafkaPart  *part = &k->parts[i];
 		double		share = backlog(part) / total;
 
-		if (queue_length(part) == 0)
+		if (sx_kafka_allowed(k, part) == 0)
 			continue;
-		take_prefix(part, Max((int64) (k->max_rows * share), 1),
+		take_prefix(k, part, Max((int64) (k->max_rows * share), 1),
 					(int64) (k->max_bytes * share));
 		rows += part->cut;
 		bytes += part->cut_bytes;
@@ -251,11 +261,11 @@ share_out(KafkaSource *k)
 		int64		had_rows = part->cut;
 		int64		had_bytes = part->cut_bytes;
 
-		take_prefix(part, had_rows + Max(k->max_rows - rows, 0),
+		take_prefix(k, part, had_rows + Max(k->max_rows - rows, 0),
 					had_bytes + Max(k->max_bytes - bytes, 0));
 		/* a record larger than a batch is a batch */
-		if (rows == 0 && part->cut == 0 && queue_length(part) > 0)
-			take_prefix(part, 1, PG_INT64_MAX);
+		if (rows == 0 && part->cut == 0 && sx_kafka_allowed(k, part) > 0)
+			take_prefix(k, part, 1, PG_INT64_MAX);
 		rows += part->cut - had_rows;
 		bytes += part->cut_bytes - had_bytes;
 	}
@@ -269,7 +279,7 @@ choose(KafkaSource *k)
 		k->parts[i].cut = 0;
 		k->parts[i].cut_bytes = 0;
 	}
-	if (k->queued > k->max_rows || k->queued_bytes > k->max_bytes)
+	if (k->queued > k->max_rows || k->queued_bytes > k->max_bytes || k->base.limited)
 	{
 		share_out(k);
 		return;
@@ -295,8 +305,14 @@ make_room(KafkaSource *k, int64 n)
 
 /* The position behind the batch. */
 static int64
-position_behind(const KafkaPart *part)
+position_behind(const KafkaSource *k, const KafkaPart *part)
 {
+	int			allowed = sx_kafka_allowed(k, part);
+
+	/* a lane has got to its limit also where no record is right before it */
+	if (k->base.limited && part->committed >= 0 && part->cut == allowed &&
+		(part->cut < queue_length(part) || part->next >= part->limit))
+		return Max(part->limit, part->committed);
 	if (part->cut < queue_length(part))
 		return part->cut > 0 ? part->queue[part->first + part->cut - 1]->offset + 1 :
 			part->committed;
@@ -316,14 +332,15 @@ set_positions(KafkaSource *k)
 		if (part->state != KAFKA_PART_ASSIGNED && part->state != KAFKA_PART_FOUND &&
 			part->state != KAFKA_PART_READY)
 			continue;
-		part->cut_next = position_behind(part);
+		part->cut_next = position_behind(k, part);
 		if (part->high >= 0)
 		{
 			part->high = Max(part->high, part->cut_next);
 			visible->lag = part->high - part->cut_next;
 		}
-		if (part->cut_next == part->committed)
+		if (part->cut_next == part->committed && part->lost == NULL)
 			continue;
+		sx_kafka_anchor_cut(k, i);
 		snprintf(text, sizeof(text), INT64_FORMAT, part->cut_next);
 		sx_part_set(&k->base, &visible->new_position, text);
 	}

@@ -7,7 +7,7 @@
  * has none yet; a partition that appears later begins at its earliest record, since
  * it belongs to a time at which the pipeline was running already.
  *
- * Messages of the helper are acted on here, and requests for it are made here.
+ * Requests to the helper about partitions are made here.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,8 +23,6 @@
 
 #include "kafka/config.h"
 #include "source/source_kafka.h"
-
-#define RESOLVE_RETRY_US	INT64CONST(1000000)
 
 /* ---------- options ---------- */
 
@@ -62,8 +60,8 @@ parse_partitions(const char *value)
 }
 
 /* The start of a partition of a new pipeline: a time in ms, SX_OFFSET_… , or *offset. */
-static int64
-start_of_partition(KafkaSource *k, const char *name, int64 *offset)
+int64
+sx_kafka_start_of_partition(KafkaSource *k, const char *name, int64 *offset)
 {
 	TimestampTz t;
 
@@ -101,15 +99,17 @@ start_of_partition(KafkaSource *k, const char *name, int64 *offset)
 
 /* ---------- the list of parts ---------- */
 
-static bool
-has_position(const KafkaPart *part)
+/* Can it be asked where the partition ends? */
+bool
+sx_kafka_has_position(const KafkaSource *k, const KafkaPart *part)
 {
-	return part->state == KAFKA_PART_READY || part->state == KAFKA_PART_ASSIGNED;
+	return (part->state == KAFKA_PART_READY || part->state == KAFKA_PART_ASSIGNED) &&
+		!sx_kafka_part_is_gone(k, part);
 }
 
 /* Makes order[] anew: parts by topic and number, whatever comes of the catalog last. */
-static void
-sort_parts(KafkaSource *k)
+void
+sx_kafka_sort_parts(KafkaSource *k)
 {
 	for (int i = 0; i < k->base.nparts; i++)
 	{
@@ -129,8 +129,8 @@ sort_parts(KafkaSource *k)
 	}
 }
 
-static KafkaPart *
-add_part(KafkaSource *k, const char *name, int topic, int32 partition)
+KafkaPart *
+sx_kafka_add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 {
 	int			i = k->base.nparts;
 	SxPart	   *visible;
@@ -147,7 +147,7 @@ add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 	memset(visible, 0, sizeof(SxPart));
 	visible->name = MemoryContextStrdup(k->base.context, name);
 	visible->number = partition;
-	visible->topic = topic < k->ntopics ? k->topics[topic].name : NULL;
+	visible->topic = topic != SX_NO_TOPIC ? k->topics[topic].name : NULL;
 	visible->lag = visible->saved_lag = -1;
 	visible->max_event_time = DT_NOBEGIN;
 
@@ -156,12 +156,14 @@ add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 	part->topic = topic;
 	part->partition = partition;
 	part->next = part->committed = part->low = part->high = part->target = -1;
+	part->anchor_offset = part->anchor_time = -1;
+	part->limit = -1;
 	k->base.nparts++;
 	return part;
 }
 
-static KafkaPart *
-find_part(KafkaSource *k, int topic, int32 partition)
+KafkaPart *
+sx_kafka_find_part(KafkaSource *k, int topic, int32 partition)
 {
 	for (int i = 0; i < k->base.nparts; i++)
 	{
@@ -171,22 +173,22 @@ find_part(KafkaSource *k, int topic, int32 partition)
 	return NULL;
 }
 
-/* Which partition a name of the catalog means; topic = ntopics: none of ours. */
+/* Which partition a name of the catalog means; SX_NO_TOPIC: none of ours. */
 static void
 parse_part_name(KafkaSource *k, const char *name, int *topic, int32 *partition)
 {
 	const char *slash = strrchr(name, '/');
 	char	   *end;
 
-	*topic = k->ntopics;
+	*topic = SX_NO_TOPIC;
 	*partition = strtol(slash ? slash + 1 : name, &end, 10);
 	if (slash == NULL)
 	{
-		if (k->ntopics > 1)
+		if (k->ntopics != 1 || k->pattern != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("stream %s has positions of a single topic, but option \"topic\" lists %d",
-							k->base.stream->label, k->ntopics),
+					 errmsg("stream %s has positions of a single topic, but now it names %s",
+							k->base.stream->label, k->pattern ? "a pattern" : "several"),
 					 errhint("Create another stream for the other topics and read both with UNION ALL.")));
 		*topic = 0;
 		return;
@@ -197,12 +199,15 @@ parse_part_name(KafkaSource *k, const char *name, int *topic, int32 *partition)
 			strncmp(k->topics[i].name, name, slash - name) == 0)
 			*topic = i;
 	}
+	if (*topic == SX_NO_TOPIC && k->pattern != NULL &&
+		sx_kafka_pattern_fits(k->pattern, name, slash - name))
+		*topic = sx_kafka_add_topic(k, name, slash - name);
 }
 
-static bool
-is_wanted(const KafkaSource *k, int topic, int32 partition)
+bool
+sx_kafka_is_wanted(const KafkaSource *k, int topic, int32 partition)
 {
-	return topic < k->ntopics &&
+	return topic != SX_NO_TOPIC &&
 		(k->wanted == NULL || bms_is_member(partition, k->wanted));
 }
 
@@ -215,9 +220,14 @@ open_part(KafkaSource *k, const SxPart *given)
 	SxPart	   *visible;
 
 	parse_part_name(k, given->name, &topic, &partition);
-	part = add_part(k, given->name, topic, partition);
+	part = sx_kafka_add_part(k, given->name, topic, partition);
 	visible = &k->base.parts[k->base.nparts - 1];
 	visible->max_event_time = given->max_event_time;
+	if (given->anchor != NULL)
+	{
+		visible->anchor = MemoryContextStrdup(k->base.context, given->anchor);
+		sx_kafka_anchor_open(part, given->anchor);
+	}
 	if (given->position != NULL)
 	{
 		visible->position = MemoryContextStrdup(k->base.context, given->position);
@@ -226,7 +236,7 @@ open_part(KafkaSource *k, const SxPart *given)
 	}
 	else
 		part->start = SX_OFFSET_EARLIEST;
-	if (!is_wanted(k, topic, partition))
+	if (!sx_kafka_is_wanted(k, topic, partition))
 	{
 		part->state = KAFKA_PART_FOREIGN;
 		visible->idle = true;
@@ -239,15 +249,8 @@ sx_kafka_parts_open(KafkaSource *k, const SxPart *parts, int nparts)
 {
 	const SxStream *stream = k->base.stream;
 	const char *wanted = sx_stream_option(stream, "partitions", NULL);
-	List	   *topics = sx_kafka_topics(stream);
 
-	k->ntopics = list_length(topics);
-	k->topics = palloc0(k->ntopics * sizeof(KafkaTopic));
-	for (int i = 0; i < k->ntopics; i++)
-	{
-		k->topics[i].name = list_nth(topics, i);
-		k->topics[i].partitions = -1;
-	}
+	sx_kafka_topics_open(k);
 	if (wanted != NULL)
 		k->wanted = parse_partitions(wanted);
 	k->start = sx_stream_option(stream, "start", "earliest");
@@ -257,9 +260,9 @@ sx_kafka_parts_open(KafkaSource *k, const SxPart *parts, int nparts)
 		int64		offset;
 
 		/* a mistake shall show now, not when the brokers have answered */
-		(void) start_of_partition(k, "0", &offset);
+		(void) sx_kafka_start_of_partition(k, "0", &offset);
 	}
-	k->slash = k->ntopics > 1;
+	k->slash = k->ntopics > 1 || k->pattern != NULL;
 	for (int i = 0; i < nparts; i++)
 		k->slash |= strchr(parts[i].name, '/') != NULL;
 
@@ -269,7 +272,7 @@ sx_kafka_parts_open(KafkaSource *k, const SxPart *parts, int nparts)
 	k->order = palloc(k->parts_room * sizeof(int));
 	for (int i = 0; i < nparts; i++)
 		open_part(k, &parts[i]);
-	sort_parts(k);
+	sx_kafka_sort_parts(k);
 }
 
 /* A new helper knows of no partition. */
@@ -286,212 +289,22 @@ sx_kafka_parts_restart(KafkaSource *k)
 			part->state = KAFKA_PART_NEW;
 	}
 	k->ends = KAFKA_ENDS_NONE;
-}
-
-/* ---------- messages ---------- */
-
-/* Remembers the last error; text need not be terminated before len. */
-void
-sx_kafka_trouble(KafkaSource *k, const char *prefix, const char *text, int len)
-{
-	snprintf(k->trouble, sizeof(k->trouble), "%s%.*s", prefix, Min(len, 150), text);
-	k->trouble_at = GetCurrentTimestamp();
-}
-
-static void
-discover_part(KafkaSource *k, int topic, int32 partition, bool first_sight)
-{
-	char		name[300];
-	KafkaPart  *part;
-	int64		offset = -1;
-	int64		start = SX_OFFSET_EARLIEST;
-
-	if (k->slash)
-		snprintf(name, sizeof(name), "%s/%d", k->topics[topic].name, partition);
-	else
-		snprintf(name, sizeof(name), "%d", partition);
-	if (k->fresh && first_sight)
-		start = start_of_partition(k, name, &offset);
-
-	part = add_part(k, name, topic, partition);
-	part->start = start;
-	part->state = KAFKA_PART_NEW;
-	if (offset >= 0)
-	{
-		part->next = offset;
-		part->state = KAFKA_PART_FOUND;
-	}
-}
-
-static void
-handle_topic(KafkaSource *k, int topic, int32 partitions)
-{
-	KafkaTopic *t = &k->topics[topic];
-	bool		first_sight = t->partitions < 0;
-
-	for (int i = 0; i < k->base.nparts; i++)
-	{
-		if (k->parts[i].topic == topic && k->parts[i].partition >= partitions &&
-			k->parts[i].state != KAFKA_PART_FOREIGN)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("topic \"%s\" has %d partitions, stream %s has a position in partition %d",
-							t->name, partitions, k->base.stream->label,
-							k->parts[i].partition),
-					 errdetail("The topic was deleted and created anew."),
-					 errhint("Use streamext.reset() to read the new topic from its start.")));
-	}
-	for (int32 p = 0; p < partitions; p++)
-	{
-		if (is_wanted(k, topic, p) && find_part(k, topic, p) == NULL)
-			discover_part(k, topic, p, first_sight);
-	}
-	t->partitions = partitions;
-	sort_parts(k);
-}
-
-static void
-handle_metadata(KafkaSource *k, SxFrameReader *frame)
-{
-	uint32		n = sx_frame_u32(frame);
-
-	for (int i = 0; i < n && i < k->ntopics; i++)
-	{
-		int32		partitions = sx_frame_i32(frame);
-		uint32_t	len;
-		const char *text = sx_frame_str(frame, &len);
-		KafkaTopic *t = &k->topics[i];
-
-		if (frame->failed)
-			return;
-		snprintf(t->problem, sizeof(t->problem), "%.*s", (int) Min(len, 100), text);
-		if (partitions >= 0)
-			handle_topic(k, i, Min(partitions, 1000000));
-	}
-}
-
-/* An answer about a partition: its first position, or its end. */
-static void
-handle_answer(KafkaSource *k, KafkaPart *part, int64 offset, const char *text, int len)
-{
-	if (part->state == KAFKA_PART_RESOLVING)
-	{
-		part->state = offset >= 0 ? KAFKA_PART_FOUND : KAFKA_PART_NEW;
-		part->next = offset;
-		if (part->start == SX_OFFSET_LATEST)
-			part->high = offset;
-	}
-	else if (offset >= 0)
-	{
-		part->target = offset;
-		part->high = Max(part->high, offset);
-	}
-	if (offset < 0)
-	{
-		k->resolve_at = GetCurrentTimestamp() + RESOLVE_RETRY_US;
-		sx_kafka_trouble(k, "", text, len);
-	}
-}
-
-static void
-handle_resolved(KafkaSource *k, SxFrameReader *frame)
-{
-	uint32		n = sx_frame_u32(frame);
-	bool		targets = k->ends == KAFKA_ENDS_ASKED;
-
-	for (uint32 i = 0; i < n && !frame->failed; i++)
-	{
-		int32		part = sx_frame_i32(frame);
-		int64		offset = sx_frame_i64(frame);
-		uint32_t	len;
-		const char *text = sx_frame_str(frame, &len);
-
-		if (frame->failed || part < 0 || part >= k->base.nparts)
-			return;
-		targets &= offset >= 0;
-		handle_answer(k, &k->parts[part], offset, text, len);
-	}
-	if (k->ends != KAFKA_ENDS_ASKED)
-		return;
-
-	/* the answer to another request: ours is still on its way */
-	for (int i = 0; i < k->base.nparts && targets; i++)
-	{
-		if (has_position(&k->parts[i]) && k->parts[i].target < 0)
-			return;
-	}
-	k->ends = targets ? KAFKA_ENDS_KNOWN : KAFKA_ENDS_NONE;
-}
-
-static void
-handle_ends(KafkaSource *k, SxFrameReader *frame)
-{
-	uint32		n = sx_frame_u32(frame);
-
-	for (uint32 i = 0; i < n && !frame->failed; i++)
-	{
-		int32		part = sx_frame_i32(frame);
-		int64		low = sx_frame_i64(frame);
-		int64		high = sx_frame_i64(frame);
-
-		if (frame->failed || part < 0 || part >= k->base.nparts)
-			return;
-		k->parts[part].low = low;
-		k->parts[part].high = Max(high, k->parts[part].next);
-	}
-}
-
-static void
-handle_status(KafkaSource *k, SxFrameReader *frame)
-{
-	bool		connected = sx_frame_u32(frame) != 0;
-	uint32_t	len;
-	const char *text;
-
-	(void) sx_frame_i32(frame);
-	text = sx_frame_str(frame, &len);
-	if (frame->failed)
-		return;
-	if (connected && !k->connected)
-		k->trouble[0] = '\0';
-	if (len > 0)
-		sx_kafka_trouble(k, "", text, len);
-	k->connected = connected;
-}
-
-/* Acts on everything that the helper has said. */
-void
-sx_kafka_messages(KafkaSource *k)
-{
-	SxMessageType type;
-	SxFrameReader frame;
-
-	while (sx_kafka_client_receive(k->client, &type, &frame))
-	{
-		switch (type)
-		{
-			case SX_MSG_METADATA:
-				handle_metadata(k, &frame);
-				break;
-			case SX_MSG_RESOLVED:
-				handle_resolved(k, &frame);
-				break;
-			case SX_MSG_ENDS:
-				handle_ends(k, &frame);
-				break;
-			case SX_MSG_STATUS:
-				handle_status(k, &frame);
-				break;
-			default:
-				frame.failed = true;
-				break;
-		}
-		if (frame.failed)
-			sx_kafka_client_kill(k->client, "sent a message that cannot be right");
-	}
+	k->met = k->names_known = false;
 }
 
 /* ---------- requests ---------- */
+
+/*
+ * Nobody answers for a topic that is gone, but it can be waited for.  A lane does not read
+ * what is beyond its limit.
+ */
+static bool
+is_to_be_sent(const KafkaSource *k, const KafkaPart *part, SxMessageType type,
+			  KafkaPartState state)
+{
+	return part->state == state &&
+		(type == SX_MSG_ASSIGN ? !sx_kafka_part_done(k, part) : !sx_kafka_part_is_gone(k, part));
+}
 
 /*
  * Sends RESOLVE or ASSIGN for the parts in this state, and moves them on to
@@ -504,7 +317,7 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 	uint32		n = 0;
 
 	for (int i = 0; i < k->base.nparts; i++)
-		n += k->parts[i].state == from;
+		n += is_to_be_sent(k, &k->parts[i], type, from);
 	if (n == 0 || !sx_kafka_client_running(k->client))
 		return;
 
@@ -514,13 +327,19 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 	{
 		KafkaPart  *part = &k->parts[i];
 
-		if (part->state != from)
+		if (!is_to_be_sent(k, part, type, from))
 			continue;
 		sx_frame_put_u32(&payload, i);
 		sx_frame_put_u32(&payload, part->topic);
 		sx_frame_put_u32(&payload, part->partition);
 		if (type == SX_MSG_ASSIGN)
+		{
 			sx_frame_put_i64(&payload, part->next);
+			sx_frame_put_i64(&payload, k->peeking ? -1 : part->anchor_offset);
+			sx_frame_put_i64(&payload, part->anchor_time);
+			sx_frame_put_u32(&payload, part->anchor_hashed);
+			sx_frame_put_i64(&payload, (int64) part->anchor_hash);
+		}
 		else
 			sx_frame_put_i64(&payload, from == KAFKA_PART_NEW ? part->start :
 							 SX_OFFSET_LATEST);
@@ -534,14 +353,18 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 bool
 sx_kafka_positions_known(const KafkaSource *k)
 {
+	if (k->pattern != NULL && !k->names_known)
+		return false;
 	for (int i = 0; i < k->ntopics; i++)
 	{
-		if (k->topics[i].partitions < 0)
+		if (k->topics[i].partitions < 0 && (k->pattern == NULL || !k->met))
 			return false;
 	}
 	for (int i = 0; i < k->base.nparts; i++)
 	{
-		if (!has_position(&k->parts[i]) && k->parts[i].state != KAFKA_PART_FOREIGN)
+		if (!sx_kafka_has_position(k, &k->parts[i]) &&
+			k->parts[i].state != KAFKA_PART_FOREIGN &&
+			!sx_kafka_part_is_gone(k, &k->parts[i]))
 			return false;
 	}
 	return true;
@@ -551,14 +374,14 @@ sx_kafka_positions_known(const KafkaSource *k)
 void
 sx_kafka_ask_ends(KafkaSource *k)
 {
-	if (!sx_kafka_client_running(k->client) ||
+	if (!sx_kafka_client_running(k->client) || !k->met ||
 		GetCurrentTimestamp() < k->resolve_at)
 		return;
 	k->ends = KAFKA_ENDS_KNOWN; /* of no partition at all */
 	for (int i = 0; i < k->base.nparts; i++)
 	{
 		k->parts[i].target = -1;
-		if (has_position(&k->parts[i]))
+		if (sx_kafka_has_position(k, &k->parts[i]))
 			k->ends = KAFKA_ENDS_ASKED;
 	}
 	send_parts(k, SX_MSG_RESOLVE, KAFKA_PART_READY, KAFKA_PART_READY);
@@ -572,6 +395,9 @@ sx_kafka_ask_ends(KafkaSource *k)
 void
 sx_kafka_requests(KafkaSource *k)
 {
+	/* first of all: is it the cluster that we know? */
+	if (!k->met || k->renew)
+		return;
 	if (GetCurrentTimestamp() >= k->resolve_at)
 		send_parts(k, SX_MSG_RESOLVE, KAFKA_PART_NEW, KAFKA_PART_RESOLVING);
 	if (k->ends_first && k->ends == KAFKA_ENDS_NONE && sx_kafka_positions_known(k))

@@ -62,10 +62,7 @@
 #include "miscadmin.h"
 #include "source/log_table.h"
 #include "source/queue.h"
-#include "source/queue_position.h"
-#include "source/queue_search.h"
-#include "source/queue_snapshot.h"
-#include "source/source.h"
+#include "source/source_queue.h"
 #include "source/table.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -76,39 +73,21 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#define POLL_INTERVAL_MS	1000	/* for what nobody wakes us: COMMIT PREPARED */
+#define POLL_INTERVAL_MS	2500	/* for what nobody wakes us: COMMIT PREPARED */
 #define TRIM_ROWS			1000
 #define TRIM_BATCHES		100
 
-typedef struct QueueSource
+/* Where this pipeline is, as it is stored or could be. */
+void
+sx_queue_set_position(QueueSource *qs, const char *text)
 {
-	SxSource	base;
-	Oid			log;
-	Oid			seq_index;
-	Oid			xid_index;
-	TupleDesc	desc;			/* of the log */
-	AttrNumber *columns;		/* sx_queue_columns() */
-	Datum	   *row_values;		/* a row of the log, while it is handed out */
-	bool	   *row_isnull;
+	MemoryContext old;
 
-	MemoryContext position_context;
-	SxQueuePosition at;			/* committed, or what equals it by now */
-	uint64		looked;			/* transactions finished at the last fruitless look */
-
-	/* the batch */
-	bool		loaded;
-	MemoryContext batch;
-	SxQueuePosition behind;		/* position behind it */
-	HeapTuple  *tuples;
-	int			capacity;
-	int64		remaining;		/* rows of target behind the batch; -1: unknown */
-
-	SxPollRequest req;
-	bool		has_rows;		/* said the last poll */
-	int64		untrimmed_rows; /* processed since the last trim */
-	int			untrimmed_batches;
-	SxXidSnapshot *goal;		/* of reached_end, NULL: none */
-} QueueSource;
+	MemoryContextReset(qs->position_context);
+	old = MemoryContextSwitchTo(qs->position_context);
+	sx_queue_position_parse(text, &qs->at);
+	MemoryContextSwitchTo(old);
+}
 
 /* After a restore into another cluster, new rows would look processed. */
 static void
@@ -129,6 +108,13 @@ check_position(const QueueSource *qs)
 
 static void queue_get_row(SxSource *source, int i, Datum *values, bool *isnull);
 
+/* At each use: REINDEX CONCURRENTLY puts others in their place. */
+static void
+find_indexes(QueueSource *qs, Relation log)
+{
+	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+}
+
 static SxSource *
 queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -144,7 +130,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	qs->columns = sx_queue_columns(stream, qs->desc);
 	qs->row_values = palloc(sizeof(Datum) * qs->desc->natts);
 	qs->row_isnull = palloc(sizeof(bool) * qs->desc->natts);
-	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+	find_indexes(qs, log);
 	table_close(log, AccessShareLock);
 
 	qs->untrimmed_batches = TRIM_BATCHES;	/* who was here before may not have */
@@ -152,9 +138,9 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 									  ALLOCSET_DEFAULT_SIZES);
 	qs->position_context = AllocSetContextCreate(old, "streamext queue position",
 												 ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(qs->position_context);
-	sx_queue_position_parse(qs->base.parts[0].position, &qs->at);
-	MemoryContextSwitchTo(old);
+	qs->limit_context = AllocSetContextCreate(old, "streamext queue limit",
+											  ALLOCSET_SMALL_SIZES);
+	sx_queue_set_position(qs, qs->base.parts[0].position);
 	check_position(qs);
 	qs->remaining = -1;
 	qs->base.get_row = queue_get_row;
@@ -171,8 +157,10 @@ look(QueueSource *qs)
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	SxXidSnapshot *seen = sx_xid_snapshot_from(snapshot);
 	Relation	log = table_open(qs->log, AccessShareLock);
-	bool		found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
+	bool		found;
 
+	find_indexes(qs, log);
+	found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
 	if (!found)
 	{
 		MemoryContextReset(qs->position_context);
@@ -219,6 +207,11 @@ queue_poll(SxSource *source, const SxPollRequest *req)
 		return SX_POLL_DATA;
 	qs->req = *req;
 	qs->has_rows = true;
+	if (source->limited)
+	{
+		qs->has_rows = in_transaction(qs, sx_queue_look_below_limit);
+		return qs->has_rows ? SX_POLL_DATA : SX_POLL_NOTHING;
+	}
 	if (qs->at.target != NULL)
 		return SX_POLL_DATA;
 
@@ -285,8 +278,8 @@ typedef bool (*WantRow) (const QueueSource *qs, uint64 xid, int64 seq, void *arg
 static bool
 in_target(const QueueSource *qs, uint64 xid, int64 seq, void *arg)
 {
-	return !sx_xid_snapshot_sees(qs->at.done, xid) &&
-		sx_xid_snapshot_sees(qs->behind.target, xid);
+	return !sx_xid_snapshot_sees(qs->behind.done, xid) &&
+		sx_xid_snapshot_sees(qs->behind.target, xid) && seq <= qs->cap;
 }
 
 /* Adds the wanted rows above seq, in order; false: full, and there is one more. */
@@ -323,13 +316,12 @@ read_rows(QueueSource *qs, Relation log, Snapshot snapshot, int64 seq,
 	return !more;
 }
 
-/* A new target: what this snapshot sees. */
-static void
-set_target(QueueSource *qs, Relation log, Snapshot snapshot)
+void
+sx_queue_set_target(QueueSource *qs, Relation log, Snapshot snapshot, SxXidSnapshot *target)
 {
-	qs->behind.target = sx_xid_snapshot_from(snapshot);
-	qs->behind.seq = sx_queue_lowest_new(log, qs->xid_index, snapshot, qs->at.done,
-										 qs->behind.target, &qs->remaining) - 1;
+	qs->behind.target = target;
+	qs->behind.seq = sx_queue_lowest_new(log, qs->xid_index, snapshot, qs->behind.done,
+										 target, &qs->remaining) - 1;
 }
 
 static void
@@ -343,27 +335,41 @@ forget_batch(QueueSource *qs)
 	qs->base.nbytes = 0;
 }
 
+/* From behind to the end of its target, or of the batch; true: to that of the target. */
+bool
+sx_queue_read_target(QueueSource *qs, Relation log, Snapshot snapshot)
+{
+	SxSource   *source = &qs->base;
+	int			before = source->nrecords;
+	bool		all = read_rows(qs, log, snapshot, qs->behind.seq, in_target, NULL);
+	int			added = source->nrecords - before;
+
+	if (!all && added > 0)
+		qs->behind.seq = source->records[source->nrecords - 1]->offset;
+	if (qs->remaining > 0)
+		qs->remaining = Max(qs->remaining - added, all ? 0 : 1);
+	return all;
+}
+
 static void
 read_batch(QueueSource *qs, Snapshot snapshot)
 {
-	SxSource   *source = &qs->base;
 	Relation	log = table_open(qs->log, AccessShareLock);
 
+	find_indexes(qs, log);
 	qs->behind = qs->at;
-	if (qs->behind.target == NULL)
-		set_target(qs, log, snapshot);
-	if (read_rows(qs, log, snapshot, qs->behind.seq, in_target, NULL))
-	{
-		qs->behind.done = qs->behind.target;
-		qs->behind.target = NULL;
-		qs->behind.seq = 0;
-		qs->remaining = 0;
-	}
+	qs->cap = PG_INT64_MAX;
+	if (qs->base.limited)
+		sx_queue_read_below_limit(qs, log, snapshot);
 	else
 	{
-		qs->behind.seq = source->records[source->nrecords - 1]->offset;
-		if (qs->remaining > 0)
-			qs->remaining = Max(qs->remaining - source->nrecords, 1);
+		if (qs->behind.target == NULL)
+			sx_queue_set_target(qs, log, snapshot, sx_xid_snapshot_from(snapshot));
+		if (sx_queue_read_target(qs, log, snapshot))
+		{
+			sx_queue_position_pass(&qs->behind, qs->behind.target, PG_INT64_MAX);
+			qs->remaining = 0;
+		}
 	}
 	table_close(log, AccessShareLock);
 }
@@ -393,6 +399,8 @@ queue_load(SxSource *source, Snapshot snapshot)
 	{
 		read_batch(qs, snapshot);
 		sx_part_set(source, &source->parts[0].new_position, sx_queue_position_text(&qs->behind));
+		/* what came from the limit goes with that */
+		sx_queue_position_parse(source->parts[0].new_position, &qs->behind);
 		source->parts[0].rows = source->nrecords;
 		source->parts[0].lag = qs->remaining;
 		qs->loaded = true;
@@ -409,17 +417,11 @@ queue_committed(SxSource *source)
 
 	if (qs->loaded)
 	{
-		MemoryContext old;
-
 		if (trim_is_due(qs))
 			qs->untrimmed_rows = qs->untrimmed_batches = 0;
 		qs->untrimmed_rows += source->nrecords;
 		qs->untrimmed_batches++;
-
-		MemoryContextReset(qs->position_context);
-		old = MemoryContextSwitchTo(qs->position_context);
-		sx_queue_position_parse(source->parts[0].new_position, &qs->at);
-		MemoryContextSwitchTo(old);
+		sx_queue_set_position(qs, source->parts[0].new_position);
 	}
 	qs->loaded = false;
 	forget_batch(qs);
@@ -440,7 +442,7 @@ queue_wait(SxSource *source, int *fd)
 	QueueSource *qs = (QueueSource *) source;
 
 	*fd = -1;
-	return qs->loaded || qs->at.target != NULL ? 0 : POLL_INTERVAL_MS;
+	return qs->loaded || (qs->at.target != NULL && !source->limited) ? 0 : POLL_INTERVAL_MS;
 }
 
 /* Has all been processed that was committed at the first call? */
@@ -553,7 +555,11 @@ const SxSourceOps sx_source_queue = {
 	.reached_end = queue_reached_end,
 	.peek = queue_peek,
 	.dead_value = sx_row_dead_value,
-	.created = queue_created
+	.created = queue_created,
+	.lane_start = sx_queue_lane_start,
+	.limit = sx_queue_limit,
+	.at_limit = sx_queue_at_limit,
+	.restored = sx_queue_restored
 };
 
 const SxSourceOps sx_source_table = {
@@ -568,5 +574,9 @@ const SxSourceOps sx_source_table = {
 	.peek = queue_peek,
 	.check = sx_table_check,
 	.dead_value = sx_row_dead_value,
-	.created = sx_table_created
+	.created = sx_table_created,
+	.lane_start = sx_queue_lane_start,
+	.limit = sx_queue_limit,
+	.at_limit = sx_queue_at_limit,
+	.restored = sx_table_restored
 };

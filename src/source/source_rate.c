@@ -55,6 +55,8 @@ typedef struct RateSource
 	bool		loaded;
 
 	int64		goal;			/* of reached_end; -1: none */
+	int64		limit;			/* of a lane: this value and higher ones are not read */
+	const char *limit_position; /* NULL: the other pipeline has not begun */
 	SxRecord   *block;
 	int			capacity;		/* of block and base.records */
 } RateSource;
@@ -127,6 +129,15 @@ position_time(const char *position, const char *field)
 												   CStringGetDatum(text),
 												   ObjectIdGetDatum(InvalidOid),
 												   Int32GetDatum(-1)));
+}
+
+/* Goes on at the pace that a position was made at. */
+static void
+adopt_pace(RateSource *rs, const char *position)
+{
+	rs->from = sx_position_int(position, "from", 0);
+	rs->rate = sx_position_int(position, "rate", 1);
+	rs->start = position_time(position, "start");
 }
 
 static void
@@ -245,6 +256,40 @@ rate_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	return &rs->base;
 }
 
+/*
+ * A lane makes the rows of another pipeline again, so it goes by that one's positions: its
+ * start, and, once it gets there, the pace at which that one went on when the option was
+ * changed.  Rows per batch get the time of the lane's batches.
+ */
+static int64
+allowed_before_limit(RateSource *rs)
+{
+	int64		stop = rs->limit;
+
+	if (rs->limit_position == NULL)
+		return 0;
+	if (rs->per_batch == 0)
+	{
+		int64		pace_from = sx_position_int(rs->limit_position, "from", 0);
+
+		if (rs->next == pace_from)
+			adopt_pace(rs, rs->limit_position);
+		else if (rs->next < pace_from)
+			stop = Min(stop, pace_from);
+	}
+	return Max(stop - rs->next, 0);
+}
+
+static SxPollResult
+poll_limited(RateSource *rs, const SxPollRequest *req)
+{
+	int64		most = rs->per_batch > 0 ? rs->per_batch : Max(req->max_rows, 1);
+
+	rs->nrows = Min(allowed_before_limit(rs), most);
+	rs->base.parts[0].lag = Max(rs->limit - rs->next - rs->nrows, 0);
+	return rs->nrows > 0 ? SX_POLL_DATA : SX_POLL_NOTHING;
+}
+
 static SxPollResult
 rate_poll(SxSource *source, const SxPollRequest *req)
 {
@@ -255,6 +300,8 @@ rate_poll(SxSource *source, const SxPollRequest *req)
 	if (rs->loaded)
 		return SX_POLL_DATA;
 	rs->now = req->now;
+	if (source->limited)
+		return poll_limited(rs, req);
 	if (rs->per_batch > 0)
 	{
 		rs->nrows = rs->per_batch;
@@ -359,6 +406,8 @@ rate_wait(SxSource *source, int *fd)
 	int64		due_in;
 
 	*fd = -1;
+	if (source->limited)
+		return rs->loaded ? 0 : MAX_WAIT_MS;
 	if (rs->per_batch > 0 || rs->loaded || TIMESTAMP_IS_NOBEGIN(rs->start))
 		return 0;
 
@@ -400,10 +449,50 @@ rate_peek(SxSource *source)
 	rate_load(source, NULL);
 }
 
-static void
-rate_dead_value(SxSource *source, int i, StringInfo buf)
+/* -------------------------------------------------------------------- lanes */
+
+static bool
+rate_lane_start(SxStream *stream, SxLaneStart *start)
 {
-	appendStringInfo(buf, INT64_FORMAT, ((RateSource *) source)->block[i].offset);
+	int64		from = sx_position_int(start->shared, "from", 0);
+
+	if (sx_stream_option(stream, "rows_per_batch", NULL) != NULL)
+		start->missing = psprintf("The values of %s are made again, with the times of other batches.",
+								  stream->label);
+	else if (from > 0)
+	{
+		start->missing = psprintf("The rows of %s before value " INT64_FORMAT " were made at another rate.",
+								  stream->label, from);
+		start->position = psprintf("{\"value\": " INT64_FORMAT ", \"from\": " INT64_FORMAT
+								   ", \"start\": \"%s\", \"rate\": " INT64_FORMAT "}",
+								   from, from, sx_position_field(start->shared, "start"),
+								   sx_position_int(start->shared, "rate", 1));
+	}
+	return true;
+}
+
+static void
+rate_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts)
+{
+	RateSource *rs = (RateSource *) source;
+	const char *own = source->parts[0].position;
+
+	sx_part_set(source, unconstify(char **, &rs->limit_position),
+				nparts > 0 ? parts[0].position : NULL);
+	rs->limit = sx_position_int(rs->limit_position, "value", 0);
+
+	/* What the option says by now is not what these rows were made at. */
+	if (!source->limited && rs->per_batch == 0 && sx_position_field(own, "start") != NULL)
+		adopt_pace(rs, own);
+	source->limited = true;
+}
+
+static bool
+rate_at_limit(SxSource *source)
+{
+	RateSource *rs = (RateSource *) source;
+
+	return rs->next + (rs->loaded ? rs->nrows : 0) == rs->limit;
 }
 
 const SxSourceOps sx_source_rate = {
@@ -417,5 +506,8 @@ const SxSourceOps sx_source_rate = {
 	.reached_end = rate_reached_end,
 	.peek = rate_peek,
 	.check = rate_check,
-	.dead_value = rate_dead_value
+	.dead_value = sx_row_dead_value,
+	.lane_start = rate_lane_start,
+	.limit = rate_limit,
+	.at_limit = rate_at_limit
 };

@@ -54,6 +54,7 @@ typedef struct LogSource
 	int64		behind;			/* number of its last record */
 
 	int64		goal;			/* of reached_end; -1: none */
+	int64		limit;			/* of a lane: the last record to be read */
 	char		status[SX_STATUS_SIZE];
 } LogSource;
 
@@ -91,6 +92,8 @@ log_end(LogSource *ls)
 		StartTransactionCommand();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	end = sx_socket_log_end(ls->log, snapshot, ls->at);
+	if (ls->base.limited)
+		end = Min(end, ls->limit);
 	UnregisterSnapshot(snapshot);
 	if (own)
 		CommitTransactionCommand();
@@ -118,7 +121,8 @@ socket_poll(SxSource *source, const SxPollRequest *req)
 		return SX_POLL_DATA;
 	ls->req = *req;
 	ls->has_rows = true;
-	fetch_status(ls);
+	if (!source->limited)
+		fetch_status(ls);
 
 	/* Read before the snapshot: what finishes in between makes us look again. */
 	finished = sx_transam_variables->xactCompletionCount;
@@ -183,8 +187,9 @@ socket_load(SxSource *source, Snapshot snapshot)
 
 	/* A load that failed half-way has left its records behind. */
 	forget_batch(ls);
-	ls->behind = sx_socket_log_read(ls->log, snapshot, ls->at, ls->req.max_rows,
-									ls->req.max_bytes, ls->buffer);
+	ls->behind = sx_socket_log_read(ls->log, snapshot, ls->at,
+									source->limited ? ls->limit : PG_INT64_MAX,
+									ls->req.max_rows, ls->req.max_bytes, ls->buffer);
 	warn_of_gap(ls);
 	part->lag = sx_socket_log_end(ls->log, snapshot, ls->behind) - ls->behind;
 	snprintf(text, sizeof(text), "{\"seq\": " INT64_FORMAT "}", ls->behind);
@@ -251,8 +256,52 @@ socket_peek(SxSource *source)
 	SxLogReaders readers;
 
 	sx_socket_log_readers(source->stream, &readers);
-	(void) sx_socket_log_read(ls->log, GetActiveSnapshot(), readers.done, 0, 0, ls->buffer);
+	(void) sx_socket_log_read(ls->log, GetActiveSnapshot(), readers.done, PG_INT64_MAX, 0, 0,
+							  ls->buffer);
 	show_records(ls);
+}
+
+/* -------------------------------------------------------------------- lanes */
+
+static bool
+socket_lane_start(SxStream *stream, SxLaneStart *start)
+{
+	int64		first;
+
+	if (!sx_stream_option_bool(stream, "durable", true))
+	{
+		start->missing = psprintf("What %s has received is not kept: it has durable = off.",
+								  stream->label);
+		return false;
+	}
+	first = sx_socket_log_start(sx_log_table_of(stream), GetActiveSnapshot(),
+								sx_position_int(start->shared, "seq", 0) + 1);
+	start->position = psprintf("{\"seq\": " INT64_FORMAT "}", first - 1);
+	if (first > 1)
+		start->missing = psprintf("The log of %s begins with record " INT64_FORMAT
+								  "; those before it were processed and deleted.",
+								  stream->label, first);
+	return true;
+}
+
+static void
+socket_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts)
+{
+	LogSource  *ls = (LogSource *) source;
+	int64		limit = nparts > 0 ? sx_position_int(parts[0].position, "seq", 0) : 0;
+
+	if (!source->limited || limit != ls->limit)
+		ls->looked = 0;
+	ls->limit = limit;
+	source->limited = true;
+}
+
+static bool
+socket_at_limit(SxSource *source)
+{
+	LogSource  *ls = (LogSource *) source;
+
+	return (ls->loaded ? ls->behind : ls->at) == ls->limit;
 }
 
 const SxSourceOps sx_source_socket = {
@@ -266,5 +315,8 @@ const SxSourceOps sx_source_socket = {
 	.reached_end = socket_reached_end,
 	.peek = socket_peek,
 	.check = sx_socket_check,
-	.created = sx_socket_log_create
+	.created = sx_socket_log_create,
+	.lane_start = socket_lane_start,
+	.limit = socket_limit,
+	.at_limit = socket_at_limit
 };

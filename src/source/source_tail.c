@@ -66,6 +66,8 @@ typedef struct TailSource
 	uint64		goal_inode;
 	int64		goal_size;
 	int64		asked_at;		/* fruitless polls until then */
+
+	SxTailPosition limit;		/* of a lane */
 } TailSource;
 
 static const SxSourceOps tail_ops;
@@ -94,16 +96,50 @@ tail_close(SxSource *source)
 
 /* --------------------------------------------------------------------- poll */
 
+/* How much of the file at hand the other pipeline has read; final: and will not any more. */
+static int64
+allowed_size(const TailSource *ts, bool *final)
+{
+	const SxTailPosition *limit = &ts->limit;
+	uint64		inode = ts->tail.at.mark.inode;
+
+	*final = inode != limit->mark.inode;
+	if (!*final)
+		return limit->mark.offset;
+	for (int i = 0; i < limit->ndone; i++)
+	{
+		if (limit->done[i].inode == inode)
+			return limit->done[i].offset;
+	}
+	/* it forgets the oldest ones */
+	*final = limit->ndone == SX_TAIL_DONE;
+	return *final ? PG_INT64_MAX : 0;
+}
+
+/* A lane's: records end where the other pipeline has stopped reading. */
+static void
+limit_state(TailSource *ts, SxFilePosition *position)
+{
+	bool		final;
+
+	if (!ts->base.limited)
+		return;
+	position->size = Min(position->size, allowed_size(ts, &final));
+	ts->state = final && ts->state != SX_TAIL_WAIT ? SX_TAIL_FINAL : SX_TAIL_GROWS;
+}
+
 static void
 read_records(TailSource *ts, int64 max_rows, int64 max_bytes)
 {
 	SxTail	   *tail = &ts->tail;
 	SxTailMark *mark = &tail->at.mark;
-	bool		final = ts->state == SX_TAIL_FINAL;
 	SxFilePosition position = {.offset = mark->offset, .size = tail->st.st_size};
 	SxFileResult result;
+	bool		final;
 
 	ts->more = false;
+	limit_state(ts, &position);
+	final = ts->state == SX_TAIL_FINAL || ts->base.limited;
 	if (position.offset >= position.size ||
 		(!final && ts->partial_inode == mark->inode && ts->partial_size == position.size))
 		return;
@@ -297,6 +333,48 @@ tail_peek(SxSource *source)
 	source->nbytes = ts->buffer->nbytes;
 }
 
+/* -------------------------------------------------------------------- lanes */
+
+/* From the start of the file that the other pipeline is in. */
+bool
+sx_tail_lane_start(SxStream *stream, SxLaneStart *start)
+{
+	SxTailPosition at = {0};
+
+	sx_tail_position_parse(&at, start->shared);
+	if (at.ndone > 0)
+		start->missing = psprintf("%s has read files that were rotated since; the lane begins with the present one.",
+								  stream->label);
+	at.mark.offset = 0;
+	at.mark.check = 0;
+	start->position = sx_tail_position_text(&at);
+	return true;
+}
+
+static void
+tail_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts)
+{
+	TailSource *ts = (TailSource *) source;
+	int64		before = ts->limit.mark.offset;
+
+	memset(&ts->limit, 0, sizeof(SxTailPosition));
+	sx_tail_position_parse(&ts->limit, nparts > 0 ? parts[0].position : NULL);
+	if (before != ts->limit.mark.offset)
+		ts->partial_inode = 0;
+	source->limited = true;
+}
+
+/* What was polled is in the buffer, and the position behind it. */
+static bool
+tail_at_limit(SxSource *source)
+{
+	TailSource *ts = (TailSource *) source;
+	const SxTailMark *mark = &ts->tail.at.mark;
+
+	return (ts->loaded || ts->buffer->nrecords == 0) &&
+		mark->inode == ts->limit.mark.inode && mark->offset == ts->limit.mark.offset;
+}
+
 static const SxSourceOps tail_ops = {
 	.connector = "file",
 	.open = sx_tail_open,
@@ -307,5 +385,8 @@ static const SxSourceOps tail_ops = {
 	.wait = tail_wait,
 	.reached_end = tail_reached_end,
 	.peek = tail_peek,
-	.check = sx_file_check
+	.check = sx_file_check,
+	.lane_start = sx_tail_lane_start,
+	.limit = tail_limit,
+	.at_limit = tail_at_limit
 };

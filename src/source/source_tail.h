@@ -12,4 +12,7 @@
 
 extern SxSource *sx_tail_open(SxStream *stream, int pipeline, SxPart *parts, int nparts);
 
+/* For lanes: see SxSourceOps. */
+extern bool sx_tail_lane_start(SxStream *stream, SxLaneStart *start);
+
 #endif							/* SX_SOURCE_TAIL_H */

@@ -187,7 +187,7 @@ set_aside(MapRun *run, ErrorData *error)
 	int			input = run->input->index;
 
 	sx_state_function_recover(run->base.function);
-	if (sx_error_class(error->sqlerrcode) != SX_ERR_RECORD)
+	if (!sx_is_records_fault(pl, run->base.step->index, error))
 		sx_tx_rethrow(error);
 	if (pl->probing)
 		return;
@@ -211,6 +211,7 @@ call_carefully(MapRun *run, SxKey *key)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		sx_step_arm(base->pl);
 		sx_map_call(base, key, true);
 		ReleaseCurrentSubTransaction();
 	}
@@ -225,6 +226,7 @@ call_carefully(MapRun *run, SxKey *key)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	sx_step_disarm();
 
 	if (error != NULL)
 		set_aside(run, error);

@@ -32,13 +32,13 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
-#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 #include "worker/errors_class.h"
+#include "worker/lane.h"
 
 /* Forgets the batch before: nothing is known yet about the records of this one. */
 static void
@@ -56,6 +56,8 @@ forget_batch(SxPipeline *pl)
 	}
 	for (int i = 0; i < pl->nsteps; i++)
 		pl->steps[i].careful = false;
+	pl->retried = false;
+	pl->timeouts = 0;
 }
 
 /* Late rows are found anew by each attempt. */
@@ -90,6 +92,13 @@ begin_input(SxPipeline *pl, SxInput *input)
 	input->skew_limit = GetCurrentTimestamp() + source->stream->max_future_skew;
 	input->probe_from = 0;
 	input->probe_to = source->nrecords;
+
+	/* Dead letters move no watermark and no position. */
+	if (input->live != NULL)
+	{
+		input->tracked = source->nrecords;
+		input->nparts = 0;
+	}
 }
 
 void
@@ -125,127 +134,104 @@ run_steps(SxPipeline *pl)
 	for (int i = 0; i < pl->nsteps && !pl->must_restart; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		pl->applying = i;
 		if (!pl->steps[i].after_closing)
 			sx_step_apply(pl, &pl->steps[i]);
 	}
+	pl->applying = -1;
 	if (pl->must_restart)
 		return;
 	for (int i = 0; i < pl->ninputs; i++)
 		sx_track_rest(pl, &pl->inputs[i]);
 	for (int i = 0; i < pl->nsteps && !pl->must_restart; i++)
+	{
+		pl->applying = i;
 		sx_step_close(pl, &pl->steps[i]);
+	}
+	pl->applying = -1;
 	if (pl->must_restart)
 		return;
 	for (int i = 0; i < pl->nsteps; i++)
+	{
+		pl->applying = i;
 		sx_step_finish(pl, &pl->steps[i]);
+	}
 	for (int i = 0; i < pl->nsteps; i++)
+	{
+		pl->applying = i;
 		sx_step_late_letters(pl, &pl->steps[i]);
-}
-
-/* Does this record of pl->dead fail for the step?  Late ones have not failed. */
-static bool
-failed_for(const SxPipeline *pl, const SxDeadRecord *dead, int step)
-{
-	if (dead->sqlerrcode == SX_ERRCODE_LATE)
-		return false;
-	return dead->step == step ||
-		(dead->step < 0 && sx_step_reads(&pl->steps[step], &pl->inputs[dead->source]));
-}
-
-/*
- * A step that fails for more records than the circuit breaker allows is not served by
- * dead letters: whoever writes to the topic has changed what he writes.
- */
-static void
-check_max_errors_of(const SxPipeline *pl, int step)
-{
-	int64		rows = 0;
-	int64		failed = 0;
-	const char *first = NULL;
-	ListCell   *lc;
-
-	foreach(lc, pl->dead)
-	{
-		SxDeadRecord *dead = lfirst(lc);
-
-		if (!failed_for(pl, dead, step))
-			continue;
-		if (failed++ == 0)
-			first = dead->message;
 	}
-	for (int i = 0; i < pl->ninputs; i++)
-	{
-		if (sx_step_reads(&pl->steps[step], &pl->inputs[i]))
-			rows += pl->inputs[i].source->nrecords;
-	}
-	if (failed > pl->max_errors || (rows >= 100 && failed >= rows))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many records of one batch failed in %s", pl->steps[step].plan->name),
-				 errdetail("%lld of %lld records failed so far, the first with: %s",
-						   (long long) failed, (long long) rows, first),
-				 errhint("Mend the stream's columns or the query, or raise its option max_errors, then streamext.resume().")));
+	pl->applying = -1;
 }
 
-static void
-check_max_errors(const SxPipeline *pl)
-{
-	for (int i = 0; i < pl->nsteps && pl->dead != NIL; i++)
-		check_max_errors_of(pl, i);
-}
-
-/* The batch up to its commit; false: fenced. */
+/* What the poll before has found, or the one within the batch that ends a lane. */
 static bool
-attempt(SxPipeline *pl, bool positions_only, SxBatchResult *result,
-		TimestampTz started)
+positions_only(const SxPipeline *pl)
+{
+	return pl->due == SX_DUE_POSITION;
+}
+
+/* The batch up to its commit. */
+static SxBatchOutcome
+attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 {
 	instr_time	start;
 	bool		mine;
 
 	INSTR_TIME_SET_CURRENT(start);
 	pl->must_restart = pl->record_named = pl->timing_out = false;
-	pl->on_behalf = -1;
+	pl->on_behalf = pl->read_input = pl->applying = -1;
+	pl->feeding = false;
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
+	sx_blamed_step = InvalidOid;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mine = sx_save_begin(pl, positions_only);
+	if (pl->merging)
+		sx_lane_merge_begin(pl);
+	mine = sx_pass_fence(pl, positions_only(pl), own);
 	PopActiveSnapshot();
 	if (!mine)
-		return false;
+		return SX_BATCH_FENCED;
 
 	/* Taken behind the fence, so that it sees what the last holder committed. */
 	pl->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(pl->snapshot);
+	if (pl->replay != NULL && !sx_replay_load(pl))
+		return SX_BATCH_NOTHING;
 	sx_current = pl;
 	sx_load_inputs(pl);
 	count_rows(pl, result);
 	result->load_us = sx_elapsed_us(start);
 
 	INSTR_TIME_SET_CURRENT(start);
-	if (!positions_only)
+	if (!positions_only(pl))
 		run_steps(pl);
 	result->steps_us = sx_elapsed_us(start);
 	sx_current = NULL;
 
 	if (!pl->must_restart)
 	{
-		check_max_errors(pl);
-		if (!positions_only)
+		sx_check_errors(pl);
+		if (!positions_only(pl))
 			result->dead_letters = sx_save_dead_letters(pl);
+		if (pl->replay != NULL)
+			sx_replay_save(pl);
 		sx_save_positions(pl);
-		if (!positions_only)
+		if (!positions_only(pl))
 			sx_save_batch(pl, result, started);
+		if (pl->merging)
+			sx_lane_merge_end(pl);
 	}
 	sx_rows_end_all(pl);
 	PopActiveSnapshot();
 	UnregisterSnapshot(pl->snapshot);
 	pl->snapshot = NULL;
-	return true;
+	return SX_BATCH_DONE;
 }
 
 /* The transaction is committed: what it decided is now so in memory too. */
 static void
-adopt(SxPipeline *pl, bool positions_only)
+adopt(SxPipeline *pl)
 {
 	for (int i = 0; i < pl->ninputs; i++)
 	{
@@ -263,7 +249,7 @@ adopt(SxPipeline *pl, bool positions_only)
 		}
 		source->ops->committed(source);
 	}
-	if (positions_only)
+	if (positions_only(pl))
 		return;
 	pl->batch_id++;
 	pl->batch_time = pl->time;
@@ -277,53 +263,21 @@ adopt(SxPipeline *pl, bool positions_only)
 		step->pending = step->new_pending;
 		step->last_emit = step->new_last_emit;
 		step->timer = step->new_timer;
+		step->errors_from = step->new_errors_from;
+		step->errors_now = step->new_errors_now;
+		step->errors_before = step->new_errors_before;
 	}
 }
 
 /*
- * An error ends a batch of step() here already: a subtransaction that is left open would
- * outlive the statement, and the session with it be in an aborted transaction block.
- */
-static Oid
-lock_steps(SxBatchTx *tx, const SxPipeline *pl, bool own)
-{
-	volatile Oid busy = InvalidOid;
-
-	PG_TRY();
-	{
-		busy = sx_steps_lock(pl, !own);
-	}
-	PG_CATCH();
-	{
-		if (!own)
-			sx_tx_abort(tx);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return busy;
-}
-
-/*
- * Opens the batch's transaction with all its locks.  One of our own is given up and
- * begun anew while somebody holds one of the relations: it waits for that one alone.
+ * Constraints have spoken before the commit.  A limit that is met there, as a queue of
+ * notifications that a listener does not empty, is no record's.
  */
 static void
-begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own)
+blame_server(ErrorData *edata)
 {
-	for (;;)
-	{
-		Oid			busy;
-
-		sx_tx_begin(tx, pl, own);
-		busy = lock_steps(tx, pl, own);
-		if (!OidIsValid(busy))
-			return;
-		sx_tx_abort(tx);
-		sx_tx_begin(tx, pl, own);
-		LockRelationOid(busy, RowExclusiveLock);
-		sx_tx_abort(tx);
-		CHECK_FOR_INTERRUPTS();
-	}
+	if (edata->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		edata->sqlerrcode = ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
 /* After an error: out of the batch, so that nothing takes this process for one. */
@@ -333,7 +287,36 @@ leave_batch(SxPipeline *pl)
 	sx_current = NULL;
 	pl->snapshot = NULL;
 	pl->on_behalf = -1;
+	pl->feeding = false;
 	sx_rows_forget_all(pl);
+}
+
+/*
+ * A step took too long.  The server may have been busy, so it is tried once more; then a
+ * record is looked for that takes as long alone.  A step that knows which record it is at
+ * times each by itself.
+ */
+static bool
+learn_from_timeout(SxPipeline *pl, int step, bool own)
+{
+	if (pl->timeouts < 2)
+		return true;
+	if (pl->steps[step].at_record && !pl->steps[step].careful)
+		return pl->steps[step].careful = true;
+	return sx_find_bad_records(pl, step, own) > 0;
+}
+
+/*
+ * The step fails, and no record does: it may have been the state of a joined table, so it
+ * has a second chance.
+ */
+static bool
+try_again(SxPipeline *pl)
+{
+	bool		first = !pl->retried;
+
+	pl->retried = true;
+	return first;
 }
 
 /*
@@ -345,13 +328,22 @@ static void
 learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 {
 	int			input = pl->decoding_input;
+	Oid			blamed = input >= 0 || pl->record_named ? InvalidOid : sx_blamed_step;
 	bool		learnt = false;
 
 	if (own && sx_lost_conflict(pl, edata))
 		return;
 	pl->running_step = pl->decoding_input = -1;
-	if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD && step >= 0 &&
-		!pl->record_named)
+	if (edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
+		pl->failed_step = pl->applying;
+	pl->applying = -1;
+	if (sx_step_timed_out(pl, pl->failed_step, edata))
+	{
+		pl->timeouts++;
+		learnt = step >= 0 && learn_from_timeout(pl, step, own);
+	}
+	else if (sx_error_class(edata->sqlerrcode) == SX_ERR_RECORD && step >= 0 &&
+			 !pl->record_named)
 	{
 		if (pl->steps[step].at_record && !pl->steps[step].careful)
 			learnt = pl->steps[step].careful = true;
@@ -359,39 +351,39 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 			learnt = sx_batch_bad_record(pl, &pl->inputs[input], pl->decoding_record,
 										 step, edata->sqlerrcode, edata->message);
 		if (!learnt || (list_length(pl->dead) > 10 && !pl->steps[step].at_record))
-			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt;
+			learnt = sx_find_bad_records(pl, step, own) > 0 || learnt || try_again(pl);
 	}
+	sx_blamed_step = blamed;
 	if (!learnt)
 		sx_tx_rethrow(edata);
-	check_max_errors(pl);
+	sx_check_errors(pl);
 }
 
-SxBatchOutcome
-sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
+/* One batch, after as many attempts as it takes. */
+static SxBatchOutcome
+run(SxPipeline *pl, bool own, SxBatchResult *result)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	bool		positions_only = pl->due == SX_DUE_POSITION;
 	MemoryContext caller = CurrentMemoryContext;
-
-	forget_batch(pl);
-	pl->time = now;
-	memset(result, 0, sizeof(SxBatchResult));
 
 	for (;;)
 	{
 		SxBatchTx	tx;
 		ErrorData  *volatile edata = NULL;
-		volatile bool mine = true;
+		volatile SxBatchOutcome outcome = SX_BATCH_DONE;
 		volatile int step = -1;
+		volatile bool at_fence = false;
+		volatile bool at_commit = false;
 		instr_time	commit;
 
-		begin_locked(&tx, pl, own);
+		sx_begin_locked(&tx, pl, own);
 		PG_TRY();
 		{
-			mine = attempt(pl, positions_only, result, started);
-			if (mine && !pl->must_restart)
+			outcome = attempt(pl, own, result, started);
+			if (outcome == SX_BATCH_DONE && !pl->must_restart)
 			{
 				INSTR_TIME_SET_CURRENT(commit);
+				at_commit = true;
 				sx_tx_commit(&tx);
 				result->commit_us = sx_elapsed_us(commit);
 			}
@@ -401,19 +393,23 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 			MemoryContextSwitchTo(pl->batch_context);
 			edata = CopyErrorData();
 			FlushErrorState();
+			sx_step_disarm();
 			step = pl->running_step;
+			at_fence = own && !at_commit && pl->snapshot == NULL;
 		}
 		PG_END_TRY();
 
-		if (edata == NULL && mine && !pl->must_restart)
+		if (edata == NULL && outcome == SX_BATCH_DONE && !pl->must_restart)
 			break;
 
 		leave_batch(pl);
 		sx_tx_abort(&tx);
 		MemoryContextSwitchTo(caller);
-		if (!mine)
-			return SX_BATCH_FENCED;
-		if (edata != NULL)
+		if (outcome != SX_BATCH_DONE)
+			return outcome;
+		if (edata != NULL && at_commit)
+			blame_server(edata);
+		if (edata != NULL && !(at_fence && sx_fence_waited(pl, edata->sqlerrcode)))
 			learn_from(pl, edata, step, own);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -422,8 +418,36 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 	result->poll_us = pl->poll_us;
 	pl->poll_us = 0;
 	pl->last_commit_ms = result->commit_us / 1000.0;
-	adopt(pl, positions_only);
+	adopt(pl);
 	result->batch_id = pl->batch_id;
 	result->batch_time = pl->time;
 	return SX_BATCH_DONE;
+}
+
+SxBatchOutcome
+sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
+{
+	volatile SxBatchOutcome outcome;
+
+	forget_batch(pl);
+	pl->time = now;
+	pl->failed_step = -1;
+	pl->merged = false;
+	memset(result, 0, sizeof(SxBatchResult));
+	if (pl->due != SX_DUE_LETTERS)
+		return run(pl, own, result);
+
+	sx_replay_begin(pl);
+	PG_TRY();
+	{
+		outcome = run(pl, own, result);
+	}
+	PG_FINALLY();
+	{
+		sx_replay_end(pl);
+	}
+	PG_END_TRY();
+	if (outcome == SX_BATCH_NOTHING)
+		pl->letters = false;
+	return outcome;
 }

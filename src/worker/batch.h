@@ -19,6 +19,12 @@
 /* "sqlstate" of a late row: a class of our own, no error has it. */
 #define SX_ERRCODE_LATE		MAKE_SQLSTATE('S', 'X', '0', '0', '1')
 
+/*
+ * Too many records fail in a step: max_errors, max_errors_per_hour, or all of a batch.
+ * The batch is rolled back; pl->failed_step names the step, -1: they cannot be decoded.
+ */
+#define SX_ERRCODE_TOO_MANY_ERRORS	MAKE_SQLSTATE('S', 'X', '0', '0', '2')
+
 /* A record that failed, to become a row of streamext.dead_letter. */
 typedef struct SxDeadRecord
 {
@@ -27,6 +33,7 @@ typedef struct SxDeadRecord
 	int			step;			/* index into SxPipeline.steps; -1: all of them */
 	int			sqlerrcode;
 	char	   *message;
+	Bitmapset  *left_out;		/* steps with state that go without it on its account */
 } SxDeadRecord;
 
 /*
@@ -79,6 +86,7 @@ typedef struct SxRows
 	TupleDesc	desc;			/* of the relation; as long as the pipeline */
 	Bitmapset  *free_pointers;	/* read pointers that no scan uses */
 	int			on_behalf;		/* the step whose bad records are left out too; -1 */
+	bool		feeding;		/* made for a step that is fed dead letters */
 } SxRows;
 
 /* What a batch has changed in the state table of a step (state/changes.c). */
@@ -115,6 +123,7 @@ struct SxStep
 	void	   *private;		/* of ops, in the pipeline's context */
 	Oid			relid;
 	int			index;
+	int64		delivery_offset;	/* of a sink: see sx_step_delivery */
 	char	   *timezone;		/* settings of the session that created it */
 	char	   *datestyle;
 	char	   *intervalstyle;
@@ -141,6 +150,14 @@ struct SxStep
 	bool		late_told;		/* letters of late rows are noted */
 	int			scans;			/* scans of streams begun by the running statement */
 	int64		arrivals;		/* calls of streamext.arrival() */
+
+	/* Failures for max_errors_per_hour: see error_limit.c. */
+	TimestampTz errors_from;
+	int64		errors_now;
+	int64		errors_before;
+	TimestampTz new_errors_from;
+	int64		new_errors_now;
+	int64		new_errors_before;
 
 	/*
 	 * A batch is due at this batch time for the step's own sake, data or not; DT_NOEND:
@@ -177,6 +194,8 @@ struct SxStep
 typedef struct SxInput
 {
 	SxSource   *source;
+	SxSource   *live;			/* the source proper, while a batch of dead letters
+								 * has another one in its place; else NULL */
 	int			index;
 	int64		allowed;		/* rows that the next poll may take: see rate.h */
 	int64		rows;			/* of the last batch */
@@ -199,13 +218,18 @@ typedef enum SxDue
 {
 	SX_DUE_NOTHING,
 	SX_DUE_BATCH,
-	SX_DUE_POSITION				/* positions only: no batch id is taken */
+	SX_DUE_POSITION,			/* positions only: no batch id is taken */
+	SX_DUE_LETTERS				/* a batch of dead letters: see replay.c */
 } SxDue;
 
 struct SxPipeline
 {
 	int			id;
 	char	   *name;
+	int			lane_of;		/* a lane: the pipeline it is merged into; else 0 */
+	List	   *lane_streams;	/* … the streams of that one, for their options */
+	bool		merging;		/* this batch is to be the last of the lane */
+	bool		merged;			/* it was: the pipeline does not exist any more */
 	Oid			owner;
 	MemoryContext context;		/* as long as the pipeline is held */
 	MemoryContext batch_context;	/* reset when a batch has ended, not by abort */
@@ -222,6 +246,8 @@ struct SxPipeline
 	int64		max_bytes;
 	int			max_files;
 	int64		max_errors;		/* of a step in one batch */
+	int64		max_errors_hour;	/* … in about an hour */
+	int			step_timeout;	/* milliseconds, 0: none */
 	bool		async_commit;
 	char	   *on_error;		/* dead_letter, skip, stop */
 
@@ -243,8 +269,19 @@ struct SxPipeline
 	Snapshot	snapshot;
 	int			conflicts;		/* deadlocks and the like that it has lost: conflict.c */
 	int			running_step;	/* index, -1: none */
+	int			applying;		/* the step whose turn it is, also when running_step is
+								 * a stream that it reads, or none; -1 */
 	int			decoding_input; /* whose record is being decoded, -1: none */
 	int			decoding_record;
+	int			read_input;		/* the record that a scan has handed out last */
+	int			read_record;
+	int			failed_step;	/* of the last attempt, -1: none; for who catches the
+								 * error of sx_batch_run() */
+	bool		retried;		/* a step that fails as a whole had its second chance */
+	int			timeouts;		/* attempts at this batch that took too long */
+	bool		letters;		/* there may be dead letters to be fed */
+	struct SxReplay *replay;	/* this batch is one of dead letters; else NULL */
+	bool		feeding;		/* what is evaluated is read by a step that is fed */
 	bool		must_restart;	/* a bad record was seen too late: run it again */
 	bool		record_named;	/* on_error = stop: the error tells its record */
 	bool		probing;		/* bisecting: what is done is rolled back */
@@ -268,6 +305,20 @@ typedef struct SxBatchResult
 
 /* The pipeline whose batch runs in this process, or NULL. */
 extern SxPipeline *sx_current;
+
+/*
+ * The step whose own doing runs at the moment, from its opening to its part in the end of
+ * a batch; InvalidOid: none.  Stays set when that fails, so that the worker knows whom to
+ * detach.
+ */
+extern Oid	sx_blamed_step;
+
+/* Number of what this batch delivers for a sink; never falls, wherever it is moved. */
+static inline int64
+sx_step_delivery(const SxPipeline *pl, const SxStep *step)
+{
+	return pl->batch_id + 1 + step->delivery_offset;
+}
 
 /*
  * Opens a pipeline: reads its catalog rows, opens its sources.  Lives in a new
@@ -312,6 +363,7 @@ extern long sx_pipeline_wait(SxPipeline *pl, int *fds, int *nfds);
 typedef enum SxBatchOutcome
 {
 	SX_BATCH_DONE,
+	SX_BATCH_NOTHING,			/* no dead letters were there */
 	SX_BATCH_FENCED				/* another holder has taken over: let go */
 } SxBatchOutcome;
 
@@ -323,5 +375,8 @@ extern SxBatchOutcome sx_batch_run(SxPipeline *pl, TimestampTz now,
  * the next call is a first one again.
  */
 extern bool sx_pipeline_reached_end(SxPipeline *pl);
+
+/* pipeline_try.c: NULL, without a transaction, when something that it reads is locked */
+extern SxPipeline *sx_pipeline_try_open(int id);
 
 #endif							/* SX_BATCH_H */

@@ -40,6 +40,14 @@ extern void sx_tx_rethrow(ErrorData *edata) pg_attribute_noreturn();
 /* batch.c: (re)loads all sources under pl->snapshot and makes them visible */
 extern void sx_load_inputs(SxPipeline *pl);
 
+/*
+ * batch_wait.c: the batch's transaction with its locks, and the fence; what others hold
+ * is waited for with nothing of ours held.
+ */
+extern void sx_begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own);
+extern bool sx_pass_fence(SxPipeline *pl, bool positions_only, bool own);
+extern bool sx_fence_waited(const SxPipeline *pl, int sqlerrcode);
+
 /* batch_steps.c */
 extern bool sx_step_reads(const SxStep *step, const SxInput *input);
 
@@ -110,6 +118,47 @@ extern void sx_save_batch(SxPipeline *pl, const SxBatchResult *result,
 /* dead_letter.c: number of letters written; else a failed record is only counted */
 extern int64 sx_save_dead_letters(SxPipeline *pl);
 extern bool sx_becomes_letter(const SxPipeline *pl, const SxDeadRecord *dead);
+
+/* error_limit.c: how many records may fail */
+extern void sx_check_errors(SxPipeline *pl);
+extern void sx_forget_errors(int pipeline);
+extern bool sx_failed_for(const SxPipeline *pl, const SxDeadRecord *dead, int step);
+
+/* step_timeout.c: how long a step may take.  Before the transaction's end: disarm. */
+extern void sx_step_arm(SxPipeline *pl);
+extern void sx_step_disarm(void);
+extern bool sx_step_timed_out(const SxPipeline *pl, int step, ErrorData *edata);
+
+/* Is it about a record, in a probe or the call for one?  Time-outs are, there. */
+extern bool sx_is_records_fault(const SxPipeline *pl, int step, ErrorData *edata);
+
+/*
+ * replay.c: batches of dead letters.  Between begin and end other sources stand in the
+ * place of the inputs' own.  load: false when there are none.
+ */
+typedef struct SxReplay
+{
+	MemoryContext context;
+	int			input;			/* whose letters they are */
+	Bitmapset  *fed;			/* steps that see them */
+	int64	   *ids;			/* by record; then those of the failures before */
+	int		   *attempts;
+	int			n;
+} SxReplay;
+
+extern bool sx_replay_waiting(int pipeline);
+extern void sx_replay_begin(SxPipeline *pl);
+extern bool sx_replay_load(SxPipeline *pl);
+extern void sx_replay_save(SxPipeline *pl);
+extern void sx_replay_end(SxPipeline *pl);
+
+/* Does the statement that runs see the batch's records? */
+static inline bool
+sx_replay_shows(const SxPipeline *pl)
+{
+	return pl->replay == NULL || pl->feeding ||
+		(pl->running_step >= 0 && bms_is_member(pl->running_step, pl->replay->fed));
+}
 
 /*
  * batch_bisect.c: finds the records that make a step fail.  Returns how many were

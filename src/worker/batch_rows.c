@@ -64,6 +64,7 @@ sx_rows_begin(SxPipeline *pl, SxStep *step)
 	tuplestore_set_eflags(step->output.store, EXEC_FLAG_REWIND);
 	step->output.free_pointers = bms_make_singleton(0);
 	step->output.on_behalf = pl->on_behalf;
+	step->output.feeding = pl->feeding;
 	MemoryContextSwitchTo(old);
 }
 

@@ -228,8 +228,8 @@ count_failures(const SxPipeline *pl, const SxStep *step, int64 *letters, int64 *
 	{
 		const SxDeadRecord *dead = lfirst(lc);
 
-		if (dead->step != step->index &&
-			(dead->step >= 0 || !sx_step_reads(step, &pl->inputs[dead->source])))
+		if (!sx_failed_for(pl, dead, step->index) &&
+			!(dead->sqlerrcode == SX_ERRCODE_LATE && dead->step == step->index))
 			continue;
 		if (sx_becomes_letter(pl, dead))
 			(*letters)++;
@@ -243,14 +243,17 @@ save_steps(SxPipeline *pl)
 {
 	enum
 	{
-		RELATION, WATERMARK, ROWS, LATE, NULLTIME, LETTERS, SKIPPED, EMIT, PENDING, NCOLUMNS
+		RELATION, WATERMARK, ROWS, LATE, NULLTIME, LETTERS, SKIPPED, EMIT, PENDING,
+		ERRORS_FROM, ERRORS_NOW, ERRORS_BEFORE, NCOLUMNS
 	};
 	static const Oid element[NCOLUMNS] = {
-		OIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID
+		OIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID,
+		TIMESTAMPTZOID, INT8OID, INT8OID
 	};
 	Oid			types[] = {
 		OIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-		INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID
+		INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,
+		TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID
 	};
 	Datum		values[NCOLUMNS];
 	Column		columns[NCOLUMNS];
@@ -279,6 +282,9 @@ save_steps(SxPipeline *pl)
 		column_add(&columns[SKIPPED], Int64GetDatum(skipped), false);
 		column_add_time(&columns[EMIT], step->new_last_emit);
 		column_add(&columns[PENDING], BoolGetDatum(step->new_pending), false);
+		column_add_time(&columns[ERRORS_FROM], step->new_errors_from);
+		column_add(&columns[ERRORS_NOW], Int64GetDatum(step->new_errors_now), false);
+		column_add(&columns[ERRORS_BEFORE], Int64GetDatum(step->new_errors_before), false);
 	}
 	if (columns[RELATION].n == 0)
 		return;
@@ -289,8 +295,10 @@ save_steps(SxPipeline *pl)
 					"SET watermark = u.w, rows = p.rows + u.r, late_rows = p.late_rows + u.l, "
 					"null_time_rows = p.null_time_rows + u.n, "
 					"dead_letters = p.dead_letters + u.d, skipped_rows = p.skipped_rows + u.k, "
-					"last_emit = u.e, pending = u.p "
-					"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) u(s, w, r, l, n, d, k, e, p) "
+					"last_emit = u.e, pending = u.p, "
+					"errors_from = u.ef, errors_now = u.en, errors_before = u.eb "
+					"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
+					"u(s, w, r, l, n, d, k, e, p, ef, en, eb) "
 					"WHERE p.relation = u.s::regclass",
 					NCOLUMNS, types, values, NULL);
 }

@@ -252,7 +252,9 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
 			!lock_plan(step->apply, wait, &busy))
 			return busy;
+		sx_blamed_step = step->relid;
 		require_logged(step->plan->state);
+		sx_blamed_step = InvalidOid;
 	}
 	return InvalidOid;
 }
@@ -328,11 +330,13 @@ static void
 run_operations(SxPipeline *pl, SxStep *step)
 {
 	pl->running_step = step->index;
+	sx_blamed_step = step->relid;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
 	step->late_told = false;
 	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
+	sx_blamed_step = InvalidOid;
 	step->applied = true;
 	pl->running_step = -1;
 }
@@ -348,21 +352,33 @@ has_bad_records(const SxPipeline *pl, const SxStep *step)
 	return false;
 }
 
+/* Dead letters are for some steps: what these read is evaluated with them. */
+static bool
+begin_feeding(SxPipeline *pl, const SxStep *step)
+{
+	bool		before = pl->feeding;
+
+	if (pl->replay != NULL)
+		pl->feeding = before || bms_is_member(step->index, pl->replay->fed);
+	return before;
+}
+
 /*
  * The streams that a step reads must have rows without the records that are out for
- * this step; see batch_rows.c.
+ * this step, and with the dead letters that it is fed; see batch_rows.c.  Last ones first:
+ * making the rows of one may make those of earlier ones anew, for it alone.
  */
 static void
 prepare_reads(SxPipeline *pl, SxStep *step, int on_behalf)
 {
-	ListCell   *lc;
+	bool		feeding = begin_feeding(pl, step);
 
-	foreach(lc, step->plan->reads)
+	for (int i = step->plan->reads == NIL ? -1 : step->index - 1; i >= 0; i--)
 	{
-		SxStep	   *stream = sx_find_step(pl, lfirst_oid(lc));
+		SxStep	   *stream = &pl->steps[i];
 
-		if (stream == NULL || !stream->plan->stateless ||
-			stream->output.on_behalf == on_behalf)
+		if (!list_member_oid(step->plan->reads, stream->relid) || !stream->plan->stateless ||
+			(stream->output.on_behalf == on_behalf && stream->output.feeding == pl->feeding))
 			continue;
 		prepare_reads(pl, stream, on_behalf);
 		sx_rows_end(&stream->output);
@@ -370,6 +386,7 @@ prepare_reads(SxPipeline *pl, SxStep *step, int on_behalf)
 		run_operations(pl, stream);
 		pl->on_behalf = -1;
 	}
+	pl->feeding = feeding;
 }
 
 /* What reads a windowed stream is evaluated only in batches in which that fires. */
@@ -392,6 +409,7 @@ is_due(SxPipeline *pl, const SxStep *step)
 static void
 run_step(SxPipeline *pl, SxStep *step)
 {
+	sx_blamed_step = step->relid;
 	if (step->plan->panes != NULL)
 		sx_panes_advance(pl, step);
 	if (step->due || step->ops->always)
@@ -404,16 +422,19 @@ run_step(SxPipeline *pl, SxStep *step)
 void
 sx_step_apply(SxPipeline *pl, SxStep *step)
 {
+	sx_step_arm(pl);
 	step->due = is_due(pl, step);
 	if (step->due)
 		prepare_reads(pl, step, has_bad_records(pl, step) ? step->index : -1);
 	run_step(pl, step);
+	sx_step_disarm();
 }
 
 /* Streams that a step reads, directly or not, before it. */
 void
 sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 {
+	bool		feeding = begin_feeding(pl, step);
 	ListCell   *lc;
 
 	foreach(lc, step->plan->reads)
@@ -423,6 +444,7 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 		if (stream != NULL && !stream->applied)
 			sx_step_apply_alone(pl, stream);
 	}
+	pl->feeding = feeding;
 	step->due = is_due(pl, step);
 	run_step(pl, step);
 }
@@ -476,6 +498,7 @@ sx_step_close(SxPipeline *pl, SxStep *step)
 	}
 	else if (step->after_closing)
 		sx_step_apply(pl, step);
+	sx_blamed_step = step->relid;
 	step->new_watermark = sx_step_new_watermark(pl, step);
 	if (step->ops->close != NULL)
 		step->ops->close(pl, step);
@@ -485,6 +508,7 @@ sx_step_close(SxPipeline *pl, SxStep *step)
 void
 sx_step_finish(SxPipeline *pl, SxStep *step)
 {
+	sx_blamed_step = step->relid;
 	step->new_pending = step->pending;
 	step->new_last_emit = step->last_emit;
 
@@ -506,6 +530,7 @@ sx_step_finish(SxPipeline *pl, SxStep *step)
 	step->new_timer = step->timer;
 	if (step->ops->finish != NULL)
 		step->ops->finish(pl, step);
+	sx_blamed_step = InvalidOid;
 }
 
 /* late = 'dead_letter': rows all of whose windows were late become letters. */

@@ -26,6 +26,8 @@ sx_input_new_watermark(const SxInput *input)
 
 	if (!source->stream->has_watermark)
 		return DT_NOBEGIN;
+	if (input->live != NULL)
+		return input->watermark;	/* dead letters move none */
 
 	for (int i = 0; i < source->nparts; i++)
 	{

@@ -13,6 +13,9 @@
  * that lives for a short time only, and that a change of the catalog, which is a
  * reason to hope, ends.
  *
+ * In a data directory that is a copy of another one it starts nothing but the scout:
+ * see home.c.
+ *
  * streamext.enabled = off: every process sees SxShared.enabled in its loop and
  * leaves.  Who is still there at the next look is in a long batch or in a wait
  * for a lock, and gets SIGTERM.
@@ -83,6 +86,7 @@ launcher_begin(void)
 
 	wards = MemoryContextAllocZero(TopMemoryContext,
 								   sx_shared->nmarks * sizeof(Ward));
+	sx_home_open();
 	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
 	sx_shared->launcher = MyProc;
 	sx_shared->enabled = sx_enabled;
@@ -145,6 +149,9 @@ warn_no_process(SxStarted started)
 				 errmsg("out of background worker slots for streamext"),
 				 errhint("Increase max_worker_processes: streamext needs one for the launcher, one per database and one per pipeline.")));
 	warned_no_process = started == SX_START_NO_PROCESS;
+	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
+	sx_shared->lacks_process = warned_no_process;
+	LWLockRelease(sx_shared->lock);
 }
 
 static void
@@ -301,7 +308,8 @@ cycle(void)
 	}
 	off_since = 0;
 	send_scout_if_wanted(now);
-	nap = tend_all(now);
+	sx_home_tend(sx_marks_any(), !scout_awaited());
+	nap = sx_home() == SX_HOME_OURS ? tend_all(now) : NAP_MS;
 	return scout_awaited() ? Min(nap, SCOUT_RETRY_MS) : nap;
 }
 

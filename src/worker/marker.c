@@ -72,6 +72,10 @@ sx_mark_database(PG_FUNCTION_ARGS)
 	lock_marking();
 	alter_database(VAR_SET_VALUE, list_make1(on));
 	sx_mark_at_commit();
+	if (sx_shared != NULL && sx_home() == SX_HOME_COPY)
+		ereport(WARNING,
+				(errmsg("pipelines do not run: this data directory is a copy, or was moved"),
+				 errhint(SX_COPY_HINT)));
 	PG_RETURN_VOID();
 }
 

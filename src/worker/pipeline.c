@@ -18,20 +18,24 @@
 #include "miscadmin.h"
 #include "state/changes.h"
 #include "portability/instr_time.h"
+#include "source/rights.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/batch.h"
 #include "worker/batch_internal.h"
+#include "worker/lane.h"
 #include "worker/rate.h"
 #include "worker/timetable.h"
 
 #define DEFAULT_MAX_ROWS	100000
 #define DEFAULT_MAX_BYTES	(16 * 1024 * 1024)
 #define DEFAULT_MAX_ERRORS	1000
+#define DEFAULT_MAX_ERRORS_PER_HOUR	10000
 
 SxPipeline *sx_current = NULL;
+Oid			sx_blamed_step = InvalidOid;
 
 static void
 close_sources(void *arg)
@@ -40,7 +44,8 @@ close_sources(void *arg)
 
 	for (int i = 0; i < pl->ninputs; i++)
 	{
-		SxSource   *source = pl->inputs[i].source;
+		SxInput    *input = &pl->inputs[i];
+		SxSource   *source = input->live != NULL ? input->live : input->source;
 
 		if (source != NULL)
 			source->ops->close(source);
@@ -72,6 +77,10 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->watermark = sx_row_time(row, desc, 6);
 	step->last_emit = sx_row_time(row, desc, 7);
 	step->pending = sx_row_bool(row, desc, 8);
+	step->errors_from = sx_row_time(row, desc, 9);
+	step->errors_now = sx_row_int(row, desc, 10, 0);
+	step->errors_before = sx_row_int(row, desc, 11, 0);
+	step->delivery_offset = sx_row_int(row, desc, 12, 0);
 	step->expired_upto = DT_NOBEGIN;
 	step->panes_upto = step->panes_trimmed = -1;
 	step->timer = step->new_timer = DT_NOEND;
@@ -112,7 +121,8 @@ load_steps(SxPipeline *pl)
 
 	sx_catalog_rows("SELECT s.relation, s.settings->>'TimeZone', s.settings->>'DateStyle', "
 					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
-					"p.watermark, p.last_emit, p.pending "
+					"p.watermark, p.last_emit, p.pending, p.errors_from, p.errors_now, p.errors_before, "
+					"s.delivery_offset "
 					"FROM streamext.step s LEFT JOIN streamext.step_progress p USING (relation) "
 					"WHERE s.pipeline = $1 AND (s.kind <> 'stream' OR s.strategy = 'window') "
 					"OR s.relation::oid = ANY ($2) "
@@ -120,11 +130,13 @@ load_steps(SxPipeline *pl)
 					2, types, values, NULL, add_step, pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
+		sx_blamed_step = pl->steps[i].relid;
 		pl->steps[i].plan = sx_plan_load(pl->steps[i].relid);
 		pl->steps[i].ops = sx_step_ops(pl->steps[i].plan->strategy);
 		pl->end_watermark |= pl->steps[i].plan->end_watermark;
 		pl->every_interval |= pl->steps[i].ops->every_interval;
 	}
+	sx_blamed_step = InvalidOid;
 }
 
 /* After the sources, whose watermarks they may ask for. */
@@ -134,9 +146,11 @@ open_steps(SxPipeline *pl)
 	sx_changes_open(pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
+		sx_blamed_step = pl->steps[i].relid;
 		if (pl->steps[i].ops->open != NULL)
 			pl->steps[i].ops->open(pl, &pl->steps[i]);
 	}
+	sx_blamed_step = InvalidOid;
 }
 
 static bool
@@ -186,6 +200,7 @@ open_source(SxPipeline *pl, Oid relid)
 	PartList	list = {NULL, 0};
 	SxStream   *stream = sx_stream_load(relid);
 
+	sx_stream_check_rights(stream);
 	sx_catalog_rows("SELECT partition, position::text, max_event_time, anchor::text, idle "
 					"FROM streamext.partition WHERE pipeline = $1 AND stream = $2 "
 					"ORDER BY length(partition), partition",
@@ -240,9 +255,18 @@ open_sources(SxPipeline *pl)
 const char *
 sx_pipeline_option(const SxPipeline *pl, const char *name)
 {
+	ListCell   *lc;
+
 	for (int i = 0; i < pl->ninputs; i++)
 	{
 		const char *value = sx_stream_option(pl->inputs[i].source->stream, name, NULL);
+
+		if (value != NULL)
+			return value;
+	}
+	foreach(lc, pl->lane_streams)
+	{
+		const char *value = sx_stream_option(lfirst(lc), name, NULL);
 
 		if (value != NULL)
 			return value;
@@ -267,17 +291,33 @@ pipeline_option_int(const SxPipeline *pl, const char *name, int64 dflt)
 		DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
 }
 
+/* The options of a pipeline hold for its lanes, whatever streams these read. */
+static void
+load_lane_streams(SxPipeline *pl)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_pipeline_sources(pl->lane_of))
+		pl->lane_streams = lappend(pl->lane_streams, sx_stream_load(lfirst_oid(lc)));
+}
+
 static void
 load_options(SxPipeline *pl)
 {
 	bool		sync;
 
-	pl->batch_interval = sx_interval_option_usec("batch_interval",
-												 pipeline_option(pl, "batch_interval", "0"));
+	/* a lane that waited as the others do would not catch up with them */
+	pl->batch_interval = pl->lane_of != 0 ? 0 :
+		sx_interval_option_usec("batch_interval", pipeline_option(pl, "batch_interval", "0"));
 	pl->max_rows = pipeline_option_int(pl, "max_batch_rows", DEFAULT_MAX_ROWS);
 	pl->max_bytes = pipeline_option_int(pl, "max_batch_bytes", DEFAULT_MAX_BYTES);
 	pl->max_files = (int) pipeline_option_int(pl, "max_files_per_batch", 0);
 	pl->max_errors = pipeline_option_int(pl, "max_errors", DEFAULT_MAX_ERRORS);
+	pl->max_errors_hour = pipeline_option_int(pl, "max_errors_per_hour",
+											  DEFAULT_MAX_ERRORS_PER_HOUR);
+	pl->step_timeout = (int) Min(sx_interval_option_usec("step_timeout",
+														 pipeline_option(pl, "step_timeout", "10 minutes")) / 1000,
+								 INT_MAX);
 	pl->on_error = pstrdup(pipeline_option(pl, "on_error", "dead_letter"));
 	if (!parse_bool(pipeline_option(pl, "synchronous_commit", "off"), &sync))
 		sync = true;
@@ -297,6 +337,7 @@ load_pipeline_row(HeapTuple row, TupleDesc desc, void *arg)
 	pl->batch_id = sx_row_int(row, desc, 4, 0);
 	pl->batch_time = sx_row_time(row, desc, 5);
 	pl->first_batch_time = sx_row_time(row, desc, 6);
+	pl->lane_of = (int) sx_row_int(row, desc, 7, 0);
 }
 
 SxPipeline *
@@ -314,7 +355,8 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	pl->context = context;
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
-	pl->running_step = pl->decoding_input = pl->on_behalf = -1;
+	pl->running_step = pl->applying = pl->failed_step = -1;
+	pl->decoding_input = pl->on_behalf = -1;
 	pl->time = pl->batch_time = pl->first_batch_time = DT_NOBEGIN;
 	callback->func = close_sources;
 	callback->arg = pl;
@@ -322,7 +364,7 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 
 	if (take_over)
 		(void) sx_pipeline_new_epoch(id, NULL);
-	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time, g.first_batch_time "
+	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time, g.first_batch_time, p.lane_of "
 					"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0 "
 					"WHERE p.id = $1",
 					1, types, values, NULL, load_pipeline_row, pl);
@@ -333,8 +375,11 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 
 	load_steps(pl);
 	open_sources(pl);
+	if (pl->lane_of != 0)
+		load_lane_streams(pl);
 	load_options(pl);
 	open_steps(pl);
+	pl->letters = sx_replay_waiting(id);
 	MemoryContextSwitchTo(old);
 	return pl;
 }
@@ -412,6 +457,8 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 	SxDue		due = SX_DUE_NOTHING;
 	instr_time	start;
 
+	if (pl->letters)
+		return pl->due = SX_DUE_LETTERS;
 	INSTR_TIME_SET_CURRENT(start);
 	sx_rate_allow(pl, GetCurrentTimestamp());
 	for (int i = 0; i < pl->ninputs; i++)

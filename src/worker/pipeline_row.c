@@ -15,7 +15,7 @@
  *
  * The back-off is 0.1 seconds, doubled with each failure, up to a minute, with up
  * to a half added at random, so that pipelines that failed together do not come
- * back together.
+ * back together.  A lock that somebody else held is tried again within seconds.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,14 +23,16 @@
 
 #include "catalog/sx_catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "utils/builtins.h"
 
 #include "worker/pipeline_row.h"
 
 /* In terms of the count of failures before this one. */
-#define RETRY_AT(failures) \
+#define RETRY_AT(failures)	RETRY_WITHIN("60", failures)
+#define RETRY_WITHIN(seconds, failures) \
 	"clock_timestamp() + interval '1 second' * " \
-	"least(60, 0.1 * 2 ^ least(" failures ", 10) * (1 + random() / 2))"
+	"least(" seconds ", 0.1 * 2 ^ least(" failures ", 10) * (1 + random() / 2))"
 
 static void
 collect_duty(HeapTuple row, TupleDesc desc, void *arg)
@@ -42,21 +44,44 @@ collect_duty(HeapTuple row, TupleDesc desc, void *arg)
 	duty->name = sx_row_text(row, desc, 2);
 	duty->owner = sx_row_oid(row, desc, 3);
 	duty->owner_name = sx_row_text(row, desc, 4);
-	duty->can_login = sx_row_bool(row, desc, 5);
+	duty->obstacle = sx_row_text(row, desc, 5);
 	duty->retry_at = sx_row_time(row, desc, 6);
 	*list = lappend(*list, duty);
 }
+
+/*
+ * What InitPostgres would refuse a worker for, asked before one is started.  Limits of
+ * connections do not count workers, but sessions of the same role or database can be
+ * above a limit that was lowered.
+ */
+#define OBSTACLE(login_needed) \
+	"CASE WHEN " login_needed " AND NOT r.rolcanlogin THEN " \
+	" format('role %I is not permitted to log in: run ALTER ROLE %I LOGIN', r.rolname, r.rolname) " \
+	"WHEN NOT has_database_privilege(r.oid, d.oid, 'CONNECT') THEN " \
+	" format('role %I may not connect to the database: GRANT CONNECT ON DATABASE %I TO %I', r.rolname, d.datname, r.rolname) " \
+	"WHEN NOT r.rolsuper AND r.rolconnlimit >= 0 AND r.rolconnlimit < " \
+	" (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend') THEN " \
+	" format('too many connections of role %I: raise its CONNECTION LIMIT', r.rolname) " \
+	"WHEN NOT r.rolsuper AND d.datconnlimit >= 0 AND d.datconnlimit < " \
+	" (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.datid = d.oid AND a.backend_type = 'client backend') THEN " \
+	" format('too many connections to database %I: raise its CONNECTION LIMIT', d.datname) END"
+
+#define DUTIES \
+	"FROM streamext.pipeline p LEFT JOIN pg_roles r ON r.oid = p.owner " \
+	"JOIN pg_database d ON d.datname = current_database() " \
+	"WHERE p.state = 'running' " \
+	"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) " \
+	"ORDER BY p.id"
 
 List *
 sx_duties(void)
 {
 	List	   *duties = NIL;
 
-	sx_catalog_rows("SELECT p.id, p.name, p.owner::oid, r.rolname::text, r.rolcanlogin, p.retry_at "
-					"FROM streamext.pipeline p LEFT JOIN pg_roles r ON r.oid = p.owner "
-					"WHERE p.state = 'running' "
-					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) "
-					"ORDER BY p.id",
+	sx_home_stop_others();
+	sx_catalog_rows(SX_OWNER_NEEDS_LOGIN ?
+					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("true") ", p.retry_at " DUTIES :
+					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("false") ", p.retry_at " DUTIES,
 					0, NULL, NULL, NULL, collect_duty, &duties);
 	return duties;
 }
@@ -72,12 +97,13 @@ collect_row(HeapTuple row, TupleDesc desc, void *arg)
 	(*result)->definition = sx_row_text(row, desc, 3);
 	(*result)->error_sqlstate = sx_row_text(row, desc, 4);
 	(*result)->error_message = sx_row_text(row, desc, 5);
+	(*result)->letters = sx_row_bool(row, desc, 6);
 }
 
 /*
  * The definition covers the pipeline, its steps, and of its streams the options of
- * table, server and columns.  Options of user mappings are left out: the scheduler
- * is told of those by invalidation only, and their text has no place in a row.
+ * table, server, columns and user mapping.  It is a digest, made in the query, so no
+ * secret leaves it.
  */
 SxPipelineRow *
 sx_pipeline_row(int id)
@@ -93,6 +119,8 @@ sx_pipeline_row(int id)
 					"   FROM streamext.step s WHERE s.pipeline = p.id), "
 					"  (SELECT string_agg(concat_ws(' ', s.stream::oid, s.seq, c.relname, c.relnamespace, c.relowner, "
 					"                               f.ftoptions, v.srvoptions, "
+					"     (SELECT string_agg(u.umoptions::text, ',' ORDER BY u.umuser) FROM pg_user_mapping u "
+					"      WHERE u.umserver = v.oid AND u.umuser IN (c.relowner, 0)), "
 					"     (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attfdwoptions), ',' "
 					"                        ORDER BY a.attnum) "
 					"      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), ',' ORDER BY s.seq) "
@@ -100,7 +128,10 @@ sx_pipeline_row(int id)
 					"   JOIN pg_foreign_table f ON f.ftrelid = c.oid "
 					"   JOIN pg_foreign_server v ON v.oid = f.ftserver "
 					"   WHERE s.pipeline = p.id))), "
-					" p.error_sqlstate, p.error_message "
+					" p.error_sqlstate, p.error_message, "
+					" EXISTS (SELECT FROM streamext.dead_letter d WHERE d.replay AND (d.pipeline = p.id "
+					"         OR EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id "
+					"                    AND s.relation::oid = ANY (d.steps::oid[])))) "
 					"FROM streamext.pipeline p WHERE p.id = $1 AND p.state = 'running' "
 					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
 					1, types, values, NULL, collect_row, &result);
@@ -124,7 +155,7 @@ update_row(const char *sql, int id)
 	return sx_catalog_exec(sql, 1, types, values, NULL) > 0;
 }
 
-static void
+static bool
 update_row_error(const char *sql, int id, int sqlerrcode, const char *message)
 {
 	Oid			types[] = {INT4OID, TEXTOID, TEXTOID};
@@ -134,7 +165,7 @@ update_row_error(const char *sql, int id, int sqlerrcode, const char *message)
 		CStringGetTextDatum(message)
 	};
 
-	sx_catalog_exec(sql, 3, types, values, NULL);
+	return sx_catalog_exec(sql, 3, types, values, NULL) > 0;
 }
 
 /* False: not now; the row is locked, or the pipeline is not to run any more. */
@@ -167,7 +198,9 @@ sx_row_failed(int id, bool counted, int sqlerrcode, const char *message)
 {
 	if (!counted)
 		(void) sx_row_starting(id);
-	update_row_error("UPDATE streamext.pipeline SET retry_at = " RETRY_AT("failures - 1") ", "
+	(void) update_row_error("UPDATE streamext.pipeline SET retry_at = CASE "
+					 "WHEN $2 = '55P03' OR $2 LIKE '40%' THEN " RETRY_WITHIN("3", "failures - 1")
+					 " ELSE " RETRY_AT("failures - 1") " END, "
 					 "error_sqlstate = $2, error_message = $3, "
 					 "error_at = clock_timestamp()" UNLOCKED_ROW,
 					 id, sqlerrcode, message);
@@ -176,20 +209,23 @@ sx_row_failed(int id, bool counted, int sqlerrcode, const char *message)
 void
 sx_row_stopped(int id, int sqlerrcode, const char *message)
 {
-	update_row_error("UPDATE streamext.pipeline SET state = 'stopped', retry_at = NULL, "
+	(void) update_row_error("UPDATE streamext.pipeline SET state = 'stopped', retry_at = NULL, "
 					 "error_sqlstate = $2, error_message = $3, "
 					 "error_at = clock_timestamp() WHERE id = $1 AND state = 'running'",
 					 id, sqlerrcode, message);
 }
 
-/* It cannot be started now, for the reason given; that is no failure of its own. */
-void
+/*
+ * It cannot be started now, for the reason given; that is no failure of its own.  True
+ * when the row did not say so before.
+ */
+bool
 sx_row_waiting(int id, int sqlerrcode, const char *message)
 {
-	update_row_error("UPDATE streamext.pipeline SET error_sqlstate = $2, "
-					 "error_message = $3, error_at = clock_timestamp() "
-					 "WHERE id = $1 AND error_message IS DISTINCT FROM $3",
-					 id, sqlerrcode, message);
+	return update_row_error("UPDATE streamext.pipeline SET error_sqlstate = $2, "
+							"error_message = $3, error_at = clock_timestamp() "
+							"WHERE id = $1 AND error_message IS DISTINCT FROM $3",
+							id, sqlerrcode, message);
 }
 
 void

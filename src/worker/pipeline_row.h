@@ -20,7 +20,7 @@ typedef struct SxDuty
 	char	   *name;
 	Oid			owner;
 	char	   *owner_name;		/* NULL: there is no such role any more */
-	bool		can_login;
+	char	   *obstacle;		/* why the owner could not connect now, or NULL */
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
 } SxDuty;
 
@@ -31,6 +31,7 @@ typedef struct SxPipelineRow
 	bool		run_to_end;
 	char	   *definition;		/* equal as long as nothing was changed that a
 								 * worker reads when it begins */
+	bool		letters;		/* dead letters are waiting to be fed */
 	char	   *error_sqlstate; /* of the failure before, or NULL */
 	char	   *error_message;
 } SxPipelineRow;
@@ -48,7 +49,7 @@ extern bool sx_row_works(int id);
 
 extern void sx_row_failed(int id, bool counted, int sqlerrcode, const char *message);
 extern void sx_row_stopped(int id, int sqlerrcode, const char *message);
-extern void sx_row_waiting(int id, int sqlerrcode, const char *message);
+extern bool sx_row_waiting(int id, int sqlerrcode, const char *message);
 extern void sx_row_reached_end(int id);
 
 #endif							/* SX_PIPELINE_ROW_H */

@@ -22,6 +22,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
@@ -63,6 +64,10 @@ static const struct
 	{"row_security", "on"},
 	{"standard_conforming_strings", "on"},
 	{"transform_null_equals", "off"},
+	{"array_nulls", "on"},
+	{"xmloption", "content"},
+	{"exit_on_error", "off"},	/* an error is written down, not died of */
+	{"restrict_nonsystem_relation_kind", ""},
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
@@ -73,8 +78,24 @@ static const struct
 	{"plan_cache_mode", "force_generic_plan"},
 	{"statement_timeout", "0"},
 	{"lock_timeout", "5s"},
+	{"transaction_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"}
 };
+
+int			sx_deadlock_timeout;
+
+/* Not every server knows every setting. */
+static void
+force_settings(void)
+{
+	sx_deadlock_timeout = DeadlockTimeout;
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		if (GetConfigOption(settings[i].name, true, false) != NULL)
+			SetConfigOption(settings[i].name, settings[i].value,
+							PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
 
 static bool
 register_process(SxProcessKind kind, const SxStart *start, const char *name)
@@ -180,9 +201,7 @@ sx_process_begin(SxStart *start, const char *application_name)
 
 	BackgroundWorkerInitializeConnectionByOid(start->database, start->owner,
 											  SX_BGWORKER_FLAGS);
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i].name, settings[i].value,
-						PGC_SUSET, PGC_S_OVERRIDE);
+	force_settings();
 	SetConfigOption("application_name", application_name,
 					PGC_USERSET, PGC_S_OVERRIDE);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -221,4 +240,34 @@ sx_transaction_end(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	(void) pgstat_report_stat(false);
+}
+
+void
+sx_process_wait(const int *fds, int nfds, long timeout)
+{
+	WaitEventSet *set = sx_create_wait_event_set(SX_MAX_FDS + 2);
+	WaitEvent	event;
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < nfds; i++)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, fds[i], NULL, NULL);
+	(void) WaitEventSetWait(set, timeout, &event, 1,
+							SX_WAIT_EVENT("StreamextSource"));
+	FreeWaitEventSet(set);
+}
+
+void
+sx_process_log_error(ErrorData *edata)
+{
+	PG_TRY();
+	{
+		ReThrowError(edata);
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
 }

@@ -41,8 +41,18 @@ extern SxStarted sx_receiver_start(Oid database, Oid stream, Oid owner, const ch
 extern void sx_process_begin(SxStart *start, const char *application_name);
 extern void sx_process_reload(void);
 
+/* Milliseconds after which sessions look for a deadlock: our own look sooner. */
+extern int	sx_deadlock_timeout;
+
 /* Once a round of a loop: interrupts, the configuration.  True: it is time to leave. */
 extern bool sx_process_breathe(void);
+
+/* Until the latch is set, one of fds is readable, or the time (-1: none) has passed. */
+#define SX_MAX_FDS		8
+extern void sx_process_wait(const int *fds, int nfds, long timeout);
+
+/* An error that was caught, as the server would have logged it. */
+extern void sx_process_log_error(ErrorData *edata);
 
 /* A short transaction with a snapshot. */
 extern void sx_transaction_begin(void);

@@ -99,7 +99,7 @@ sx_receiver_duties(void)
 					"LEFT JOIN pg_roles r ON r.oid = c.relowner "
 					"WHERE 'connector=socket' = ANY (f.ftoptions) AND EXISTS ("
 					" SELECT FROM streamext.source s "
-					" JOIN streamext.pipeline p ON p.id = s.pipeline AND p.state = 'running' "
+					" JOIN streamext.pipeline p ON p.id = s.pipeline AND p.state = 'running' AND p.lane_of IS NULL "
 					" JOIN streamext.step t ON t.pipeline = p.id AND t.kind <> 'stream' "
 					" WHERE s.stream::oid = c.oid) "
 					"ORDER BY c.oid",

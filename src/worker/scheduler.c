@@ -28,6 +28,7 @@
 #include "access/xact.h"
 #include "catalog/sx_catalog.h"
 #include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "compat.h"
 #include "miscadmin.h"
@@ -47,22 +48,45 @@
 
 #define NAP_MS			5000
 #define BUSY_NAP_MS		500
+#define LACK_MS			10000
 
-/* What kept pipelines from being started in the last cycle; said once. */
+/*
+ * What kept pipelines from being started in the last cycle; said once.  Whether there
+ * is a process of max_worker_processes left is found out only by asking for one, which
+ * costs two updates of the pipeline's row: not more often than every LACK_MS.
+ */
 static SxStarted lacking = SX_STARTED;
+static TimestampTz ask_again_at = 0;
 
 typedef enum ExtensionState
 {
 	EXTENSION_LOCKED,			/* it is there until we commit */
 	EXTENSION_BUSY,				/* somebody is about to drop it */
+	EXTENSION_OTHER,			/* its objects are not of this library's version */
 	EXTENSION_GONE
 } ExtensionState;
+
+/* Once in the life of the process. */
+static void
+warn_of_version(const char *version)
+{
+	static bool warned = false;
+
+	if (!warned)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipelines do not run: the library of streamext is version %s, its objects in database \"%s\" are version %s",
+						SX_VERSION, get_database_name(MyDatabaseId), version),
+				 errhint("Run ALTER EXTENSION streamext UPDATE there, or restart the server if the newer library has been installed since its start.")));
+	warned = true;
+}
 
 /* In a transaction */
 static ExtensionState
 lock_extension(void)
 {
 	Oid			extension = get_extension_oid("streamext", true);
+	char	   *version;
 	LOCKTAG		tag;
 
 	if (!OidIsValid(extension))
@@ -71,8 +95,13 @@ lock_extension(void)
 	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return EXTENSION_BUSY;
 	AcceptInvalidationMessages();
-	return get_extension_oid("streamext", true) == extension ?
-		EXTENSION_LOCKED : EXTENSION_GONE;
+	if (get_extension_oid("streamext", true) != extension)
+		return EXTENSION_GONE;
+	version = sx_other_version();
+	if (version == NULL)
+		return EXTENSION_LOCKED;
+	warn_of_version(version);
+	return EXTENSION_OTHER;
 }
 
 /* Until woken; leaves when told to.  A cancel has nothing to cancel here. */
@@ -108,7 +137,7 @@ begin(void)
 			(void) sx_unmark_when_dropped();
 			proc_exit(0);
 		}
-		nap(BUSY_NAP_MS);
+		nap(state == EXTENSION_BUSY ? BUSY_NAP_MS : NAP_MS);
 	}
 }
 
@@ -163,31 +192,38 @@ remind_workers(List *duties)
 	LWLockRelease(sx_shared->lock);
 }
 
-static bool
-owner_can_connect(const SxDuty *duty)
-{
-	return duty->owner_name != NULL && (duty->can_login || !SX_OWNER_NEEDS_LOGIN);
-}
-
-/* Workers connect as the owner, and this server would not let it in. */
+/* Workers connect as the owner, and there is no such role. */
 static void
-stop_for_owner(const SxDuty *duty)
+stop_without_owner(const SxDuty *duty)
 {
-	char	   *reason = duty->owner_name == NULL ?
-		psprintf("the owner of the pipeline, role with OID %u, does not exist", duty->owner) :
-		psprintf("the owner of the pipeline, role \"%s\", is not permitted to log in", duty->owner_name);
+	char	   *reason = psprintf("the owner of the pipeline, role with OID %u, does not exist",
+								  duty->owner);
 
 	ereport(WARNING,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 			 errmsg("pipeline \"%s\" was stopped", duty->name),
 			 errdetail_internal("%s.", reason),
-			 duty->owner_name ?
-			 errhint("Run ALTER ROLE %s LOGIN, then streamext.resume().",
-					 quote_identifier(duty->owner_name)) :
 			 errhint("Give the streams and views of the pipeline to another role, then run streamext.resume().")));
 	begin();
 	sx_row_stopped(duty->id, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, reason);
 	sx_transaction_end();
+}
+
+/* The server would not let the owner in now.  It goes on by itself when that is mended. */
+static void
+wait_for_owner(const SxDuty *duty)
+{
+	bool		news;
+
+	begin();
+	news = sx_row_waiting(duty->id, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+						  duty->obstacle);
+	sx_transaction_end();
+	if (news)
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("pipeline \"%s\" cannot run now", duty->name),
+				 errdetail_internal("%s", duty->obstacle)));
 }
 
 /* No slot is free: says so once in the log, and in the pipeline's row. */
@@ -205,7 +241,7 @@ report_lack(const SxDuty *duty, SxStarted what)
 				 errhint("Increase %s and restart the server.", setting)));
 	lacking = what;
 	begin();
-	sx_row_waiting(duty->id, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, reason);
+	(void) sx_row_waiting(duty->id, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, reason);
 	sx_transaction_end();
 }
 
@@ -249,9 +285,12 @@ tend(const SxDuty *duty, TimestampTz now, SxStarted *lack)
 
 	if (sx_slot_exists(SX_PROCESS_WORKER, MyDatabaseId, duty->id))
 		return NAP_MS;
-	if (!owner_can_connect(duty))
+	if (duty->owner_name == NULL || duty->obstacle != NULL)
 	{
-		stop_for_owner(duty);
+		if (duty->owner_name == NULL)
+			stop_without_owner(duty);
+		else
+			wait_for_owner(duty);
 		return NAP_MS;
 	}
 	if (duty->retry_at > now)
@@ -272,7 +311,7 @@ cycle(MemoryContext context)
 	List	   *receivers;
 	List	   *duties = read_duties(context, &receivers);
 	TimestampTz now = GetCurrentTimestamp();
-	SxStarted	lack = SX_STARTED;
+	SxStarted	lack = now < ask_again_at ? lacking : SX_STARTED;
 	long		soonest = NAP_MS;
 	ListCell   *lc;
 
@@ -284,6 +323,8 @@ cycle(MemoryContext context)
 		soonest = Min(soonest, wanted);
 		MemoryContextSwitchTo(context);
 	}
+	if (lack == SX_START_NO_PROCESS && now >= ask_again_at)
+		ask_again_at = TimestampTzPlusMilliseconds(now, LACK_MS);
 	lacking = lack;
 	return Min(soonest, sx_receivers_tend(receivers, NAP_MS));
 }

@@ -405,6 +405,31 @@ sx_mark_exists(Oid database)
 	return found;
 }
 
+bool
+sx_marks_any(void)
+{
+	bool		any = false;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	for (int i = 0; i < sx_shared->nmarks && !any; i++)
+		any = OidIsValid(sx_shared->marks[i].database);
+	LWLockRelease(sx_shared->lock);
+	return any;
+}
+
+bool
+sx_mark_held(Oid database)
+{
+	const SxMark *mark;
+	bool		held;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	mark = find_mark(database);
+	held = mark != NULL && mark->held_until > GetCurrentTimestamp();
+	LWLockRelease(sx_shared->lock);
+	return held;
+}
+
 /* Nothing of ours runs in the database for so long; 0 ends that. */
 void
 sx_mark_hold(Oid database, int ms)
@@ -457,7 +482,7 @@ sx_must_stop(void)
 	LWLockAcquire(sx_shared->lock, LW_SHARED);
 	if (sx_shared->enabled && sx_my_slot->kind == SX_PROCESS_SCOUT)
 		stop = false;
-	else if (sx_shared->enabled)
+	else if (sx_shared->enabled && sx_shared->home == SX_HOME_OURS)
 	{
 		mark = find_mark(sx_my_slot->database);
 		stop = mark == NULL || mark->held_until > GetCurrentTimestamp();

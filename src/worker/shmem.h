@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "worker/home.h"
 #include "worker/worker.h"
 
 typedef enum SxProcessKind
@@ -60,6 +61,8 @@ typedef struct SxShared
 	PGPROC	   *launcher;		/* NULL: not running */
 	bool		enabled;		/* the launcher's streamext.enabled */
 	bool		hurry;			/* something changed: launcher, forget back-offs */
+	SxHome		home;			/* may anything run in this data directory? */
+	bool		lacks_process;	/* max_worker_processes kept the launcher waiting */
 	uint64		scans_wanted;	/* scouts asked for, and … */
 	uint64		scans_done;		/* … the last one that has answered */
 	uint64		marks_made;
@@ -109,6 +112,8 @@ extern bool sx_must_send(void);
 extern bool sx_mark_add(Oid database);
 extern void sx_mark_remove(Oid database);
 extern bool sx_mark_exists(Oid database);
+extern bool sx_marks_any(void);
+extern bool sx_mark_held(Oid database);
 extern void sx_mark_hold(Oid database, int ms);
 extern void sx_marks_replace(const Oid *databases, int n, uint64 marks_before);
 

@@ -13,6 +13,7 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
@@ -82,6 +83,49 @@ sx_status_rate(double limit, double target_ms, const char *reason)
  * Asked by sessions of the same database
  * ----------------------------------------------------------------------
  */
+static bool
+lacks_scheduler(void)
+{
+	bool		lacks;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	lacks = sx_shared->lacks_process;
+	LWLockRelease(sx_shared->lock);
+	return lacks && !sx_slot_exists(SX_PROCESS_SCHEDULER, MyDatabaseId, 0);
+}
+
+static bool
+turned_off(void)
+{
+	bool		off;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	off = !sx_shared->enabled;
+	LWLockRelease(sx_shared->lock);
+	return off;
+}
+
+const char *
+sx_why_nothing_runs(void)
+{
+	if (RecoveryInProgress())
+		return "this server is a standby: pipelines run on the primary";
+	if (sx_shared == NULL)
+		return "streamext is not loaded: add it to shared_preload_libraries and restart the server";
+	if (sx_home() == SX_HOME_COPY)
+		return "this data directory is a copy, or was moved: streamext.adopt() lets pipelines run here";
+	if (sx_home() == SX_HOME_UNKNOWN)
+		return "the launcher of streamext has not started yet";
+	if (turned_off())
+		return "streamext.enabled is off";
+	if (!sx_mark_exists(MyDatabaseId))
+		return "streamext.enabled is not set for this database: run ALTER DATABASE … SET streamext.enabled = on, and reload";
+	if (sx_mark_held(MyDatabaseId))
+		return "waits for a command that needs the database for itself";
+	if (lacks_scheduler())
+		return "no background worker is free: increase max_worker_processes";
+	return NULL;
+}
 
 /* The slot of a process of this database, NULL when none runs.  The lock is held. */
 static SxSlot *

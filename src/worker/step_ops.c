@@ -44,7 +44,7 @@ apply_function(SxPipeline *pl, SxStep *step)
 {
 	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
 	Datum		values[] = {
-		Int64GetDatum(pl->batch_id + 1), TimestampTzGetDatum(pl->time)
+		Int64GetDatum(sx_step_delivery(pl, step)), TimestampTzGetDatum(pl->time)
 	};
 
 	apply_rows(pl, step);

@@ -32,6 +32,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -39,8 +40,11 @@
 #include "utils/timestamp.h"
 
 #include "sink/sink.h"
+#include "source/rights.h"
+#include "streamext.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
+#include "worker/lane.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
 #include "worker/rate.h"
@@ -49,8 +53,10 @@
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
 #define END_NAP_MS		20
+#define PATIENT_LOCK_MS	5000
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
-#define MAX_FDS			8
+#define LANE_NAP_MS		1000	/* nobody tells a lane that its limit has moved */
+#define LANE_RETRY_MS	100		/* the merge was not possible just now */
 #define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
@@ -64,18 +70,22 @@ static bool maybe_changed = false;	/* look, but not more often than LOOK_MS */
 static TimestampTz looked_at;
 static TimestampTz started_at;
 static SxTimetable timetable;
+static int64 held_epoch = -1;
+static bool lane_is_near = false;	/* the last batch reached the limit of then */
+static char *allowed_hosts;		/* streamext.allowed_hosts, as the sources know it */
+static bool is_superuser;		/* … and whether it counts for them */
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
  * ----------------------------------------------------------------------
  */
 
-/* False: the extension is gone, and with it the catalog. */
+/* False: the extension is gone, and with it the catalog, or of another version. */
 static bool
 begin(void)
 {
 	sx_transaction_begin();
-	if (sx_extension_exists())
+	if (sx_extension_usable())
 		return true;
 	sx_transaction_end();
 	return false;
@@ -110,6 +120,26 @@ read_row(MemoryContext context)
 	return result;
 }
 
+/*
+ * What the owner may do may have changed, too: 42501 stops the pipeline when something
+ * that it needs was taken away.
+ */
+static void
+check_rights(void)
+{
+	bool		same;
+
+	if (!begin())
+		leave();
+	same = superuser() == is_superuser;
+	for (int i = 0; same && i < pl->ninputs; i++)
+		sx_stream_check_rights(pl->inputs[i].source->stream);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+	if (!same)
+		leave();
+}
+
 static void
 look(TimestampTz now)
 {
@@ -120,6 +150,8 @@ look(TimestampTz now)
 	current = read_row(loop_context);
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
+	pl->letters |= current->letters;
+	check_rights();
 }
 
 /* Milliseconds until a look is due, -1: none is. */
@@ -156,12 +188,28 @@ object_changed(Datum arg, int cacheid, uint32 hashvalue)
 	maybe_changed = true;
 }
 
+/*
+ * A batch that waits for a row gives up before whoever has the row, and may want one of
+ * ours, looks for a deadlock and finds itself.  The next try is patient, or it might
+ * never get its turn.
+ */
+static void
+set_lock_timeout(bool patient)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d",
+			 patient ? PATIENT_LOCK_MS : Min(PATIENT_LOCK_MS, Max(sx_deadlock_timeout * 9 / 10, 1)));
+	SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 /* A batch was done, or nothing has gone wrong for a while. */
 static void
 works(void)
 {
 	if (proven)
 		return;
+	set_lock_timeout(false);
 	if (begin())
 	{
 		proven = sx_row_works(pipeline_id);
@@ -194,6 +242,8 @@ check_end(void)
 	static bool asking = false;
 	static uint64 number;
 
+	if (pl->lane_of != 0)
+		return false;			/* its end is the merge */
 	if (!asking)
 	{
 		number = sx_status_end_wanted();
@@ -259,14 +309,24 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	SxBatchResult result;
 	TimestampTz was_due = timetable.due;
 	TimestampTz time = sx_pipeline_batch_time(pl, now);
+	SxBatchOutcome outcome;
 
 	report_running();
-	if (sx_batch_run(pl, time, true, &result) == SX_BATCH_FENCED)
+	outcome = sx_batch_run(pl, time, true, &result);
+	if (outcome == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
+	if (outcome == SX_BATCH_NOTHING)
+		return;
+	if (pl->merged)
+		leave();
+	due = pl->due;
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
+
+	/* Autovacuum goes by these, and a worker under load never comes to rest. */
+	(void) pgstat_report_stat(false);
 	if (due == SX_DUE_BATCH)
 	{
 		sx_rate_batch(pl, was_due, began, GetCurrentTimestamp(), result.rows);
@@ -274,6 +334,8 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 		sx_status_rows(result.rows);
 		works();
 	}
+	else if (due == SX_DUE_LETTERS)
+		works();
 	(void) check_end();
 }
 
@@ -281,22 +343,6 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
  * Waiting
  * ----------------------------------------------------------------------
  */
-/* Until the latch is set, one of fds is readable, or the time has passed. */
-static void
-wait_for_events(const int *fds, int nfds, long timeout)
-{
-	WaitEventSet *set = sx_create_wait_event_set(MAX_FDS + 2);
-	WaitEvent	event;
-
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	for (int i = 0; i < nfds; i++)
-		AddWaitEventToSet(set, WL_SOCKET_READABLE, fds[i], NULL, NULL);
-	(void) WaitEventSetWait(set, timeout, &event, 1,
-							SX_WAIT_EVENT("StreamextSource"));
-	FreeWaitEventSet(set);
-}
-
 /* What is wrong with a source at the moment. */
 static void
 publish_status(void)
@@ -317,8 +363,8 @@ publish_status(void)
 static void
 wait_for_sources(TimestampTz now, bool end_is_awaited)
 {
-	int			fds[MAX_FDS];
-	int			nfds = MAX_FDS;
+	int			fds[SX_MAX_FDS];
+	int			nfds = SX_MAX_FDS;
 	long		timeout = sx_pipeline_wait(pl, fds, &nfds);
 	long		unsent = pgstat_report_stat(false);
 	long		peace = PROVEN_MS - TimestampDifferenceMilliseconds(started_at, now);
@@ -336,7 +382,9 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		timeout = sx_sooner(timeout, peace);
 	if (end_is_awaited)
 		timeout = sx_sooner(timeout, END_NAP_MS);
-	wait_for_events(fds, nfds, timeout);
+	if (pl->lane_of != 0)
+		timeout = sx_sooner(timeout, lane_is_near ? LANE_RETRY_MS : LANE_NAP_MS);
+	sx_process_wait(fds, nfds, timeout);
 	sx_timetable_skip(&timetable, GetCurrentTimestamp());
 }
 
@@ -354,7 +402,44 @@ wait_until(TimestampTz due, TimestampTz now)
 	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
 		timeout = sx_sooner(timeout, unsent);
-	wait_for_events(NULL, 0, timeout);
+	sx_process_wait(NULL, 0, timeout);
+}
+
+/* ----------------------------------------------------------------------
+ * A lane
+ * ----------------------------------------------------------------------
+ */
+
+/* It reads as far as the pipeline has read that it belongs to, as of now. */
+static void
+follow(void)
+{
+	if (!begin())
+		leave();
+	sx_lane_limit(pl);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+}
+
+/*
+ * Near the limit, the next batch is the one that ends the lane; if that has not come to
+ * pass, how near it was is seen from what it left.
+ */
+static SxDue
+lane_turn(TimestampTz batch_time, TimestampTz now)
+{
+	SxDue		due;
+
+	follow();
+	due = sx_pipeline_poll(pl, batch_time, false);
+	publish_status();
+	if (due == SX_DUE_NOTHING && !sx_lane_at_limit(pl))
+		return due;
+	pl->merging = lane_is_near || due == SX_DUE_NOTHING;
+	run_batch(batch_time, due, now);
+	pl->merging = false;
+	lane_is_near = sx_lane_at_limit(pl);
+	return pl->due == SX_DUE_BATCH ? SX_DUE_BATCH : due;
 }
 
 /* ----------------------------------------------------------------------
@@ -373,7 +458,7 @@ turn(void)
 	if (sx_outbox_is_full(pl, &status))
 	{
 		sx_status_text(status);
-		wait_for_events(NULL, 0, OUTBOX_NAP_MS);
+		sx_process_wait(NULL, 0, OUTBOX_NAP_MS);
 		return;
 	}
 	if (ready_at > now)
@@ -382,6 +467,12 @@ turn(void)
 		return;
 	}
 
+	if (pl->lane_of != 0)
+	{
+		if (lane_turn(batch_time, now) == SX_DUE_NOTHING)
+			wait_for_sources(now, false);
+		return;
+	}
 	due = sx_pipeline_poll(pl, batch_time, false);
 	publish_status();
 	if (due != SX_DUE_NOTHING)
@@ -401,21 +492,24 @@ turn(void)
 static void
 open_pipeline(void)
 {
-	int64		epoch;
-
+	allowed_hosts = MemoryContextStrdup(TopMemoryContext, sx_allowed_hosts);
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
 	if (!begin())
 		leave();
-	(void) sx_pipeline_new_epoch(pipeline_id, &epoch);
+	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
 	sx_transaction_end();
-	if (!begin())
-		leave();
-	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
+	do
+	{
+		if (sx_process_breathe() || !begin())
+			leave();
+		is_superuser = superuser();
+		pl = sx_pipeline_try_open(pipeline_id);
+	} while (pl == NULL);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
-	if (pl->epoch != epoch)
+	if (pl->epoch != held_epoch)
 		leave();
 
 	MemoryContextSwitchTo(pl->context);
@@ -429,6 +523,11 @@ open_pipeline(void)
 		SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	else if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_OVERRIDE);
+
+	/* Waiting for a lock must not look like a record that takes too long. */
+	if (pl->step_timeout > 0 && pl->step_timeout / 2 < LockTimeout)
+		SetConfigOption("lock_timeout", psprintf("%d", Max(pl->step_timeout / 2, 1)),
+						PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
@@ -437,14 +536,17 @@ run_pipeline(void)
 	started_at = looked_at = GetCurrentTimestamp();
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, object_changed, (Datum) 0);
 
 	open_pipeline();
+	set_lock_timeout(row->error_sqlstate != NULL && strcmp(row->error_sqlstate, "55P03") == 0);
 	for (;;)
 	{
 		MemoryContextReset(loop_context);
 
-		if (sx_process_breathe())
+		if (sx_process_breathe() || strcmp(allowed_hosts, sx_allowed_hosts) != 0)
 			leave();
 		look_if_told(GetCurrentTimestamp());
 		turn();
@@ -456,6 +558,17 @@ run_pipeline(void)
  * ----------------------------------------------------------------------
  */
 
+/* Of a lock that was not to be had the context says on what. */
+static const char *
+failure_message(const ErrorData *edata)
+{
+	if ((edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		 edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED) || edata->context == NULL)
+		return edata->message;
+	return psprintf("%s %.*s", edata->message,
+					(int) strcspn(edata->context, "\n"), edata->context);
+}
+
 /* The same failure as the one that the row tells of is not logged again. */
 static bool
 is_news(const ErrorData *edata)
@@ -463,34 +576,52 @@ is_news(const ErrorData *edata)
 	return row == NULL || proven ||
 		row->error_message == NULL || row->error_sqlstate == NULL ||
 		strcmp(row->error_sqlstate, unpack_sql_state(edata->sqlerrcode)) != 0 ||
-		strcmp(row->error_message, edata->message) != 0;
+		strcmp(row->error_message, failure_message(edata)) != 0;
+}
+
+/*
+ * The statements of a worker have the names that tables, columns and functions had when it
+ * opened the pipeline.  What it cannot find any more may be there under another name: the
+ * next worker, which reads the catalogs anew, finds it or stops.
+ */
+static bool
+may_be_renamed(int sqlerrcode)
+{
+	return proven && ERRCODE_TO_CATEGORY(sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
 }
 
 /* By its class, unless a source says that its polls always are. */
 static bool
 is_worth_another_try(int sqlerrcode)
 {
+	if (may_be_renamed(sqlerrcode))
+		return true;
 	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
 		return true;
 	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
 }
 
-static void
-record_failure(const ErrorData *edata)
-{
-	if (is_worth_another_try(edata->sqlerrcode))
-		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, edata->message);
-	else
-		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
-}
-
-/* As the server would, had nobody caught it. */
+/*
+ * What is said of a record may hold its data, which is not for the log: the pipeline's row
+ * has it for its owner.
+ */
 static void
 log_error(ErrorData *edata)
 {
+	if (sx_error_class(edata->sqlerrcode) != SX_ERR_RECORD &&
+		edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
+	{
+		sx_process_log_error(edata);
+		return;
+	}
 	PG_TRY();
 	{
-		ReThrowError(edata);
+		ereport(ERROR,
+				(errcode(edata->sqlerrcode),
+				 errmsg("records failed in pipeline \"%s\" with SQLSTATE %s",
+						row != NULL ? row->name : "", unpack_sql_state(edata->sqlerrcode)),
+				 errhint("SELECT error_message FROM streamext.pipelines tells more.")));
 	}
 	PG_CATCH();
 	{
@@ -498,6 +629,37 @@ log_error(ErrorData *edata)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+}
+
+/* A step that fails for itself goes its own way, and the others go on without it. */
+static bool
+detach_failed(ErrorData *edata)
+{
+	if (held_epoch < 0 || !OidIsValid(sx_blamed_step) ||
+		is_worth_another_try(edata->sqlerrcode) ||
+		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
+							   edata->sqlerrcode, edata->message))
+		return false;
+	if (is_news(edata))
+		log_error(edata);
+	ereport(LOG,
+			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
+			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));
+	if (!proven && begin())
+	{
+		sx_row_not_started(pipeline_id);
+		sx_transaction_end();
+	}
+	return true;
+}
+
+static void
+record_failure(const ErrorData *edata)
+{
+	if (is_worth_another_try(edata->sqlerrcode))
+		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
+	else
+		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
 }
 
 /*
@@ -517,7 +679,7 @@ fail(void)
 	RESUME_INTERRUPTS();
 
 	QueryCancelPending = false;
-	if (!begin())
+	if (detach_failed(edata) || !begin())
 		return;
 	if (is_news(edata))
 		log_error(edata);

@@ -24,7 +24,7 @@ extern void sx_wake_scheduler_at_commit(void);
 extern void sx_wake_pipeline_at_commit(int pipeline);
 extern void sx_wake_sender_at_commit(void);
 
-#define SX_STATUS_SIZE	128
+#define SX_STATUS_SIZE	256
 
 /* What a worker publishes about itself, for streamext.pipelines. */
 typedef struct SxWorkerStatus
@@ -36,10 +36,13 @@ typedef struct SxWorkerStatus
 	double		rate_limit;		/* rows per second now allowed, 0: no limit */
 	double		target_ms;		/* how long a batch should take, 0: any time */
 	char		rate_reason[64];	/* "" or what set the limit */
-	char		status[SX_STATUS_SIZE]; /* "" or what is wrong: "broker unreachable …" */
+	char		status[SX_STATUS_SIZE]; /* "" or what is wrong: "disconnected since …" */
 } SxWorkerStatus;
 
 extern bool sx_worker_status(int pipeline, SxWorkerStatus *status);
+
+/* Why no pipeline of this database runs, NULL when nothing stands in the way. */
+extern const char *sx_why_nothing_runs(void);
 
 /*
  * What the receiver of a stream says is wrong, "" when nothing is.  False: none runs.

@@ -14,6 +14,8 @@
  *		up BROKER
  *		rtt BROKER MS			delays its answers
  *		leader TOPIC PARTITION BROKER	-1: leaderless
+ *		error API COUNT CODE	the next COUNT answers to requests of this kind (1 fetch,
+ *								2 list offsets, 3 metadata) are this error
  *
  * It keeps 5 MiB a partition, shows aborted transactions, and delays an empty fetch
  * by the whole fetch.wait.max.ms, so figures taken on it mean little.
@@ -39,6 +41,7 @@ run_command(rd_kafka_mock_cluster_t *cluster, const char *line)
 	char		topic[256];
 	int			a;
 	int			b;
+	int			c;
 
 	if (sscanf(line, "topic %255s %d", topic, &a) == 2)
 		return rd_kafka_mock_topic_create(cluster, topic, a, 1);
@@ -50,6 +53,12 @@ run_command(rd_kafka_mock_cluster_t *cluster, const char *line)
 		return rd_kafka_mock_broker_set_rtt(cluster, a, b);
 	if (sscanf(line, "leader %255s %d %d", topic, &a, &b) == 3)
 		return rd_kafka_mock_partition_set_leader(cluster, topic, a, b);
+	if (sscanf(line, "error %d %d %d", &a, &b, &c) == 3)
+	{
+		while (b-- > 0)
+			rd_kafka_mock_push_request_errors(cluster, (int16_t) a, 1, (rd_kafka_resp_err_t) c);
+		return RD_KAFKA_RESP_ERR_NO_ERROR;
+	}
 	return RD_KAFKA_RESP_ERR__INVALID_ARG;
 }
 

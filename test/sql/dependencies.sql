@@ -218,7 +218,6 @@ SELECT pipeline, views, sinks, batch_id FROM streamext.pipelines;
 SELECT * FROM v1 ORDER BY x;
 SELECT * FROM v2 ORDER BY b;
 -- too late to see all
-CREATE MATERIALIZED VIEW v3 AS SELECT x FROM a;
 CREATE MATERIALIZED VIEW v3 WITH (backfill = off) AS SELECT x FROM a;
 CREATE MATERIALIZED VIEW v4 WITH (pipeline = 'fresh') AS SELECT x FROM a;
 SELECT streamext.pause('fresh');

@@ -60,7 +60,7 @@ CREATE STREAM s (a int) WITH (connector = 'kafka', topic = 't', on_data_loss = '
 -- Later work
 -- ---------------------------------------------------------------------
 CREATE STREAM s (a int) WITH (connector = 'kafka', topic_pattern = 't.*');
-CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', max_errors_per_hour = 5);
+CREATE STREAM s (a int) WITH (connector = 'file', path = '/x', max_errors_per_hour = -1);
 CREATE STREAM r (value bigint, "timestamp" timestamptz) WITH (connector = 'rate', paused, rows_per_batch = 10);
 CREATE STREAM s WITH (connector = 'table', table = 't', delete_when = 'value > 1') AS SELECT value FROM r;
 CREATE STREAM s WITH (map_with_state = 'f', key = 'value') AS SELECT value FROM r;
@@ -90,7 +90,7 @@ DROP MATERIALIZED VIEW m;
 -- librdkafka properties and secrets
 -- ---------------------------------------------------------------------
 CREATE SERVER k FOREIGN DATA WRAPPER streamext
-    OPTIONS (brokers 'localhost:9092', "security.protocol" 'sasl_ssl', "sasl.mechanism" 'SCRAM-SHA-512', "client.id" 'me');
+    OPTIONS (brokers 'localhost:9092', "security.protocol" 'sasl_ssl', "sasl.mechanism" 'PLAIN', "client.id" 'me');
 CREATE STREAM s (a int) WITH (connector = 'kafka', topic = 't', server = 'k', paused, "fetch.wait.max.ms" = 50, client.rack = 'r1');
 SELECT ftoptions FROM pg_foreign_table WHERE ftrelid = 's'::regclass;
 ALTER STREAM s OPTIONS (ADD "fetch.wait.max.mss" '50');

@@ -24,7 +24,7 @@ my $node = $job->make_node('helper');
 $job->make_job($node, options => { max_batch_rows => 1000 });
 my $session = $node->background_psql('postgres');
 my $me = $session->query_safe('SELECT pg_backend_pid()');
-my $producer = $job->start_producing($events, $ENV{SX_RATE} // 10_000);
+my $producer = $job->start_producing($events, $ENV{SX_RATE} // 6_000);
 
 # The helper is the child of the worker.
 sub helper

@@ -36,6 +36,75 @@ sub new
 	return $self;
 }
 
+# client(@commands): topics and records, see test/kafka/client.c.  In an object, of its
+# broker; else of KAFKA_PORT.
+sub client
+{
+	my ($self, @commands) = @_;
+	my $tool = $PostgreSQL::Test::Utils::tmp_check . '/kafka_client';
+	my $brokers = ref $self && $self->{brokers} || '127.0.0.1:' . (ref $self ? $self->{port} : $ENV{KAFKA_PORT});
+	my @properties = ref $self && $self->{properties} ? map { ('-X', $_) } @{ $self->{properties} } : ();
+
+	-x $tool or run([ 'cc', '-O1', '-o', $tool, "$tests/kafka/client.c", '-lrdkafka' ])
+	  or BAIL_OUT('cannot build the client');
+	run([ $tool, $brokers, @properties, @commands ], '>', \my $out, '2>', \my $error)
+	  or BAIL_OUT("client @commands: failed");
+	return;
+}
+
+# Commands in a transaction that stays open until finish(), which aborts it.
+sub new_open_transaction
+{
+	my ($class, @commands) = @_;
+	my $tool = $PostgreSQL::Test::Utils::tmp_check . '/kafka_client';
+	my $in = '';
+	my $out = '';
+	my $handle = start([ $tool, "127.0.0.1:$ENV{KAFKA_PORT}", 'begin', @commands, 'wait', 'abort' ], '<', \$in, '>', \$out);
+	$handle->pump until $out =~ /waiting/;
+	return $handle;
+}
+
+# A server with the library preloaded, small and quick to start.
+sub small_node
+{
+	my ($class, $name, %config) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my %settings = (shared_preload_libraries => "'streamext'", max_worker_processes => 32,
+		timezone => "'UTC'", %config);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', join('', map { "$_ = $settings{$_}\n" } sort keys %settings));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION streamext');
+	return $node;
+}
+
+# The helper program of a pipeline's worker: the worker's child, or 0.
+sub helper_of
+{
+	my ($class, $node, $pipeline) = @_;
+	my $worker = $node->safe_psql('postgres', "SELECT pid FROM streamext.pipelines WHERE pipeline = '$pipeline'");
+	return 0 unless $worker && open(my $file, '<', "/proc/$worker/task/$worker/children");
+	my $children = <$file> // '';
+	return (split ' ', $children)[0] // 0;
+}
+
+# Seconds of CPU that processes have used.
+sub cpu_seconds
+{
+	my ($class, @pids) = @_;
+	my $ticks = 0;
+	for my $pid (grep { $_ } @pids)
+	{
+		open(my $file, '<', "/proc/$pid/stat") or next;
+		my $line = <$file>;
+		$line =~ s/^.*\) //;
+		my @field = split ' ', $line;
+		$ticks += $field[11] + $field[12];
+	}
+	return $ticks / 100;
+}
+
 # The generator of events, built where this test may write.
 sub build
 {
