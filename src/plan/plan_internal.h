@@ -171,6 +171,10 @@ extern bool sx_trace_window(Query *query, Node *expr, AttrNumber attno,
 
 /* Is this expression of the query an unmodified event time? */
 extern bool sx_is_event_time(Query *query, Node *expr);
+/* Is this column one? */
+extern bool sx_trace_event_time_column(Query *query, Node *column);
+
+extern bool sx_same_window(const SxWindow *a, const SxWindow *b);
 
 /* First output column that is an unmodified event time; 0: none is. */
 extern AttrNumber sx_trace_event_time(Query *query);
@@ -239,6 +243,7 @@ typedef struct SxLayout
 	bool		from_rows;		/* sessions: aggregates are computed from kept rows */
 	SxStateColumn *session_start;
 	SxStateColumn *session_end;
+	const char *on_time;		/* of a node: SX_ON_TIME_OPTION */
 } SxLayout;
 
 extern SxLayout *sx_layout_build(Query *query);
@@ -293,11 +298,13 @@ typedef struct SxViewOptions
 	bool		backfill;
 	const char *pipeline;
 	const char *evict;			/* of a hidden node: sx_node_evict() */
+	const char *on_time;		/* … by what its rows are late, over d: sx_node_option() */
 	char	   *json;			/* all of them, as given */
 } SxViewOptions;
 
 /* Set by streamext itself: */
 #define SX_EVICT_OPTION		"evict_when"
+#define SX_ON_TIME_OPTION	"on_time"
 
 extern SxViewOptions *sx_view_options(List *options);
 extern void sx_check_view_options(const SxViewOptions *options,
@@ -428,6 +435,9 @@ extern void sx_node_retain(Oid view, int64 retention);
 
 /* … or rows for which the condition holds, over its state table s and the boundary $1. */
 extern void sx_node_evict(Oid view, const char *condition);
+
+/* … or anything else that is said of it after it was made. */
+extern void sx_node_option(Oid view, const char *name, const char *value);
 
 /* DROP of owner_relid takes relid along. */
 extern void sx_belongs_to(Oid relid, Oid owner_relid);

@@ -47,6 +47,8 @@ sx_input_new_watermark(const SxInput *input)
 static bool
 has_time_of(const SxStep *step, const SxInput *input)
 {
+	if (step->plan->clock != NIL)
+		return list_member_oid(step->plan->clock, input->source->stream->relid);
 	if (step->plan->kind != SX_STEP_VIEW)
 		return sx_step_reads(step, input);
 	return list_member_oid(step->plan->time_streams, input->source->stream->relid);
@@ -64,7 +66,7 @@ lowest_below(SxPipeline *pl, const SxStep *step)
 		if (has_time_of(step, &pl->inputs[i]))
 			lowest = Min(lowest, sx_input_new_watermark(&pl->inputs[i]));
 	}
-	foreach(lc, step->plan->time_views)
+	foreach(lc, step->plan->clock != NIL ? NIL : step->plan->time_views)
 	{
 		const SxStep *below = sx_find_step(pl, lfirst_oid(lc));
 
