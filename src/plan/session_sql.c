@@ -657,11 +657,6 @@ sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNam
 {
 	SxSession  *session = palloc0(sizeof(SxSession));
 
-	if (plan->emit == SX_EMIT_INTERVAL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("emit = interval is not supported for session windows"),
-				 errhint("Use emit = 'changes' or 'final'.")));
 	plan->session = session;
 	if (layout->from_rows && !reads_node(query))
 		return;					/* explained before it is made */
