@@ -53,9 +53,6 @@ extern void sx_refuse_volatile(Query *query);
 /* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither, and why. */
 extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 
-/* Does it read a continuous view, through plain views too? */
-extern bool sx_reads_continuous_view(Node *node);
-
 /* A copy of the query behind a view. */
 extern Query *sx_view_query(Oid relid);
 extern bool sx_is_view(Oid relid);
