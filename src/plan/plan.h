@@ -244,7 +244,10 @@ extern SxReads sx_view_reads(Query *query);
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);
 
-/* … or a continuous view?  Then CREATE MATERIALIZED VIEW makes one. */
+/* … or a continuous view, likewise? */
+extern bool sx_reads_continuous_view(Node *node);
+
+/* … either of them?  Then CREATE MATERIALIZED VIEW makes a continuous one. */
 extern bool sx_query_is_continuous(Query *query);
 
 /* Only the sources, at whatever depth. */

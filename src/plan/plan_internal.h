@@ -54,10 +54,7 @@ extern void sx_refuse_volatile(Query *query);
 /* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither, and why. */
 extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 
-/* Does it read a continuous view, through plain views too? */
-extern bool sx_reads_continuous_view(Node *node);
-
-/* … one that takes rows back: not one with emit = 'final', which is a stream to it. */
+/* Does it read a continuous view that takes rows back?  One with emit = 'final' does not. */
 extern bool sx_reads_changing_view(Node *node);
 
 /* A copy of the query behind a view. */
