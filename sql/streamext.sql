@@ -374,6 +374,9 @@ COMMENT ON FUNCTION streamext.new_rows(anyelement) IS 'in a batch: rows of a sta
 CREATE FUNCTION streamext.changed_rows(state anyelement) RETURNS SETOF anyelement
     AS 'MODULE_PATHNAME', 'sx_changed_rows' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION streamext.changed_rows(anyelement) IS 'in a batch: old_rows and new_rows of a state table';
+CREATE FUNCTION streamext.row_image(record) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sx_row_image' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.row_image(record) IS 'the bytes of a row''s values: equal for rows in which no value differs';
 CREATE FUNCTION streamext.key_hash(VARIADIC "any") RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_key_hash' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION streamext.key_hash("any") IS 'one number for a key of any columns, NULL among them; equal keys have equal numbers';

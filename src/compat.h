@@ -11,6 +11,11 @@
 
 #include "utils/wait_event.h"
 
+/* VARDATA_ANY() and the like left postgres.h in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* Wait events: one for the extension before 17, named ones since. */
 #if PG_VERSION_NUM >= 170000
 #define SX_WAIT_EVENT(name) \

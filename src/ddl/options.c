@@ -178,6 +178,7 @@ static const SxOptionDef options[] =
 	{"idle_timeout", DERIVED, 0, SX_VALUE_INTERVAL, NULL, 1},
 	{"event_timer", DERIVED, 0, SX_VALUE_TEXT},
 	{"changed_only", DERIVED, 0, SX_VALUE_BOOL},
+	{"changes", DERIVED, 0, SX_VALUE_BOOL},
 	{"deduplicate", DERIVED, 0, SX_VALUE_TEXT},
 	{"within", DERIVED, 0, SX_VALUE_INTERVAL, NULL, 0},
 

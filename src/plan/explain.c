@@ -71,6 +71,8 @@ strategy_name(SxStrategy strategy)
 			return "map_with_state";
 		case SX_STRATEGY_DEDUPLICATE:
 			return "deduplicate";
+		case SX_STRATEGY_CHANGES:
+			return "changes";
 		case SX_STRATEGY_SINK_FILE:
 			return "file";
 		case SX_STRATEGY_SINK_PRINT:

@@ -186,6 +186,9 @@ sx_check_view_options(const SxViewOptions *options, const SxLayout *layout, List
 	if (option != NULL && !all_have_watermark(streams))
 		refuse_option(option, "needs a watermark on every stream that the view reads",
 					  "Say how long to wait for late events: ALTER STREAM … OPTIONS (ADD watermark '10 seconds').");
+	if (options->emit == SX_EMIT_INTERVAL && layout->strategy == SX_STRATEGY_RECOMPUTE)
+		refuse_option("emit = interval", "is not supported for a query that is computed again by key",
+					  "Leave it out: the view changes with each batch; batch_interval of the source makes them fewer.");
 	if (options->emit == SX_EMIT_FINAL && options->late == SX_LATE_UPDATE)
 		refuse_option("late = 'update'", "cannot be combined with emit = 'final'",
 					  "A window that was given out does not change: use late = 'drop' or 'dead_letter', or emit = 'changes'.");

@@ -40,7 +40,8 @@ typedef enum SxStrategy
 	SX_STRATEGY_WINDOW,			/* … of the last batches */
 	SX_STRATEGY_UPDATE_STATE,
 	SX_STRATEGY_MAP_WITH_STATE,
-	SX_STRATEGY_DEDUPLICATE
+	SX_STRATEGY_DEDUPLICATE,
+	SX_STRATEGY_CHANGES			/* of a continuous view */
 } SxStrategy;
 
 typedef enum SxEmit
@@ -119,6 +120,8 @@ typedef struct SxStepPlan
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
+	Oid			changes_of;		/* SX_STRATEGY_CHANGES: the view */
+	bool		closing;		/* … whose rows appear when their window closes */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
 
 	/*

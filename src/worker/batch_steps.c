@@ -404,6 +404,29 @@ is_due(SxPipeline *pl, const SxStep *step)
 	return true;
 }
 
+/*
+ * Publishes what was collected, when its interval has passed.  It is the step that does so:
+ * who reads the view's changes stands behind it.
+ */
+static void
+emit_pending(SxPipeline *pl, SxStep *step)
+{
+	step->new_pending = step->pending || step->rows > 0;
+	step->new_last_emit = step->last_emit;
+	if (!step->new_pending ||
+		(step->last_emit != DT_NOBEGIN &&
+		 pl->time < step->last_emit + step->plan->emit_interval))
+		return;
+
+	pl->running_step = step->index;
+	sx_step_execute(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
+	sx_step_execute(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
+					0, NULL, NULL);
+	pl->running_step = -1;
+	step->new_pending = false;
+	step->new_last_emit = pl->time;
+}
+
 /* Panes take every batch; the step, as a rule, those in which there is something to read. */
 static void
 run_step(SxPipeline *pl, SxStep *step)
@@ -415,6 +438,8 @@ run_step(SxPipeline *pl, SxStep *step)
 		run_operations(pl, step);
 	else
 		step->rows = step->late_rows = step->null_time_rows = 0;
+	if (step->plan->emit_sql != NULL)
+		emit_pending(pl, step);
 }
 
 /* Puts this batch into the view, sink or stream. */
@@ -448,35 +473,17 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 	run_step(pl, step);
 }
 
-/* Publishes what was collected, when its interval has passed. */
-static void
-emit_pending(SxPipeline *pl, SxStep *step)
-{
-	if (step->rows > 0)
-		step->new_pending = true;
-	if (!step->new_pending ||
-		(step->last_emit != DT_NOBEGIN &&
-		 pl->time < step->last_emit + step->plan->emit_interval))
-		return;
-
-	sx_step_execute(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
-	sx_step_execute(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
-					0, NULL, NULL);
-	step->new_pending = false;
-	step->new_last_emit = pl->time;
-}
-
-/* What the end of a batch brings: the watermark has moved, an interval has passed. */
+/* What the end of a batch brings: the watermark has moved. */
 void
 sx_step_finish(SxPipeline *pl, SxStep *step)
 {
 	sx_blamed_step = step->relid;
 	step->new_watermark = sx_step_new_watermark(pl, step);
-	step->new_pending = step->pending;
-	step->new_last_emit = step->last_emit;
-
-	if (step->plan->emit == SX_EMIT_INTERVAL)
-		emit_pending(pl, step);
+	if (step->plan->emit_sql == NULL)
+	{
+		step->new_pending = step->pending;
+		step->new_last_emit = step->last_emit;
+	}
 
 	if (step->plan->expire_sql != NULL && step->new_watermark != DT_NOBEGIN &&
 		step->new_watermark > step->watermark)

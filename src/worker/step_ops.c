@@ -16,6 +16,7 @@
 #include "state/arrival_window.h"
 #include "state/keyed.h"
 #include "state/recompute.h"
+#include "state/view_changes.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -96,6 +97,8 @@ sx_step_ops(SxStrategy strategy)
 			return &sx_map_with_state_ops;
 		case SX_STRATEGY_DEDUPLICATE:
 			return &sx_deduplicate_ops;
+		case SX_STRATEGY_CHANGES:
+			return &sx_changes_ops;
 	}
 	elog(ERROR, "unknown strategy %d", (int) strategy);
 }
