@@ -157,6 +157,7 @@ static const SxOptionDef options[] =
 	/* sinks and views */
 	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
+	{"delete_when", SNK, TABLE, SX_VALUE_TEXT},
 	{"function", SRC | SNK, FUNCTION, SX_VALUE_TEXT},
 	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
 	{"prefix", SNK, FILES, SX_VALUE_TEXT},
@@ -191,7 +192,6 @@ static const SxOptionDef options[] =
 	{"password", MAPPING, 0, SX_VALUE_TEXT},
 
 	/* to come */
-	{"delete_when", SNK, 0, SX_VALUE_LATER},
 };
 
 PG_FUNCTION_INFO_V1(sx_fdw_validator);

@@ -21,6 +21,7 @@
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
 #include "plan/plan_internal.h"
+#include "plan/sink_delete.h"
 #include "plan/stream_def.h"
 
 PG_FUNCTION_INFO_V1(sx_explain);
@@ -185,11 +186,14 @@ future_names(CreateTableAsStmt *stmt)
 static char *
 explain_sink(CreateTableAsStmt *stmt, Query *query, SxStepNames *names)
 {
-	const char *table = sx_option(stmt->into->options, "table");
+	List	   *options = stmt->into->options;
+	const char *table = sx_option(options, "table");
 	SxStepPlan *plan;
 
 	names->state = table != NULL ? pstrdup(table) : NULL;
-	plan = sx_build_sink_plan(query, stmt->into->options, InvalidOid, names);
+	if (table != NULL)
+		options = sx_sink_delete_options(query, options);
+	plan = sx_build_sink_plan(sx_sink_delete_query(query, options), options, InvalidOid, names);
 	plan->name = names->step;
 	return sx_explain_plan(plan, NULL, names);
 }

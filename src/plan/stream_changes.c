@@ -85,7 +85,8 @@ view_index(Query *query)
 		query->limitOffset != NULL || query->cteList != NIL)
 		refuse_query("has columns and WHERE, and nothing else",
 					 "Put the rest into the continuous view, or into a stream that reads this one.");
-	if (contain_volatile_functions((Node *) query) || sx_reads_batch((Node *) query))
+	if (contain_volatile_functions((Node *) query) || sx_reads_batch((Node *) query->targetList) ||
+		sx_reads_batch(query->jointree->quals))
 		refuse_query("cannot call a function whose result differs from batch to batch",
 					 "Call it in what reads the stream.");
 	return index;
