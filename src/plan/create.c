@@ -47,6 +47,7 @@
 #include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/bound.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
 
@@ -512,6 +513,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	NewView		new = {.rel = stmt->into->rel,.options = sx_view_options(stmt->into->options)};
 	SxNodeMaker maker = {.options = new.options};
 	Query	   *query = castNode(Query, stmt->query);
+	Query	   *original;
 	char	   *schema;
 	SxStepPlan *plan;
 	SxLayout   *layout;
@@ -533,11 +535,13 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		/* that has been taken care of, for the nodes and the view together */
 		new.options->backfill = false;
 	}
+	original = copyObject(query);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);
 	if (plan->recompute != NULL)
 		sx_recompute_prepare(query, layout, new.options, maker.nodes);
 	adopt_nodes(&maker, view);
+	sx_warn_of_growth(new.rel->relname, original, plan, layout, maker.nodes);
 	return true;
 }

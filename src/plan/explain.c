@@ -20,6 +20,9 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
+#include "plan/bound.h"
+#include "plan/explain_nodes.h"
+#include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "plan/sink_delete.h"
 #include "plan/stream_def.h"
@@ -123,6 +126,29 @@ explain_panes(StringInfo text, const SxStepPlan *plan)
 				plan->panes->trim_sql);
 }
 
+/* By which its rows are found again: columns, or an expression over the nodes. */
+static void
+explain_key(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
+{
+	StringInfoData key;
+	ListCell   *lc;
+
+	if (plan->recompute != NULL)
+		appendStringInfo(text, "Key: %s\n", plan->recompute->keyed ? plan->recompute->key :
+						 "none, all is computed again");
+	if (layout == NULL || layout->strategy != SX_STRATEGY_MERGE)
+		return;
+	initStringInfo(&key);
+	foreach(lc, layout->columns)
+	{
+		SxStateColumn *column = lfirst(lc);
+
+		if (column->kind == SX_COLUMN_KEY)
+			appendStringInfo(&key, "%s%s", key.len == 0 ? "" : ", ", quote_identifier(column->name));
+	}
+	appendStringInfo(text, "Key: %s\n", key.len == 0 ? "none, there is one row" : key.data);
+}
+
 char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
@@ -147,6 +173,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		appendStringInfo(&text, "%s: %s\n",
 						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);
+	explain_key(&text, plan, layout);
+	if (layout != NULL || (plan->kind == SX_STEP_STREAM && !plan->stateless))
+		appendStringInfo(&text, "Bounded by: %s\n", sx_bound_text(plan, layout));
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
 	if (plan->recompute != NULL)
@@ -217,17 +246,20 @@ sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string)
 		return psprintf("Stream: %s\nReads: %s\nQuery:\n%s", names->step,
 						sx_streams_text(sx_query_streams(query)), sx_deparse(query));
 
+	if (!sx_is_single_node(query))
+		return sx_explain_by_making(stmt, query_string);
 	sx_check_view_query(query);
 	options = sx_view_options(stmt->into->options);
 	plan = sx_build_view_plan(query, options, names, &layout);
 	return sx_explain_plan(plan, layout, names);
 }
 
-/* streamext.explain(name) */
+/* streamext.explain(name, sizes) */
 Datum
 sx_explain(PG_FUNCTION_ARGS)
 {
 	text	   *name = PG_GETARG_TEXT_PP(0);
+	bool		sizes = PG_NARGS() > 1 && PG_GETARG_BOOL(1);
 	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(name)),
 										 NoLock, false);
 
@@ -245,5 +277,5 @@ sx_explain(PG_FUNCTION_ARGS)
 	}
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, get_rel_name(relid));
-	PG_RETURN_TEXT_P(cstring_to_text(sx_plan_explain(relid)));
+	PG_RETURN_TEXT_P(cstring_to_text(sx_explain_tree(relid, sizes)));
 }

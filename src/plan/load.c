@@ -23,6 +23,7 @@
 
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/bound.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
@@ -112,7 +113,8 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	{
 		plan->windowed = true;
 		plan->retention = 0;
-		plan->expire_sql = psprintf("DELETE FROM %s s\nWHERE %s", names->state, options->evict);
+		plan->evicts = true;
+		plan->expire_sql = sx_expire_sql(names->state, options->evict, NULL);
 	}
 	return plan;
 }
@@ -180,6 +182,16 @@ sx_plan_load(Oid relid)
 	SxStepNames *names;
 
 	return load(relid, &layout, &names);
+}
+
+char *
+sx_step_bound(Oid relid)
+{
+	SxLayout   *layout;
+	SxStepNames *names;
+	SxStepPlan *plan = load(relid, &layout, &names);
+
+	return sx_bound_text(plan, layout);
 }
 
 SxLayout *

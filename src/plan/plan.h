@@ -85,6 +85,7 @@ typedef struct SxPanes
 typedef struct SxRecompute
 {
 	bool		keyed;			/* else there is no $1, and all is computed again */
+	char	   *key;			/* the key in each node, for explain() */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
@@ -117,6 +118,7 @@ typedef struct SxStepPlan
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
+	bool		evicts;			/* a node: rows of closed windows go */
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */

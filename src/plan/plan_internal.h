@@ -283,6 +283,9 @@ struct SxStepNames
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
+/* Deletes rows of a table, as s, at most $2 at a time; order_by: a column, or NULL. */
+extern char *sx_expire_sql(const char *table, const char *where, const char *order_by);
+
 /* The query with keys and partial aggregates for its output. */
 extern Query *sx_partial_query(Query *query, const SxLayout *layout);
 extern int	sx_pin_settings(void);

@@ -424,12 +424,25 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 					sx_window_end_sql(&layout->window, psprintf("d.%s", window)));
 }
 
+/*
+ * In small steps: what a jump of the watermark expires is deleted by the batches that
+ * follow, too, the oldest first.
+ */
+char *
+sx_expire_sql(const char *table, const char *where, const char *order_by)
+{
+	return psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n"
+					"    SELECT s.ctid FROM %s s\n    WHERE %s%s\n    LIMIT $2))",
+					table, table, where,
+					order_by == NULL ? "" : psprintf("\n    ORDER BY %s", order_by));
+}
+
 static char *
 expire_sql(const SxLayout *layout, const char *table)
 {
-	return psprintf("DELETE FROM %s\nWHERE %s", table,
-					sx_window_closed_sql(&layout->window,
-										 quote_identifier(layout->window_column->name), "$1"));
+	char	   *window = psprintf("s.%s", quote_identifier(layout->window_column->name));
+
+	return sx_expire_sql(table, sx_window_closed_sql(&layout->window, window, "$1"), window);
 }
 
 void

@@ -29,6 +29,8 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
+#define EXPIRE_ROWS		10000	/* that any batch may delete of a state table */
+
 bool
 sx_step_reads(const SxStep *step, const SxInput *input)
 {
@@ -473,6 +475,28 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 	run_step(pl, step);
 }
 
+/*
+ * Deletes what the watermark has passed by retention.  However far it has jumped, a batch
+ * deletes no more than some rows, or twice what it has brought, so that in the long run
+ * more goes than comes; what is left is for the next ones.
+ */
+static void
+expire(SxPipeline *pl, SxStep *step)
+{
+	Oid			types[] = {TIMESTAMPTZOID, INT8OID};
+	int64		most = Max(EXPIRE_ROWS, 2 * step->rows);
+	Datum		values[] = {
+		TimestampTzGetDatum(step->new_watermark - step->plan->retention), Int64GetDatum(most)
+	};
+
+	step->new_expired = step->expired;
+	if (step->plan->expire_sql == NULL || step->new_watermark == DT_NOBEGIN ||
+		(step->expired && step->new_watermark == step->watermark))
+		return;
+	step->new_expired = sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
+										2, types, values) < most;
+}
+
 /* What the end of a batch brings: the watermark has moved. */
 void
 sx_step_finish(SxPipeline *pl, SxStep *step)
@@ -485,17 +509,7 @@ sx_step_finish(SxPipeline *pl, SxStep *step)
 		step->new_last_emit = step->last_emit;
 	}
 
-	if (step->plan->expire_sql != NULL && step->new_watermark != DT_NOBEGIN &&
-		step->new_watermark > step->watermark)
-	{
-		Oid			types[] = {TIMESTAMPTZOID};
-		Datum		values[] = {
-			TimestampTzGetDatum(step->new_watermark - step->plan->retention)
-		};
-
-		sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
-						1, types, values);
-	}
+	expire(pl, step);
 
 	step->new_timer = step->timer;
 	if (step->ops->finish != NULL)
