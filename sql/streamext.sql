@@ -2,6 +2,9 @@
 
 \echo Use "CREATE EXTENSION streamext" to load this file. \quit
 
+-- Whatever schema the extension goes into, names mean those of pg_catalog.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- ---------------------------------------------------------------------
 -- Schemas
 -- ---------------------------------------------------------------------
@@ -31,6 +34,14 @@ COMMENT ON FOREIGN DATA WRAPPER streamext IS 'streams: inside a batch a stream h
 CREATE SERVER streamext FOREIGN DATA WRAPPER streamext;
 COMMENT ON SERVER streamext IS 'the built-in server of streams; USAGE on it allows to create streams';
 
+CREATE FUNCTION streamext.kafka_properties(OUT property text, OUT who text, OUT "values" text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sx_kafka_properties_list' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 170;
+COMMENT ON FUNCTION streamext.kafka_properties() IS 'properties of librdkafka: who may give them, and which values they take';
+
+CREATE FUNCTION streamext.host_allowed(rules text, name text, address inet, port integer) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_host_allowed' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.host_allowed(text, text, inet, integer) IS 'would rules as those of streamext.allowed_hosts allow to connect to an address that a name leads to?';
+
 -- ---------------------------------------------------------------------
 -- Catalog.  Written by the extension's C code only; read through the views
 -- further down.
@@ -48,9 +59,10 @@ CREATE TABLE streamext.pipeline (
     error_sqlstate text,
     error_message  text,
     error_at    timestamptz,
-    lane_of     integer REFERENCES streamext.pipeline,
+    lane_of     integer,
     lane_for    text CHECK (lane_for IN ('backfill', 'detached')),
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    home        text
 );
 COMMENT ON TABLE streamext.pipeline IS 'units of work: source streams and what hangs off them, advancing together';
 COMMENT ON COLUMN streamext.pipeline.state IS 'running: a worker keeps it going; paused: by a user; stopped: by an error, see error_message';
@@ -59,11 +71,18 @@ COMMENT ON COLUMN streamext.pipeline.failures IS 'errors in a row, and a start t
 COMMENT ON COLUMN streamext.pipeline.retry_at IS 'not started again before this time';
 COMMENT ON COLUMN streamext.pipeline.lane_of IS 'a lane: the pipeline that it follows, never ahead of it, and is merged into when it has caught up; NULL: no lane';
 COMMENT ON COLUMN streamext.pipeline.lane_for IS 'backfill: a late view or sink reads the past; detached: steps that failed for themselves were taken out';
+COMMENT ON COLUMN streamext.pipeline.home IS 'the cluster and database in which it runs: a pipeline that came with a dump or an upgrade has another one, and stays stopped until it is started by hand';
 ALTER SEQUENCE streamext.pipeline_id_seq OWNED BY streamext.pipeline.id;
+
+CREATE FUNCTION streamext.set_home() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_set_home' LANGUAGE C;
+COMMENT ON FUNCTION streamext.set_home() IS 'gives a new pipeline its home; one that is loaded from a dump is stopped';
+REVOKE ALL ON FUNCTION streamext.set_home() FROM PUBLIC;
+CREATE TRIGGER set_home BEFORE INSERT ON streamext.pipeline FOR EACH ROW EXECUTE FUNCTION streamext.set_home();
 
 -- One row per worker of a pipeline, updated in every batch: kept small and HOT.
 CREATE TABLE streamext.progress (
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    pipeline    integer NOT NULL,
     slot        integer NOT NULL DEFAULT 0,
     epoch       bigint NOT NULL DEFAULT 0,
     batch_id    bigint NOT NULL DEFAULT 0,
@@ -77,7 +96,7 @@ COMMENT ON COLUMN streamext.progress.first_batch_time IS 'of batch 1: windows in
 COMMENT ON COLUMN streamext.progress.epoch IS 'grows with every worker or step() that takes the pipeline';
 
 CREATE TABLE streamext.source (
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    pipeline    integer NOT NULL,
     stream      regclass NOT NULL,
     seq         integer NOT NULL,
     watermark   timestamptz,
@@ -102,8 +121,7 @@ CREATE TABLE streamext.partition (
     lag         bigint,
     idle        boolean NOT NULL DEFAULT false,
     rows        bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (pipeline, stream, partition),
-    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+    PRIMARY KEY (pipeline, stream, partition)
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.partition IS 'position of each partition, committed together with what was made of its records';
@@ -119,8 +137,7 @@ CREATE TABLE streamext.gap (
     records     bigint,
     reason      text NOT NULL,
     batch_id    bigint NOT NULL,
-    noted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+    noted_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX ON streamext.gap (pipeline, stream, partition);
 COMMENT ON TABLE streamext.gap IS 'records that Kafka no longer had when they were to be read, with on_data_loss = continue; committed with the position that jumps over them';
@@ -128,15 +145,17 @@ COMMENT ON TABLE streamext.gap IS 'records that Kafka no longer had when they we
 CREATE TABLE streamext.stream (
     relation    regclass PRIMARY KEY,
     kind        text NOT NULL CHECK (kind IN ('source', 'derived', 'sink')),
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    log         regclass
 );
 COMMENT ON TABLE streamext.stream IS 'relations that were created as streams';
+COMMENT ON COLUMN streamext.stream.log IS 'table in which a queue, table or socket keeps its records until they are processed';
 
 CREATE SEQUENCE streamext.step_seq AS integer;
 
 CREATE TABLE streamext.step (
     relation    regclass PRIMARY KEY,
-    pipeline    integer REFERENCES streamext.pipeline,
+    pipeline    integer,
     seq         integer NOT NULL DEFAULT nextval('streamext.step_seq'),
     kind        text NOT NULL CHECK (kind IN ('view', 'sink', 'stream')),
     query       regclass NOT NULL,
@@ -190,7 +209,7 @@ CREATE INDEX ON streamext.window_batch (relation, batch_time, batch_id);
 COMMENT ON TABLE streamext.window_batch IS 'for windowed streams in time: when the batches were whose rows are retained';
 
 CREATE TABLE streamext.batch (
-    pipeline    integer NOT NULL REFERENCES streamext.pipeline ON DELETE CASCADE,
+    pipeline    integer NOT NULL,
     slot        integer NOT NULL DEFAULT 0,
     batch_id    bigint NOT NULL,
     batch_time  timestamptz NOT NULL,
@@ -241,6 +260,14 @@ COMMENT ON COLUMN streamext.dead_letter.cut IS 'value, key or headers were longe
 COMMENT ON COLUMN streamext.dead_letter.steps IS 'who is owed the record: what replay feeds it to';
 COMMENT ON COLUMN streamext.dead_letter.replay IS 'the next batch feeds it again';
 ALTER SEQUENCE streamext.dead_letter_id_seq OWNED BY streamext.dead_letter.id;
+
+-- Instead of foreign keys: pg_restore with several jobs loads the tables in any order.
+CREATE FUNCTION streamext.forget() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sx_forget' LANGUAGE C;
+COMMENT ON FUNCTION streamext.forget() IS 'deletes what belongs to a pipeline, or to a source stream in one, with it';
+REVOKE ALL ON FUNCTION streamext.forget() FROM PUBLIC;
+CREATE TRIGGER forget AFTER DELETE ON streamext.pipeline FOR EACH ROW EXECUTE FUNCTION streamext.forget();
+CREATE TRIGGER forget AFTER DELETE ON streamext.source FOR EACH ROW EXECUTE FUNCTION streamext.forget();
 
 SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.pipeline_id_seq', '');
@@ -333,31 +360,47 @@ CREATE FUNCTION streamext.view_watermark(state regclass) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_view_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.view_watermark(regclass) IS 'watermark of the continuous view that keeps this state table; NULL while there is none';
 
+-- A type that no user can make a value of: bytes made up by somebody would reach the
+-- aggregates' deserialisation functions, which trust them.
+CREATE TYPE streamext.agg_state;
+CREATE FUNCTION streamext.agg_state_in(cstring) RETURNS streamext.agg_state
+    AS 'MODULE_PATHNAME', 'sx_agg_state_in' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.agg_state_in(cstring) IS 'input of streamext.agg_state: for superusers, who restore dumps';
+CREATE FUNCTION streamext.agg_state_out(streamext.agg_state) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'sx_agg_state_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.agg_state_out(streamext.agg_state) IS 'output of streamext.agg_state: its bytes in hex';
+CREATE TYPE streamext.agg_state (
+    INPUT = streamext.agg_state_in, OUTPUT = streamext.agg_state_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
+COMMENT ON TYPE streamext.agg_state IS 'state of an aggregate between batches; only streamext makes values of it';
+
 CREATE FUNCTION streamext.partial_trans(internal, regprocedure, VARIADIC "any") RETURNS internal
     AS 'MODULE_PATHNAME', 'sx_partial_trans' LANGUAGE C PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.partial_trans(internal, regprocedure, "any") IS 'transition function of streamext.partial_agg';
-CREATE FUNCTION streamext.partial_final(internal) RETURNS bytea
+CREATE FUNCTION streamext.partial_final(internal) RETURNS streamext.agg_state
     AS 'MODULE_PATHNAME', 'sx_partial_final' LANGUAGE C PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.partial_final(internal) IS 'final function of streamext.partial_agg';
 CREATE AGGREGATE streamext.partial_agg(aggregate regprocedure, VARIADIC arguments "any") (
     SFUNC = streamext.partial_trans, STYPE = internal,
     FINALFUNC = streamext.partial_final, FINALFUNC_MODIFY = READ_WRITE);
 COMMENT ON AGGREGATE streamext.partial_agg(regprocedure, "any") IS 'state of an aggregate over the rows of a batch, to be combined later';
-CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a bytea, b bytea) RETURNS bytea
+CREATE FUNCTION streamext.combine_agg(aggregate regprocedure, a streamext.agg_state, b streamext.agg_state)
+    RETURNS streamext.agg_state
     AS 'MODULE_PATHNAME', 'sx_combine_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION streamext.combine_agg(regprocedure, bytea, bytea) IS 'combines two states of an aggregate';
-CREATE FUNCTION streamext.combine_trans(state bytea, aggregate regprocedure, part bytea) RETURNS bytea
+COMMENT ON FUNCTION streamext.combine_agg(regprocedure, streamext.agg_state, streamext.agg_state) IS 'combines two states of an aggregate';
+CREATE FUNCTION streamext.combine_trans(state streamext.agg_state, aggregate regprocedure, part streamext.agg_state)
+    RETURNS streamext.agg_state
     AS 'MODULE_PATHNAME', 'sx_combine_trans' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION streamext.combine_trans(bytea, regprocedure, bytea) IS 'transition function of streamext.combine_states';
-CREATE AGGREGATE streamext.combine_states(aggregate regprocedure, state bytea) (
-    SFUNC = streamext.combine_trans, STYPE = bytea);
-COMMENT ON AGGREGATE streamext.combine_states(regprocedure, bytea) IS 'combines states of an aggregate';
+COMMENT ON FUNCTION streamext.combine_trans(streamext.agg_state, regprocedure, streamext.agg_state) IS 'transition function of streamext.combine_states';
+CREATE AGGREGATE streamext.combine_states(aggregate regprocedure, state streamext.agg_state) (
+    SFUNC = streamext.combine_trans, STYPE = streamext.agg_state);
+COMMENT ON AGGREGATE streamext.combine_states(regprocedure, streamext.agg_state) IS 'combines states of an aggregate';
 CREATE FUNCTION streamext.pane_cover(stream regclass, OUT level integer, OUT pane bigint) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'sx_pane_cover' LANGUAGE C STABLE STRICT ROWS 20;
 COMMENT ON FUNCTION streamext.pane_cover(regclass) IS 'in a batch: the panes that make up the window of a windowed stream';
-CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state bytea, result_type anyelement) RETURNS anyelement
+CREATE FUNCTION streamext.final_agg(aggregate regprocedure, state streamext.agg_state, result_type anyelement) RETURNS anyelement
     AS 'MODULE_PATHNAME', 'sx_final_agg' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION streamext.final_agg(regprocedure, bytea, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
+COMMENT ON FUNCTION streamext.final_agg(regprocedure, streamext.agg_state, anyelement) IS 'result of an aggregate for a state; the last argument gives the type';
 
 CREATE FUNCTION streamext.arrival() RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_arrival' LANGUAGE C STABLE PARALLEL UNSAFE;
@@ -365,6 +408,7 @@ COMMENT ON FUNCTION streamext.arrival() IS 'in a batch: a number that grows with
 CREATE FUNCTION streamext.capture_changes() RETURNS trigger
     AS 'MODULE_PATHNAME', 'sx_capture_changes' LANGUAGE C;
 COMMENT ON FUNCTION streamext.capture_changes() IS 'on a state table: notes what a batch changes there, for the nodes that stand on it';
+REVOKE ALL ON FUNCTION streamext.capture_changes() FROM PUBLIC;
 CREATE FUNCTION streamext.old_rows(state anyelement) RETURNS SETOF anyelement
     AS 'MODULE_PATHNAME', 'sx_old_rows' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION streamext.old_rows(anyelement) IS 'in a batch: rows of a state table, given as NULL of its type, that the batch has deleted or changed';
@@ -396,8 +440,7 @@ CREATE TABLE streamext.file_taken (
     size        bigint NOT NULL,
     mtime       timestamptz NOT NULL,
     batch_id    bigint NOT NULL,
-    PRIMARY KEY (pipeline, stream, name),
-    FOREIGN KEY (pipeline, stream) REFERENCES streamext.source ON DELETE CASCADE
+    PRIMARY KEY (pipeline, stream, name)
 );
 COMMENT ON TABLE streamext.file_taken IS 'files that streams of connector file have taken, as they were then';
 COMMENT ON COLUMN streamext.file_taken.name IS 'within the directory; the whole path where the stream has a pattern';
@@ -459,7 +502,7 @@ COMMENT ON FUNCTION streamext.run(text) IS 'processes what the sources hold now,
 
 CREATE FUNCTION streamext.start_all() RETURNS integer
     AS 'MODULE_PATHNAME', 'sx_start_all' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.start_all() IS 'resumes every paused or stopped pipeline of the caller; returns how many';
+COMMENT ON FUNCTION streamext.start_all() IS 'resumes every paused or stopped pipeline of the caller, also after a restored dump; returns how many';
 
 CREATE FUNCTION streamext.adopt() RETURNS void
     AS 'MODULE_PATHNAME', 'sx_adopt' LANGUAGE C STRICT;
@@ -492,7 +535,7 @@ CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT s
         OUT rows_per_second double precision, OUT batches bigint, OUT status text,
         OUT rate_limit double precision, OUT target double precision, OUT rate_reason text)
     AS 'MODULE_PATHNAME', 'sx_worker_status_row' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs';
+COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs, or it is not yours to see';
 
 CREATE FUNCTION streamext.pid_rates(at_ms bigint[], elements bigint[], processing_ms bigint[], scheduling_ms bigint[],
         batch_interval_ms bigint, kp double precision DEFAULT 1.0, ki double precision DEFAULT 0.2,
@@ -528,14 +571,14 @@ CREATE EVENT TRIGGER streamext_drop ON sql_drop
     EXECUTE FUNCTION streamext.on_drop();
 
 -- ---------------------------------------------------------------------
--- Views.  Each shows what the reader owns; pg_monitor sees everything.
+-- Views.  Each shows what the reader owns; pg_monitor sees everything.  They are security
+-- barriers, or a function in the reader's WHERE would be shown what the view leaves out.
 -- ---------------------------------------------------------------------
 CREATE FUNCTION streamext.may_see(owner oid) RETURNS boolean
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE');
+    AS 'MODULE_PATHNAME', 'sx_may_see' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION streamext.may_see(oid) IS 'may the current user see a pipeline of this owner?';
 
-CREATE VIEW streamext.streams AS
+CREATE VIEW streamext.streams WITH (security_barrier) AS
     SELECT s.relation AS stream, s.kind,
            (SELECT option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) WHERE option_name = 'connector') AS connector,
            (SELECT option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) WHERE option_name = 'format') AS format,
@@ -551,14 +594,9 @@ CREATE VIEW streamext.streams AS
 COMMENT ON VIEW streamext.streams IS 'streams: sources, derived streams and sinks';
 COMMENT ON COLUMN streamext.streams.pipelines IS 'pipelines that read the source, or run the sink';
 
-CREATE FUNCTION streamext.shown_state(state text, lane_of integer, lane_for text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN state <> 'running' OR lane_of IS NULL THEN state
-                WHEN lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END;
-COMMENT ON FUNCTION streamext.shown_state(text, integer, text) IS 'state of a pipeline as the views show it: a lane that runs is backfilling, or catching up';
-
-CREATE VIEW streamext.pipelines AS
-    SELECT p.name AS pipeline, p.owner, streamext.shown_state(p.state, p.lane_of, p.lane_for) AS state, w.pid,
+CREATE VIEW streamext.pipelines WITH (security_barrier) AS
+    SELECT p.name AS pipeline, p.owner, CASE WHEN p.state <> 'running' OR p.lane_of IS NULL THEN p.state
+                WHEN p.lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END AS state, w.pid,
            CASE WHEN w.pid IS NOT NULL OR p.state = 'running' THEN w.status END AS status,
            g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
@@ -596,7 +634,7 @@ COMMENT ON COLUMN streamext.pipelines.rate_reason IS 'what set the limit: pid, m
 COMMENT ON COLUMN streamext.pipelines.lag IS 'records that the sources held and no batch had taken when the last batch ran; NULL when not known';
 COMMENT ON COLUMN streamext.pipelines.watermark_partition IS 'the partition that holds the watermark back most';
 
-CREATE VIEW streamext.partitions AS
+CREATE VIEW streamext.partitions WITH (security_barrier) AS
     SELECT p.name AS pipeline, x.stream, x.partition, x.position, x.end_position, x.lag,
            x.max_event_time, s.watermark, x.idle, x.rows,
            coalesce((SELECT sum(g.records) FROM streamext.gap g
@@ -610,7 +648,7 @@ COMMENT ON COLUMN streamext.partitions.position IS 'where the next batch begins'
 COMMENT ON COLUMN streamext.partitions.watermark IS 'of the stream';
 COMMENT ON COLUMN streamext.partitions.lost IS 'records that were lost, as far as they could be counted; see streamext.gaps';
 
-CREATE VIEW streamext.gaps AS
+CREATE VIEW streamext.gaps WITH (security_barrier) AS
     SELECT p.name AS pipeline, g.stream, g.partition, g.from_offset, g.to_offset, g.records, g.reason, g.batch_id, g.noted_at
     FROM streamext.gap g
          JOIN streamext.pipeline p ON p.id = g.pipeline
@@ -622,7 +660,7 @@ COMMENT ON COLUMN streamext.gaps.records IS 'offsets in between, where both are 
 COMMENT ON COLUMN streamext.gaps.reason IS 'offset gone: deleted by retention or by hand; truncated, topic recreated, other cluster: the log is not the one that was read before';
 COMMENT ON COLUMN streamext.gaps.batch_id IS 'the batch before the gap, or the one that was committed with it';
 
-CREATE VIEW streamext.batches AS
+CREATE VIEW streamext.batches WITH (security_barrier) AS
     SELECT p.name AS pipeline, b.batch_id, b.batch_time, b.started_at, b.rows, b.bytes, b.dead_letters,
            b.poll_ms, b.load_ms, b.steps_ms,
            lead(b.commit_ms) OVER (PARTITION BY b.pipeline, b.slot ORDER BY b.batch_id) AS commit_ms
@@ -633,7 +671,7 @@ COMMENT ON VIEW streamext.batches IS 'the last batches of each pipeline, with th
 COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: known when the next one has run';
 
 CREATE FUNCTION streamext.state_bound(step regclass) RETURNS text
-    AS 'MODULE_PATHNAME', 'sx_state_bound' LANGUAGE C VOLATILE STRICT;
+    AS 'MODULE_PATHNAME', 'sx_state_bound' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION streamext.state_bound(regclass) IS 'what keeps the state of a continuous view or stream from growing; NULL when it is not the caller''s';
 CREATE FUNCTION streamext.state_oldest(step regclass) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_state_oldest' LANGUAGE C STABLE STRICT;
@@ -642,7 +680,7 @@ CREATE FUNCTION streamext.state_rows(state_table regclass) RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_state_rows' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION streamext.state_rows(regclass) IS 'exactly how many rows a state table has, which reads it whole';
 
-CREATE VIEW streamext.state AS
+CREATE VIEW streamext.state WITH (security_barrier) AS
     SELECT coalesce(s.node_of, s.relation) AS relation, CASE WHEN s.node_of IS NOT NULL THEN s.relation END AS node,
            p.name AS pipeline, s.strategy, t.state_table,
            greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS rows,
@@ -672,13 +710,14 @@ COMMENT ON COLUMN streamext.state.rows IS 'an estimate from the server''s statis
 COMMENT ON COLUMN streamext.state.oldest IS 'its oldest window, or when the key that has waited longest was changed; read from the table';
 COMMENT ON COLUMN streamext.state.bounded_by IS 'what keeps it from growing, or that nothing does';
 
-CREATE VIEW streamext.views AS
+CREATE VIEW streamext.views WITH (security_barrier) AS
     SELECT s.relation AS view, s.kind, p.name AS pipeline, s.strategy, s.state AS state_table,
            g.rows, g.late_rows + coalesce(n.late_rows, 0) AS late_rows,
            g.null_time_rows + coalesce(n.null_time_rows, 0) AS null_time_rows,
            g.dead_letters, g.skipped_rows, g.watermark,
            s.first_batch, s.options, s.created_at,
-           streamext.shown_state(p.state, p.lane_of, p.lane_for) AS state,
+           CASE WHEN p.state <> 'running' OR p.lane_of IS NULL THEN p.state
+                WHEN p.lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END AS state,
            (SELECT sum(x.lag)::bigint FROM streamext.partition x WHERE x.pipeline = p.id) AS lag, p.error_message
     FROM streamext.step s
          JOIN streamext.step_progress g USING (relation)
@@ -712,7 +751,7 @@ COMMENT ON COLUMN streamext.dead_letters.replay IS 'replay_dead_letters() was ca
 COMMENT ON COLUMN streamext.dead_letters.value_size IS 'length of the whole value';
 COMMENT ON COLUMN streamext.dead_letters.value_sha256 IS 'hash of the whole value, where only its beginning was kept';
 
-CREATE VIEW streamext.outboxes AS
+CREATE VIEW streamext.outboxes WITH (security_barrier) AS
     SELECT d.sink, s.strategy AS connector, o.pending, o.pending_bytes, o.oldest_pending,
            nullif(d.delivered, 0) AS last_delivered, d.delivered_at, d.failures, d.retry_at,
            d.error_sqlstate, d.error_message, d.error_at
@@ -732,5 +771,8 @@ COMMENT ON COLUMN streamext.outboxes.last_delivered IS 'batch id of the last del
 COMMENT ON COLUMN streamext.outboxes.failures IS 'errors in a row; 0 when all is well';
 COMMENT ON COLUMN streamext.outboxes.retry_at IS 'when it is tried again';
 
+-- Whatever ALTER DEFAULT PRIVILEGES the installing role has.
+REVOKE ALL ON ALL TABLES IN SCHEMA streamext FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA streamext FROM PUBLIC;
 GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.gaps, streamext.batches,
     streamext.views, streamext.state, streamext.dead_letters, streamext.outboxes TO PUBLIC;

@@ -86,6 +86,27 @@
 #define sx_proc_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
+/* May the role use the foreign server?  Likewise. */
+#if PG_VERSION_NUM >= 160000
+#define sx_server_aclcheck(server, role) \
+	object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE)
+#else
+#define sx_server_aclcheck(server, role) pg_foreign_server_aclcheck(server, role, ACL_USAGE)
+#endif
+
+/* What the executor asks about lies in the range table before 16, in a list of its own since. */
+#if PG_VERSION_NUM >= 160000
+#define SX_PERMISSIONS_ARGS List *range_table, List *permissions, bool complain
+#define SX_PERMISSIONS_PASS range_table, permissions, complain
+#define SX_PERMISSIONS	permissions
+#define SxPermission	RTEPermissionInfo
+#else
+#define SX_PERMISSIONS_ARGS List *range_table, bool complain
+#define SX_PERMISSIONS_PASS range_table, complain
+#define SX_PERMISSIONS	range_table
+#define SxPermission	RangeTblEntry
+#endif
+
 /* Intervals are always finite before 17. */
 #ifndef INTERVAL_NOT_FINITE
 #define INTERVAL_NOT_FINITE(i) (false)

@@ -14,9 +14,11 @@
 
 #include <limits.h>
 
+#include "catalog/state_guard.h"
 #include "ddl/ddl.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "source/rights.h"
 #include "streamext.h"
 #include "utils/guc.h"
 #include "worker/worker.h"
@@ -30,6 +32,7 @@ int			sx_helper_memory = 512 * 1024;
 int			sx_insert_timeout = 30000;
 int			sx_state_cache = 64 * 1024;
 int			sx_batch_history = 10000;
+char	   *sx_allowed_hosts = "";
 bool		sx_preloaded = false;
 
 PGDLLEXPORT void _PG_init(void);
@@ -60,6 +63,13 @@ define_settings(void)
 							&sx_insert_timeout, 30000, 100, 3600 * 1000,
 							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomStringVariable("streamext.allowed_hosts",
+							   "Hosts that streams of roles without superuser rights may connect to.",
+							   "A list of names, patterns and networks, each with a port or without. "
+							   "Empty: all but this host and its link.",
+							   &sx_allowed_hosts, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   sx_check_allowed_hosts, NULL, NULL);
 	DefineCustomIntVariable("streamext.state_cache",
 							"Memory in which a stream with keyed state remembers where the rows of its keys are.",
 							"Of each such stream, in its pipeline's worker; 0: look-ups go by the index.",
@@ -104,6 +114,7 @@ _PG_init(void)
 		return;
 
 	sx_utility_init();
+	sx_state_guard_init();
 	if (sx_preloaded)
 	{
 		sx_worker_init();

@@ -21,6 +21,8 @@ extern int	sx_max_workers;			/* streamext.max_workers: pipeline workers
 									 * of the whole server */
 extern int	sx_helper_memory;		/* streamext.helper_memory, in kilobytes */
 extern int	sx_insert_timeout;		/* streamext.insert_timeout, in milliseconds */
+extern char *sx_allowed_hosts;		/* streamext.allowed_hosts: rules of
+									 * source/allowed_hosts.h */
 extern int	sx_state_cache;			/* streamext.state_cache, in kilobytes */
 extern int	sx_batch_history;		/* streamext.batch_history: batches kept in
 									 * streamext.batch per pipeline */

@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "catalog/depend.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "utils/fmgroids.h"
 
@@ -28,6 +29,14 @@ sx_depend(Oid class, Oid object, Oid ref_class, Oid ref_object, AttrNumber ref_c
 	ObjectAddressSet(dependent, class, object);
 	ObjectAddressSubSet(referenced, ref_class, ref_object, ref_column);
 	recordDependencyOn(&dependent, &referenced, type);
+}
+
+void
+sx_part_of(Oid part, Oid relid)
+{
+	if (!list_member_oid(sx_dependencies(RelationRelationId, part, RelationRelationId,
+										 DEPENDENCY_INTERNAL), relid))
+		sx_depend(RelationRelationId, part, RelationRelationId, relid, 0, DEPENDENCY_INTERNAL);
 }
 
 /* Either end of the rows that an index finds for the other end. */

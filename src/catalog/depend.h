@@ -17,6 +17,9 @@
 extern void sx_depend(Oid class, Oid object, Oid ref_class, Oid ref_object,
 					  AttrNumber ref_column, DependencyType type);
 
+/* The relation goes with another one; made unless it is so already. */
+extern void sx_part_of(Oid part, Oid relid);
+
 /* Oids in ref_class that the object as a whole depends on, each once. */
 extern List *sx_dependencies(Oid class, Oid object, Oid ref_class, DependencyType type);
 

@@ -50,7 +50,7 @@ sx_on_ddl_end(PG_FUNCTION_ARGS)
 		Oid			relid = lfirst_oid(lc);
 
 		if (sx_is_stream_table(relid) && !sx_creating_query_table &&
-			sx_relation_kind(relid) == SX_REL_NONE)
+			sx_relation_kind(relid) == SX_REL_NONE && !sx_is_restored_table(relid))
 			sx_register_source(relid);
 	}
 	PG_RETURN_NULL();

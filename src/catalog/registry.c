@@ -22,11 +22,13 @@
 #include "fdw/stream.h"
 #include "miscadmin.h"
 #include "plan/plan.h"
+#include "source/rights.h"
 #include "source/source.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/varlena.h"
 #include "worker/lane.h"
 #include "worker/rate.h"
 #include "worker/worker.h"
@@ -206,10 +208,12 @@ sx_register_source(Oid relid)
 				 errmsg("connector \"%s\" of stream %s only writes",
 						sx_stream_option(stream, "connector", "?"), stream->label),
 				 errhint("Give the sink its query: CREATE STREAM … WITH (connector = …) AS SELECT ….")));
+	sx_stream_check_rights(stream);
 	if (stream->source->check != NULL)
 		stream->source->check(stream);
 
 	insert_stream(relid, "source");
+	sx_stream_set_option(stream, SX_KIND_OPTION, "source");
 	if (name != NULL)
 		pipeline = named_pipeline(name, stream->owner, paused);
 	else
@@ -339,6 +343,30 @@ lane_for(int pipeline, int64 batch, const char *schema, const char *relname,
 	return 0;
 }
 
+/*
+ * The statements that maintain a step run under the search_path that its functions want.
+ * Their operators are found in pg_catalog first, unless the path says otherwise: then
+ * whoever may create in a schema before it could put others in their place.
+ */
+static void
+require_safe_path(const char *path)
+{
+	List	   *schemas;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(path), ',', &schemas))
+		return;
+	foreach(lc, schemas)
+	{
+		if (strcmp(lfirst(lc), "pg_catalog") == 0 && lc != list_head(schemas))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("search_path has pg_catalog behind other schemas"),
+					 errdetail("It is stored with the view, sink or stream, and holds while batches run."),
+					 errhint("SET search_path without pg_catalog, which then comes first.")));
+	}
+}
+
 const char *
 sx_pipeline_for_view(const char *schema, const char *relname, const SxReads *reads,
 					 bool backfill, const char *pipeline_name)
@@ -362,6 +390,7 @@ session_settings(void)
 	};
 	StringInfoData buf;
 
+	require_safe_path(GetConfigOption("search_path", false, false));
 	initStringInfo(&buf);
 	for (int i = 0; i < lengthof(names); i++)
 	{

@@ -31,6 +31,12 @@ extern void sx_trusted_begin(SxTrusted *save);
 extern void sx_trusted_end(SxTrusted *save);
 
 /*
+ * The opposite, with the same end: become a role that is not trusted, under restrictions
+ * and with the same search_path.
+ */
+extern void sx_become(Oid role, SxTrusted *save);
+
+/*
  * One statement as the trusted role, arguments as Datums (nulls may be NULL).
  * SPI must not be connected by the caller's code in between.  Returns rows
  * processed.  The _value form gives the first column of the first row copied into
@@ -72,6 +78,13 @@ extern bool sx_row_bool(HeapTuple row, TupleDesc desc, int column);
 /* SxRowFuncs: append the first column, an Oid or integer, to the List that arg points to. */
 extern void sx_collect_oid(HeapTuple row, TupleDesc desc, void *arg);
 extern void sx_collect_int(HeapTuple row, TupleDesc desc, void *arg);
+
+/*
+ * A query on a relation that belongs to a role, as that role under restrictions: the
+ * planner evaluates what the role has attached to it (statistics, predicates of indexes).
+ */
+extern void sx_rows_as(Oid role, const char *sql, int nargs, const Oid *types,
+					   const Datum *values, SxRowFunc each, void *arg);
 
 /* Argument types of the functions above: their number, and they. */
 #define SX_ARGS(...) \
@@ -185,6 +198,13 @@ extern bool sx_creating_query_table;
  * must be the same role, and no member or superuser.  Else ERROR 42501.
  */
 extern void sx_pipeline_check_joins(int pipeline, Oid role);
+
+/*
+ * home.c: makes whole again what came from another database, by a restored dump or
+ * otherwise; nothing when there is no such pipeline.  Stops those that would run.
+ */
+extern void sx_adopt_restored(void);
+extern void sx_home_stop_others(void);
 
 /* Caller must own the pipeline, else ERROR 42501. */
 extern void sx_pipeline_check_owner(int pipeline);

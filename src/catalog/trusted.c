@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "catalog/state_guard.h"
 #include "catalog/sx_catalog.h"
 
 typedef struct PlanEntry
@@ -228,6 +229,24 @@ run_connected(const char *sql, int nargs, const Oid *types,
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 }
 
+/* Calls each() for every row, in the caller's memory context. */
+static void
+each_row(const char *sql, int nargs, const Oid *types, const Datum *values,
+		 const char *nulls, SxRowFunc each, void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	run_connected(sql, nargs, types, values, nulls);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		each(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, arg);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+}
+
 uint64
 sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 				const Datum *values, const char *nulls)
@@ -246,14 +265,31 @@ sx_catalog_exec(const char *sql, int nargs, const Oid *types,
 void
 sx_execute_ddl(const char *sql)
 {
-	int			rc;
+	volatile int rc = 0;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	rc = SPI_execute(sql, false, 0);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		rc = SPI_execute(sql, false, 0);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
 	SPI_finish();
+}
+
+void
+sx_become(Oid role, SxTrusted *save)
+{
+	sx_trusted_begin(save);
+	SetUserIdAndSecContext(role, save->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
 }
 
 void
@@ -261,9 +297,28 @@ sx_exec_as(Oid role, const char *sql)
 {
 	SxTrusted	save;
 
-	sx_trusted_begin(&save);
-	SetUserIdAndSecContext(role, save.sec_context | SECURITY_RESTRICTED_OPERATION);
+	sx_become(role, &save);
 	sx_execute_ddl(sql);
+	sx_trusted_end(&save);
+}
+
+void
+sx_rows_as(Oid role, const char *sql, int nargs, const Oid *types, const Datum *values,
+		   SxRowFunc each, void *arg)
+{
+	SxTrusted	save;
+
+	sx_become(role, &save);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		each_row(sql, nargs, types, values, NULL, each, arg);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	sx_trusted_end(&save);
 }
 
@@ -301,19 +356,10 @@ void
 sx_catalog_rows(const char *sql, int nargs, const Oid *types, const Datum *values,
 				const char *nulls, SxRowFunc each, void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	SxTrusted	save;
 
 	sx_trusted_begin(&save);
-	run_connected(sql, nargs, types, values, nulls);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(caller);
-
-		each(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, arg);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
+	each_row(sql, nargs, types, values, nulls, each, arg);
 	sx_trusted_end(&save);
 }
 

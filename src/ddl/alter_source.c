@@ -23,6 +23,7 @@
 #include "ddl/ddl_internal.h"
 #include "fdw/stream.h"
 #include "source/queue.h"
+#include "source/rights.h"
 #include "source/source.h"
 #include "source/table.h"
 
@@ -33,6 +34,7 @@ static const struct
 	const char *hint;
 }			fixed_options[] =
 {
+	{SX_KIND_OPTION, "It says what streamext made of the table."},
 	{"connector", "Drop the stream and create it again."},
 	{"pipeline", "A stream stays in its pipeline; WITH (pipeline = '...') of a view puts the view elsewhere."},
 	{"tail", "Drop the stream and create it again."},
@@ -82,6 +84,7 @@ finish(Oid relid)
 
 	CommandCounterIncrement();
 	stream = sx_stream_load(relid);
+	sx_stream_check_rights(stream);
 	if (stream->source->check != NULL)
 		stream->source->check(stream);
 	if (sx_queue_has_log(stream))

@@ -16,10 +16,13 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
+#include "streamext.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -61,6 +64,15 @@ refuse(const char *name, const char *what, const char *instead)
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("%s is not possible for the continuous view \"%s\"", what, name),
 			 errhint("%s", instead)));
+}
+
+static void
+refuse_index(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("an index on the state table \"%s\" can have columns only", name),
+			 errhint("Leave UNIQUE, expressions and WHERE out.")));
 }
 
 /*
@@ -252,6 +264,9 @@ index_view(SxUtilityCall *call, IndexStmt *stmt)
 			   "Leave UNIQUE out: the keys of the view are unique already.");
 	if (stmt->whereClause != NULL)
 		refuse(stmt->relation->relname, "a partial index", "Leave WHERE out.");
+	if (stmt->tableSpace != NULL)
+		refuse(stmt->relation->relname, "an index in a tablespace",
+			   "Leave TABLESPACE out, and move it with ALTER INDEX.");
 	if (sx_step_options(relid, &query, &state) == NULL || !OidIsValid(state))
 		elog(ERROR, "continuous view \"%s\" has no state table", stmt->relation->relname);
 
@@ -265,6 +280,65 @@ index_view(SxUtilityCall *call, IndexStmt *stmt)
 
 	sx_trusted_begin(&trusted);
 	sx_utility_next(call, (Node *) create);
+	sx_trusted_end(&trusted);
+	return true;
+}
+
+/*
+ * A dump makes the view first as one of NULLs, as its state table belongs to it, and
+ * replaces that when the state table is there.
+ */
+static bool
+is_stub(const RangeVar *name)
+{
+	Relation	view = table_open(find_view(name), AccessShareLock);
+	bool		result = get_view_query(view)->jointree->fromlist == NIL;
+
+	table_close(view, NoLock);
+	return result;
+}
+
+/* Is it a table in which streamext keeps state or records of a stream? */
+static bool
+is_state(Oid relid)
+{
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+
+	if (!OidIsValid(relid) || !sx_extension_exists() ||
+		get_rel_namespace(relid) != get_namespace_oid(SX_STATE_SCHEMA, true))
+		return false;
+	(void) sx_catalog_value("SELECT true FROM streamext.step WHERE $1 IN (state, panes) "
+							"UNION ALL SELECT true FROM streamext.stream WHERE log = $1 LIMIT 1",
+							SX_ARGS(REGCLASSOID), values, NULL, &isnull);
+	return !isnull;
+}
+
+/*
+ * CREATE INDEX on a state table or log by its owner, who may not create in its schema.
+ * Expressions would be evaluated as the extension's owner; and a unique index would
+ * stop batches.
+ */
+static bool
+index_state(SxUtilityCall *call, IndexStmt *stmt)
+{
+	Oid			relid = stmt->relation == NULL ? InvalidOid :
+		RangeVarGetRelid(stmt->relation, NoLock, true);
+	ListCell   *lc;
+	SxTrusted	trusted;
+
+	if (!is_state(relid) || superuser() || stmt->concurrent ||
+		!sx_owns_relation(relid, GetUserId()))
+		return false;
+	if (stmt->unique || stmt->whereClause != NULL)
+		refuse_index(stmt->relation->relname);
+	foreach(lc, list_concat_copy(stmt->indexParams, stmt->indexIncludingParams))
+	{
+		if (lfirst_node(IndexElem, lc)->name == NULL)
+			refuse_index(stmt->relation->relname);
+	}
+	sx_trusted_begin(&trusted);
+	sx_utility_next(call, NULL);
 	sx_trusted_end(&trusted);
 	return true;
 }
@@ -288,7 +362,8 @@ sx_continuous_view_command(SxUtilityCall *call, Node *stmt)
 		case T_SecLabelStmt:
 			return label_view(call, (SecLabelStmt *) stmt);
 		case T_IndexStmt:
-			return index_view(call, (IndexStmt *) stmt);
+			return index_view(call, (IndexStmt *) stmt) ||
+				index_state(call, (IndexStmt *) stmt);
 		case T_RefreshMatViewStmt:
 			if (is_view(((RefreshMatViewStmt *) stmt)->relation))
 				refuse(((RefreshMatViewStmt *) stmt)->relation->relname,
@@ -296,7 +371,8 @@ sx_continuous_view_command(SxUtilityCall *call, Node *stmt)
 					   "It is always current; streamext.reset() rebuilds it.");
 			return false;
 		case T_ViewStmt:
-			if (((ViewStmt *) stmt)->replace && is_view(((ViewStmt *) stmt)->view))
+			if (((ViewStmt *) stmt)->replace && is_view(((ViewStmt *) stmt)->view) &&
+				!is_stub(((ViewStmt *) stmt)->view))
 				refuse(((ViewStmt *) stmt)->view->relname, "CREATE OR REPLACE VIEW",
 					   "Drop it with DROP MATERIALIZED VIEW and create it again.");
 			return false;

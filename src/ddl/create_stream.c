@@ -181,7 +181,7 @@ register_if_new(const RangeVar *name)
 	CommandCounterIncrement();
 	relid = RangeVarGetRelid(name, NoLock, true);
 	if (OidIsValid(relid) && !sx_creating_query_table && sx_is_stream_table(relid) &&
-		sx_relation_kind(relid) == SX_REL_NONE)
+		sx_relation_kind(relid) == SX_REL_NONE && !sx_is_restored_table(relid))
 		sx_register_source(relid);
 }
 

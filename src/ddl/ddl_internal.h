@@ -29,6 +29,9 @@ typedef struct SxUtilityCall
 extern bool sx_is_stream_keyword(const char *text, const char *word,
 								 bool standard_strings);
 
+/* redact.c: hides the text of a statement that gives a secret. */
+extern void sx_redact_statement(const Node *stmt, bool says_stream);
+
 /* keyword.c */
 extern void sx_keyword_restore(void);
 
@@ -69,14 +72,24 @@ extern bool sx_alter_source(SxUtilityCall *call, const AlterTableStmt *stmt,
 extern bool sx_rename_source_column(SxUtilityCall *call, const RenameStmt *stmt,
 									Node *instead);
 
+/* alter_follow.c: around a statement, what follows it. */
+typedef struct SxFollow
+{
+	Oid			given;			/* stream or view that gets another owner */
+	List	   *together;		/* … and what goes along */
+	bool		reassign;
+	bool		names;			/* names in options may have changed */
+	List	   *before;			/* sx_names_before() */
+	Oid			columns_of;		/* table whose column is renamed */
+} SxFollow;
+
+extern void sx_follow_begin(SxFollow *follow, Node *stmt);
+extern void sx_follow_end(SxFollow *follow);
+
 /*
  * continuous_view.c: does it when the statement is about a continuous view, else
  * gives false.
  */
 extern bool sx_continuous_view_command(SxUtilityCall *call, Node *stmt);
-
-/* kafka_property.c */
-extern void sx_kafka_property_validate(const char *name, const char *value,
-									   SxOptionTarget target);
 
 #endif							/* SX_DDL_INTERNAL_H */

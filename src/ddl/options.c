@@ -33,7 +33,9 @@
 #include "utils/builtins.h"
 
 #include "ddl/ddl_internal.h"
+#include "ddl/kafka_property.h"
 #include "ddl/option_value.h"
+#include "fdw/stream.h"
 
 /* Connectors, for the column "connectors" below; 0 is any. */
 #define KAFKA	(1 << 0)
@@ -350,6 +352,8 @@ refuse_option(const char *name, SxOptionTarget target, int bit, const char *conn
 				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 				 errmsg("option \"%s\" is a secret and cannot be given here", name),
 				 errhint("Give it in CREATE USER MAPPING for a server of your own.")));
+	if (target & (SX_OPT_SOURCE | SX_OPT_SERVER | SX_OPT_USER_MAPPING))
+		sx_kafka_property_refuse_undotted(name);
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("there is no option \"%s\" of %s", name, target_name(target)),
@@ -512,13 +516,32 @@ static SxOptionTarget
 table_target(List *given)
 {
 	const char *connector = sx_option(given, "connector");
+	const char *kind = sx_option(given, SX_KIND_OPTION);
 
+	if (kind != NULL)
+		return strcmp(kind, "sink") == 0 ? SX_OPT_SINK :
+			strcmp(kind, "derived") == 0 ? SX_OPT_DERIVED : SX_OPT_SOURCE;
 	if (sx_creating_query_table)
 		return connector != NULL ? SX_OPT_SINK : SX_OPT_DERIVED;
 	if (connector != NULL && connector_bit(connector, SX_OPT_SOURCE) == 0 &&
 		connector_bit(connector, SX_OPT_SINK) != 0)
 		return SX_OPT_SINK;
 	return SX_OPT_SOURCE;
+}
+
+/* The options of a foreign table that people can give. */
+static List *
+without_kind(List *given)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, given)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, SX_KIND_OPTION) != 0)
+			result = lappend(result, lfirst(lc));
+	}
+	return result;
 }
 
 Datum
@@ -532,7 +555,7 @@ sx_fdw_validator(PG_FUNCTION_ARGS)
 	else if (catalog == UserMappingRelationId)
 		sx_options_validate(given, SX_OPT_USER_MAPPING, NULL);
 	else if (catalog == ForeignTableRelationId)
-		sx_options_validate(given, table_target(given), NULL);
+		sx_options_validate(without_kind(given), table_target(given), NULL);
 	else if (catalog == AttributeRelationId)
 		sx_options_validate(given, SX_OPT_COLUMN, NULL);
 	else if (given != NIL)

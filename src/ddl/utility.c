@@ -15,6 +15,9 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/state_guard.h"
 #include "mb/pg_wchar.h"
 #include "tcop/cmdtag.h"
 
@@ -95,6 +98,7 @@ is_table(ObjectType type)
 static bool
 other_command(SxUtilityCall *call, Node *stmt)
 {
+	sx_check_state_tables(stmt);
 	switch (nodeTag(stmt))
 	{
 		case T_CreateTableAsStmt:
@@ -142,13 +146,31 @@ may_concern_streams(Node *stmt)
 		case T_DropStmt:
 		case T_CommentStmt:
 		case T_SecLabelStmt:
+		case T_ReassignOwnedStmt:
+		case T_DropOwnedStmt:
 		case T_RefreshMatViewStmt:
 		case T_ViewStmt:
 		case T_IndexStmt:
+		case T_CreateTrigStmt:
+		case T_RuleStmt:
+		case T_CreatePolicyStmt:
+		case T_TruncateStmt:
+		case T_CreateUserMappingStmt:
+		case T_AlterUserMappingStmt:
+		case T_CreateForeignServerStmt:
+		case T_AlterForeignServerStmt:
 			return true;
 		default:
 			return false;
 	}
+}
+
+/* What came with a dump has to be whole to go as a whole. */
+static void
+adopt_before_drop(void)
+{
+	if (sx_extension_exists() && sx_other_version() == NULL && !RecoveryInProgress() && !XactReadOnly)
+		sx_adopt_restored();
 }
 
 static void
@@ -167,14 +189,25 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		.dest = dest,
 		.qc = qc
 	};
+	bool		says_stream;
+	SxFollow	follow;
 
 	sx_keyword_restore();
 	if (context == PROCESS_UTILITY_SUBCOMMAND || !may_concern_streams(stmt))
+	{
 		sx_utility_next(&call, NULL);
-	else if (sx_says_stream(query, pstmt->stmt_location, pstmt->stmt_len))
+		return;
+	}
+	if (IsA(stmt, DropStmt) || IsA(stmt, DropOwnedStmt))
+		adopt_before_drop();
+	sx_follow_begin(&follow, stmt);
+	says_stream = sx_says_stream(query, pstmt->stmt_location, pstmt->stmt_len);
+	sx_redact_statement(stmt, says_stream);
+	if (says_stream)
 		stream_command(&call, stmt);
 	else if (!other_command(&call, stmt))
 		sx_utility_next(&call, NULL);
+	sx_follow_end(&follow);
 }
 
 void

@@ -36,6 +36,7 @@
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "source/rights.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -151,6 +152,7 @@ begin_peek(SxScan *scan, Oid relid)
 				 errmsg("stream %s cannot be read", stream->label),
 				 errdetail("Its connector \"%s\" only writes.",
 						   sx_stream_option(stream, "connector", ""))));
+	sx_stream_check_rights(stream);
 	scan->source = stream->source->open(stream, 0, NULL, 0);
 	callback = palloc(sizeof(MemoryContextCallback));
 	callback->func = close_peek;

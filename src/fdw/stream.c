@@ -27,6 +27,7 @@
 #include "foreign/foreign.h"
 #include "format/format.h"
 #include "format/path.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/value.h"
 #include "source/source.h"
@@ -42,6 +43,18 @@ sx_is_stream_table(Oid relid)
 	if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
 		return false;
 	return GetForeignServer(GetForeignTable(relid)->serverid)->fdwid == sx_fdw_oid();
+}
+
+/*
+ * The option is set when a stream is registered, so a foreign table that is created with
+ * it comes from a dump, and its rows of streamext.* come with the dump as well.
+ */
+bool
+sx_is_restored_table(Oid relid)
+{
+	return sx_is_stream_table(relid) &&
+		sx_option(GetForeignTable(relid)->options, SX_KIND_OPTION) != NULL &&
+		sx_relation_kind(relid) == SX_REL_NONE;
 }
 
 char *
@@ -202,6 +215,7 @@ sx_stream_load(Oid relid)
 	rel = relation_open(relid, AccessShareLock);
 	stream->relid = relid;
 	stream->owner = rel->rd_rel->relowner;
+	stream->owner_is_superuser = superuser_arg(stream->owner);
 	stream->schema = get_namespace_name(RelationGetNamespace(rel));
 	stream->name = pstrdup(RelationGetRelationName(rel));
 	stream->label = quote_qualified_identifier(stream->schema, stream->name);
@@ -215,7 +229,9 @@ sx_stream_load(Oid relid)
 	format = sx_stream_option(stream, "format", NULL);
 
 	/* A sink is not read, even where its connector could. */
-	if (stream->source != NULL && sx_relation_kind(relid) == SX_REL_SINK)
+	if (stream->source != NULL &&
+		(sx_relation_kind(relid) == SX_REL_SINK ||
+		 strcmp(sx_stream_option(stream, SX_KIND_OPTION, ""), "sink") == 0))
 		stream->source = NULL;
 	else if (format != NULL)
 		stream->format = sx_format_find(format);
@@ -270,9 +286,10 @@ sx_stream_set_option(const SxStream *stream, const char *name, const char *value
 {
 	Relation	tables = table_open(ForeignTableRelationId, RowExclusiveLock);
 	HeapTuple	tuple = SearchSysCacheCopy1(FOREIGNTABLEREL, ObjectIdGetDatum(stream->relid));
+	bool		given = sx_option(GetForeignTable(stream->relid)->options, name) != NULL;
 	DefElem    *option = makeDefElemExtended(NULL, pstrdup(name),
 											 (Node *) makeString(pstrdup(value)),
-											 DEFELEM_SET, -1);
+											 given ? DEFELEM_SET : DEFELEM_ADD, -1);
 	Datum		values[Natts_pg_foreign_table] = {0};
 	bool		nulls[Natts_pg_foreign_table] = {0};
 	bool		replace[Natts_pg_foreign_table] = {0};

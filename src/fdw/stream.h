@@ -49,6 +49,7 @@ typedef struct SxStream
 {
 	Oid			relid;
 	Oid			owner;
+	bool		owner_is_superuser;	/* when it was loaded */
 	char	   *schema;
 	char	   *name;
 	char	   *label;			/* schema-qualified, quoted */
@@ -72,6 +73,15 @@ extern SxStream *sx_stream_load(Oid relid);
 
 /* Is relid a foreign table of the streamext wrapper? */
 extern bool sx_is_stream_table(Oid relid);
+
+/*
+ * Option of the foreign table of a registered stream: source, derived or sink.  Users
+ * cannot give it.
+ */
+#define SX_KIND_OPTION	"kind"
+
+/* Does it come from a dump, and is it not registered (yet)? */
+extern bool sx_is_restored_table(Oid relid);
 
 /* Schema-qualified and quoted name of a relation, for messages. */
 extern char *sx_relation_label(Oid relid);

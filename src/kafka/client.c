@@ -41,6 +41,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
@@ -421,9 +422,12 @@ handle_common(SxMessageType type, SxFrameReader *frame)
 
 	if (type == SX_MSG_LOG)
 	{
-		(void) sx_frame_i32(frame);
+		bool		wanted = sx_frame_i32(frame) == SX_LOG_ALWAYS || log_min_messages <= DEBUG1;
+
 		text = sx_frame_str(frame, &len);
-		ereport(DEBUG1, (errmsg_internal("Kafka helper: %.*s", (int) len, text)));
+		/* not to the client: lines tell what answers at an address */
+		if (wanted)
+			ereport(LOG_SERVER_ONLY, (errmsg_internal("Kafka helper: %.*s", (int) len, text)));
 		return true;
 	}
 	if (type == SX_MSG_FAILED)

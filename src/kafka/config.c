@@ -20,6 +20,8 @@
 
 #include "ddl/ddl.h"
 #include "kafka/config.h"
+#include "source/allowed_hosts.h"
+#include "source/rights.h"
 #include "streamext.h"
 
 #define DEFAULT_MAX_MESSAGE_BYTES	(8 * 1024 * 1024)
@@ -178,6 +180,19 @@ put_options(PropertyWriter *w, List *options)
 	}
 }
 
+/* The names that other foreign-data wrappers use; those of librdkafka win. */
+static void
+put_user_and_password(PropertyWriter *w, List *options)
+{
+	const char *user = sx_option(options, "user");
+	const char *password = sx_option(options, "password");
+
+	if (user != NULL)
+		put_property(w, "sasl.username", user);
+	if (password != NULL)
+		put_property(w, "sasl.password", password);
+}
+
 /* Secrets of the stream's owner for the stream's server, when there are any. */
 static void
 put_user_mapping(PropertyWriter *w, const SxStream *stream)
@@ -186,15 +201,14 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 
 	for (int i = 0; i < lengthof(users); i++)
 	{
+		if (!OidIsValid(users[i]) && !sx_stream_may_use_public_secrets(stream))
+			return;
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(users[i]),
 								  ObjectIdGetDatum(stream->serverid)))
 		{
 			List	   *options = GetUserMapping(stream->owner, stream->serverid)->options;
 
-			if (sx_option(options, "user") != NULL)
-				put_property(w, "sasl.username", sx_option(options, "user"));
-			if (sx_option(options, "password") != NULL)
-				put_property(w, "sasl.password", sx_option(options, "password"));
+			put_user_and_password(w, options);
 			put_options(w, options);
 			return;
 		}
@@ -206,8 +220,11 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 {
 	const char *brokers = sx_stream_option(stream, "brokers", NULL);
 	const char *isolation = sx_stream_option(stream, "isolation_level", NULL);
+	const char *host_rules = sx_stream_host_rules(stream);
 	char		queue[32];
 
+	if (host_rules != NULL)
+		put_property(w, SX_HOST_PROPERTY, host_rules);
 	if (brokers == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),

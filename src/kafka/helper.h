@@ -52,6 +52,7 @@ typedef struct Helper
 	_Atomic bool connected;
 	_Atomic bool lost;			/* the log may be another one; lost_text is why */
 	char		lost_text[256];
+	char	   *host_rules;		/* of source/allowed_hosts.h; NULL: any host */
 } Helper;
 
 /* helper_main.c */
@@ -78,6 +79,7 @@ extern void helper_configure(Helper *h, SxFrameReader *frame);
 extern void helper_add_topics(Helper *h, SxFrameReader *frame);
 extern void helper_lose(Helper *h, const char *text);
 extern void helper_features(Helper *h) __attribute__((noreturn));
+extern const char *helper_text_for_owner(Helper *h, int err, const char *text);
 
 /* helper_query.c */
 extern void helper_query_start(Helper *h);

@@ -9,13 +9,52 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "helper.h"
+#include "source/allowed_hosts.h"
 
 #define LOG_LINES_PER_SECOND	10
+
+/* A line for the server's log and nowhere else. */
+static void
+send_log(int level, const char *line)
+{
+	HelperBuffer b = {0};
+
+	helper_put_i32(&b, level);
+	helper_put_str(&b, line);
+	helper_send(SX_MSG_LOG, &b);
+}
+
+/*
+ * What its owner may know of a failure.  Who may not connect everywhere must not learn
+ * what answers where: he is told that nothing came of it, and the log has the rest.
+ */
+const char *
+helper_text_for_owner(Helper *h, int err, const char *text)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static char last[512];
+
+	if (h->host_rules == NULL || text[0] == '\0' ||
+		(err != RD_KAFKA_RESP_ERR__TRANSPORT && err != RD_KAFKA_RESP_ERR__RESOLVE &&
+		 err != RD_KAFKA_RESP_ERR__SSL && err != RD_KAFKA_RESP_ERR__TIMED_OUT &&
+		 err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
+		return text;
+	pthread_mutex_lock(&lock);
+	if (strncmp(last, text, sizeof(last) - 1) != 0)
+	{
+		snprintf(last, sizeof(last), "%s", text);
+		send_log(SX_LOG_ALWAYS, last);
+	}
+	pthread_mutex_unlock(&lock);
+	return "could not connect (the server's log says why)";
+}
 
 /*
  * Called by threads of librdkafka.  A broker that is down makes it repeat itself,
@@ -28,16 +67,13 @@ forward_log(const rd_kafka_t *rk, int level, const char *fac, const char *buf)
 	static _Atomic int lines;
 	long		now = (long) time(NULL);
 	char		line[1024];
-	HelperBuffer b = {0};
 
 	if (atomic_exchange(&second, now) != now)
 		atomic_store(&lines, 0);
 	if (atomic_fetch_add(&lines, 1) >= LOG_LINES_PER_SECOND)
 		return;
 	snprintf(line, sizeof(line), "%s: %s", fac, buf);
-	helper_put_i32(&b, level);
-	helper_put_str(&b, line);
-	helper_send(SX_MSG_LOG, &b);
+	send_log(level, line);
 }
 
 /* From any thread: the data thread ends the program if it has read anything. */
@@ -126,6 +162,32 @@ set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
 	helper_fail(text);
 }
 
+/*
+ * Connects to a broker, as the library would, if that is allowed.  It is called with
+ * every address, those that other brokers have told us included.  The name of the broker
+ * is [protocol://]host:port/id.  Called by threads of librdkafka.
+ */
+static int
+connect_if_allowed(int sock, const struct sockaddr *addr, int len, const char *broker,
+				   void *opaque)
+{
+	const Helper *h = opaque;
+	const char *start = strstr(broker, "://");
+	char		name[256];
+	char	   *end;
+
+	snprintf(name, sizeof(name), "%s", start != NULL ? start + 3 : broker);
+	if ((end = strchr(name, '/')) != NULL)
+		*end = '\0';
+	if ((end = strrchr(name, ':')) != NULL)
+		*end = '\0';
+	if (!sx_host_is_allowed(h->host_rules, name, addr))
+		return EACCES;
+	if (connect(sock, addr, (socklen_t) len) == 0 || errno == EINPROGRESS)
+		return 0;
+	return errno;
+}
+
 static void
 add_topic(Helper *h, char *name)
 {
@@ -184,9 +246,14 @@ helper_configure(Helper *h, SxFrameReader *frame)
 		char	   *name = helper_get_string(frame);
 		char	   *value = helper_get_string(frame);
 
-		set_property(conf, name, value);
+		if (strcmp(name, SX_HOST_PROPERTY) == 0)
+			h->host_rules = value;
+		else
+		{
+			set_property(conf, name, value);
+			free(value);
+		}
 		free(name);
-		free(value);
 	}
 	if (frame->failed || h->role < SX_ROLE_CONSUMER || h->role > SX_ROLE_FEATURES)
 		helper_fail("the configuration is malformed");
@@ -197,6 +264,8 @@ helper_configure(Helper *h, SxFrameReader *frame)
 	rd_kafka_conf_set_opaque(conf, h);
 	rd_kafka_conf_set_log_cb(conf, forward_log);
 	rd_kafka_conf_set_error_cb(conf, note_error);
+	if (h->host_rules != NULL)
+		rd_kafka_conf_set_connect_cb(conf, connect_if_allowed);
 	if (h->role == SX_ROLE_PRODUCER)
 		rd_kafka_conf_set_dr_msg_cb(conf, helper_delivered);
 

@@ -118,7 +118,7 @@ helper_send_status(Helper *h, bool connected, int code, const char *text)
 	atomic_store(&h->connected, connected);
 	helper_put_u32(&b, connected);
 	helper_put_i32(&b, code);
-	helper_put_str(&b, text);
+	helper_put_str(&b, helper_text_for_owner(h, code, text));
 	helper_send(SX_MSG_STATUS, &b);
 }
 

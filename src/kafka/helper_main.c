@@ -3,6 +3,8 @@
  * helper_main.c
  *		streamext-kafka: librdkafka in a process of its own.
  *
+ * With the argument --properties it lists what the library can be configured with.
+ *
  * Started by client.c with four descriptors (protocol.h) and no arguments of
  * interest.  It owns nothing that matters: it may be killed at any instruction,
  * and the server process starts another one from the positions that it knows.  It
@@ -17,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -93,6 +96,11 @@ main(int argc, char **argv)
 	SxMessageType type;
 	SxFrameReader frame;
 
+	if (argc == 2 && strcmp(argv[1], "--properties") == 0)
+	{
+		rd_kafka_conf_properties_show(stdout);
+		return 0;
+	}
 	ignore_signals();
 	/* address space is limited, and each arena of glibc reserves 64 MB of it */
 	mallopt(M_ARENA_MAX, 2);

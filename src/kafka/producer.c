@@ -25,6 +25,7 @@
 #include "kafka/client.h"
 #include "kafka/config.h"
 #include "kafka/producer.h"
+#include "source/rights.h"
 
 #define OUTBOX_MAX		(512 * 1024 * 1024)
 #define SEND_CHUNK		(1024 * 1024)	/* handed to the client at a time */
@@ -68,6 +69,7 @@ create_outbox(const SxStream *stream)
 				 errmsg("cannot insert into stream %s, which reads several topics",
 						stream->label),
 				 errhint("Create a stream with the one topic to write to.")));
+	sx_stream_check_rights(stream);
 	outbox->relid = stream->relid;
 	outbox->label = pstrdup(stream->label);
 	outbox->topic = pstrdup(linitial(topics));

@@ -83,11 +83,13 @@ typedef enum SxMessageType
 	SX_MSG_STATUS,				/* u32 connected, i32 code or SX_STATUS_NOTICE, str
 								 * text */
 	SX_MSG_FLUSHED,				/* i64 delivered, i64 failed, i32 code, str text */
-	SX_MSG_LOG,					/* i32 syslog level, str text */
+	SX_MSG_LOG,					/* i32 syslog level or SX_LOG_ALWAYS, str text */
 	SX_MSG_LOST,				/* str text */
 	SX_MSG_TOPICS,				/* u32 n, n × str */
 	SX_MSG_FEATURES				/* str version, str features, with commas */
 } SxMessageType;
+
+#define SX_LOG_ALWAYS			(-1)	/* a line that belongs into the server's log */
 
 typedef enum SxHelperRole
 {

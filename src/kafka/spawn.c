@@ -77,6 +77,7 @@ become_helper(const char *path, const int *fds, int nfds, pid_t parent)
 		_exit(1);
 	setsid();					/* the signals of our process group are not its */
 
+	limit(RLIMIT_CORE, 0);		/* its memory holds passwords */
 	limit(RLIMIT_STACK, HELPER_STACK);
 #ifndef __SANITIZE_ADDRESS__	/* whose shadow memory is terabytes */
 	limit(RLIMIT_AS, (rlim_t) sx_helper_memory * 1024);

@@ -65,6 +65,7 @@ pipeline_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of the pipeline must not be null")));
 	require_primary();
+	sx_adopt_restored();
 	pipeline = sx_pipeline_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), false);
 	sx_pipeline_check_owner(pipeline);
 	return pipeline;
@@ -145,6 +146,7 @@ sx_start_all(PG_FUNCTION_ARGS)
 	List	   *pipelines = NIL;
 
 	require_primary();
+	sx_adopt_restored();
 	sx_catalog_rows("SELECT id FROM streamext.pipeline WHERE state <> 'running' "
 					"AND pg_has_role($1, owner::oid, 'USAGE') ORDER BY id",
 					1, types, values, NULL, sx_collect_int, &pipelines);
@@ -232,7 +234,7 @@ step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *resu
 		outcome = sx_batch_run(pl, time, false, result);
 		if (outcome == SX_BATCH_FENCED)
 			refuse_held(pl);
-		if (outcome == SX_BATCH_DONE && due == SX_DUE_BATCH)
+		if (outcome == SX_BATCH_DONE && due != SX_DUE_POSITION)
 			return true;
 	}
 }

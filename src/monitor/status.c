@@ -8,11 +8,13 @@
 #include "postgres.h"
 
 #include "catalog/sx_catalog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "worker/batch.h"
@@ -21,6 +23,7 @@
 
 #include "compat.h"
 
+PG_FUNCTION_INFO_V1(sx_may_see);
 PG_FUNCTION_INFO_V1(sx_worker_status_row);
 PG_FUNCTION_INFO_V1(sx_wait);
 
@@ -40,6 +43,35 @@ why_idle(Datum *text)
 	return reason != NULL;
 }
 
+/* May the current user see what belongs to this role? */
+static bool
+may_see(Oid owner)
+{
+	return has_privs_of_role(GetUserId(), owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+Datum
+sx_may_see(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(may_see(PG_GETARG_OID(0)));
+}
+
+/*
+ * The views ask with the id of a pipeline that was found to be the reader's, but as the
+ * reader calls the function, anybody can ask.
+ */
+static bool
+may_see_pipeline(int pipeline)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+	bool		isnull;
+	Datum		owner = sx_catalog_value("SELECT owner::oid FROM streamext.pipeline WHERE id = $1",
+										 SX_ARGS(INT4OID), values, NULL, &isnull);
+
+	return !isnull && may_see(DatumGetObjectId(owner));
+}
+
 Datum
 sx_worker_status_row(PG_FUNCTION_ARGS)
 {
@@ -47,6 +79,8 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 	Datum		values[8];
 	bool		nulls[8] = {true, true, true, true, true, true, true, true};
 	SxWorkerStatus status;
+	bool		visible;
+	bool		other_version;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -55,7 +89,10 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("function streamext.worker_status is of another version than the library of streamext"),
 				 errhint("Run ALTER EXTENSION streamext UPDATE.")));
-	if (sx_worker_status(PG_GETARG_INT32(0), &status))
+	/* The catalog of another version is not read; what is said then is no secret. */
+	other_version = sx_other_version() != NULL;
+	visible = !other_version && may_see_pipeline(PG_GETARG_INT32(0));
+	if (visible && sx_worker_status(PG_GETARG_INT32(0), &status))
 	{
 		memset(nulls, false, sizeof(nulls));
 		values[0] = Int32GetDatum(status.pid);
@@ -71,7 +108,7 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 		values[7] = CStringGetTextDatum(status.rate_reason);
 		nulls[7] = status.rate_reason[0] == '\0';
 	}
-	else
+	else if (visible || other_version)
 		nulls[4] = !why_idle(&values[4]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

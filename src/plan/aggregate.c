@@ -131,7 +131,7 @@ column_for(SxLayoutBuilder *builder, SxColumnKind kind, Aggref *agg, const char 
 		column->start = start_value(agg->aggfnoid);
 	if (kind == SX_COLUMN_PARTIAL)
 	{
-		column->type = BYTEAOID;
+		column->type = sx_agg_state_type();
 		column->typmod = -1;
 		column->collation = InvalidOid;
 	}
@@ -207,7 +207,7 @@ aggregate_const(Oid aggregate)
 static Node *
 partial_to_state(SxLayoutBuilder *builder, Aggref *agg)
 {
-	static const Oid argtypes[] = {REGPROCEDUREOID, BYTEAOID, ANYELEMENTOID};
+	Oid			argtypes[] = {REGPROCEDUREOID, sx_agg_state_type(), ANYELEMENTOID};
 	const char *problem = sx_inner_agg_problem(agg->aggfnoid);
 	SxStateColumn *column;
 
@@ -296,7 +296,7 @@ sx_partial_aggref(SxStateColumn *column)
 					  agg->args);
 	agg->aggargtypes = lcons_oid(REGPROCEDUREOID, agg->aggargtypes);
 	agg->aggfnoid = sx_own_function("partial_agg", 2, argtypes);
-	agg->aggtype = BYTEAOID;
+	agg->aggtype = sx_agg_state_type();
 	agg->aggcollid = InvalidOid;
 	return agg;
 }

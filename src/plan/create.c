@@ -478,9 +478,12 @@ sx_node_retain(Oid view, int64 retention)
 {
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(view, &state);
+	SxTrusted	trusted;
 
 	set_node_option(view, "retention", sx_length_text(retention));
+	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
+	sx_trusted_end(&trusted);
 }
 
 void

@@ -29,6 +29,7 @@
 #include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "fdw/stream.h"
 #include "plan/plan_internal.h"
 #include "plan/state_spec.h"
 #include "plan/stream_def.h"
@@ -200,17 +201,16 @@ sx_create_query_table(const char *schema, const char *name, List *columns, List 
 	appendStringInfo(&sql, "CREATE FOREIGN TABLE %s (",
 					 quote_qualified_identifier(schema, name));
 	append_column_defs(&sql, columns);
-	appendStringInfo(&sql, ") SERVER %s", SX_SERVER);
+	appendStringInfo(&sql, ") SERVER %s OPTIONS (" SX_KIND_OPTION " '%s'", SX_SERVER,
+					 sx_option(options, "connector") != NULL ? "sink" : "derived");
 	foreach(lc, options)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
 
-		appendStringInfo(&sql, "%s%s %s", lc == list_head(options) ? " OPTIONS (" : ", ",
-						 quote_identifier(option->defname),
+		appendStringInfo(&sql, ", %s %s", quote_identifier(option->defname),
 						 quote_literal_cstr(strVal(option->arg)));
 	}
-	if (options != NIL)
-		appendStringInfoChar(&sql, ')');
+	appendStringInfoChar(&sql, ')');
 
 	/* keeps what watches CREATE FOREIGN TABLE from taking it for a source */
 	sx_creating_query_table = true;

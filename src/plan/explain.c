@@ -174,7 +174,7 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);
 	explain_key(&text, plan, layout);
-	if (layout != NULL || (plan->kind == SX_STEP_STREAM && !plan->stateless))
+	if (layout != NULL || (plan->kind == SX_STEP_STREAM && !plan->stateless && plan->strategy != SX_STRATEGY_CHANGES))
 		appendStringInfo(&text, "Bounded by: %s\n", sx_bound_text(plan, layout));
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);

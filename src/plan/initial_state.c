@@ -144,12 +144,10 @@ sx_initial_state_copy(List *options, Oid state)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	refuse_duplicates(table, keys);
-	if (SPI_execute(psprintf("INSERT INTO %s (%s, state) SELECT %s, i.state FROM %s i "
-							 "WHERE pg_catalog.num_nonnulls(i.state) = 1",
-							 sx_qualified_name(state), key_names(state, ""), keys, table),
-					false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not copy %s", table);
 	SPI_finish();
+	sx_execute_ddl(psprintf("INSERT INTO %s (%s, state) SELECT %s, i.state FROM %s i "
+							"WHERE pg_catalog.num_nonnulls(i.state) OPERATOR(pg_catalog.=) 1",
+							sx_qualified_name(state), key_names(state, ""), keys, table));
 }
 
 /*

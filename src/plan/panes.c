@@ -406,7 +406,7 @@ sx_panes_build(Query *query, Oid table, char **answer)
 								keys[0] == '\0' ? "" : ", ", keys);
 	panes->trim_sql = psprintf("DELETE FROM %s\nWHERE %s = $1 AND %s > $2 AND %s <= $3", name,
 							   LEVEL, PANE, PANE);
-	panes->last_sql = psprintf("SELECT coalesce(max(%s), 0) FROM %s WHERE %s = 0", PANE, name, LEVEL);
+	panes->last_sql = psprintf("SELECT coalesce(pg_catalog.max(%s), 0) FROM %s WHERE %s = 0", PANE, name, LEVEL);
 	panes->forget_sql = psprintf("DELETE FROM %s\nWHERE %s > 0 AND %s >= ($1 + 1) >> %s", name,
 								 LEVEL, PANE, LEVEL);
 	*answer = answer_sql(panes, layout, name);

@@ -158,6 +158,19 @@ extern void sx_plan_check_columns(Oid relid, Oid query);
 /* SQL that shows what a stream holds between batches: a window, or states. */
 extern char *sx_plan_peek_sql(const SxStepPlan *plan);
 
+/* relink.c: dependencies that a dump does not have. */
+extern void sx_plan_relink(Oid relid);
+
+/*
+ * names.c: after a rename, the options of all streams get today's names.  Some are known
+ * by name alone: what those meant has to be remembered before.
+ */
+extern List *sx_names_before(void);
+extern void sx_names_refresh(List *before);
+
+/* load.c */
+extern Oid	sx_relation_owner(Oid relid);
+
 /* The maintenance plan of a view, sink or derived stream, for people. */
 extern char *sx_plan_explain(Oid relid);
 

@@ -358,7 +358,6 @@ struct StringInfoData;
 extern void sx_append_column_sql(struct StringInfoData *sql, const SxStateColumn *column);
 extern Query *sx_created_query(CreateTableAsStmt *stmt);
 extern void sx_give_to(Oid relid, Oid owner);
-extern Oid	sx_relation_owner(Oid relid);
 extern Oid	sx_define_view(RangeVar *name, Query *query);
 extern Oid	sx_define_query_view(const char *base, Query *query, Oid owner);
 

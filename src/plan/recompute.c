@@ -10,7 +10,7 @@
  *
  * with a node v_1 that keeps k and x, each batch runs
  *
- *		SELECT array_agg(DISTINCT …) of key_hash(k) FROM what the batch has changed in v_1
+ *		SELECT pg_catalog.array_agg(DISTINCT …) of key_hash(k) FROM what the batch has changed in v_1
  *		DELETE FROM streamext_state.v WHERE sx_key = ANY ($1)
  *		INSERT INTO streamext_state.v (k, m, sx_key)
  *		SELECT k, percentile_cont(…), min(sx_key)
@@ -168,7 +168,7 @@ keys_sql(Query *query, const SxLayout *layout, List *refs)
 	ListCell   *lc;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT array_agg(DISTINCT k.h)\nFROM (");
+	appendStringInfoString(&sql, "SELECT pg_catalog.array_agg(DISTINCT k.h)\nFROM (");
 	foreach(lc, refs)
 	{
 		SxNodeRef  *ref = lfirst(lc);
@@ -408,6 +408,7 @@ sx_recompute_layout(Query *query)
 static void
 index_node(SxNodeRef *ref)
 {
+	SxTrusted	trusted;
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(ref->view, &state);
 	StringInfoData sql;
@@ -426,8 +427,10 @@ index_node(SxNodeRef *ref)
 						 deparse_expression(expr, context, false, false));
 	}
 	AtEOXact_GUC(true, nestlevel);
+	sx_trusted_begin(&trusted);
 	sx_execute_ddl(psprintf("CREATE INDEX ON %s (streamext.key_hash(%s))",
 							sx_qualified_name(state), sql.data));
+	sx_trusted_end(&trusted);
 }
 
 static Node *

@@ -217,6 +217,22 @@ check_names(List *columns)
 	}
 }
 
+/*
+ * Does column i of the index tell values apart as the collation does?  All that are
+ * deterministic do it alike.
+ */
+static bool
+same_equality(HeapTuple index, int i, Oid collation)
+{
+	bool		isnull;
+	Datum		datum = SysCacheGetAttr(INDEXRELID, index, Anum_pg_index_indcollation, &isnull);
+	Oid			own = ((oidvector *) DatumGetPointer(datum))->values[i];
+
+	return own == collation ||
+		((!OidIsValid(own) || get_collation_isdeterministic(own)) &&
+		 (!OidIsValid(collation) || get_collation_isdeterministic(collation)));
+}
+
 static bool
 index_fits(Relation target, Oid index, List *columns)
 {
@@ -241,7 +257,9 @@ index_fits(Relation target, Oid index, List *columns)
 			continue;
 		nkeys++;
 		for (int i = 0; i < form->indnkeyatts; i++)
-			found |= form->indkey.values[i] == column->attno;
+			found |= form->indkey.values[i] == column->attno &&
+				same_equality(tuple, i, TupleDescAttr(RelationGetDescr(target),
+													  column->attno - 1)->attcollation);
 		fits &= found &&
 			(form->indnullsnotdistinct ||
 			 TupleDescAttr(RelationGetDescr(target), column->attno - 1)->attnotnull);
@@ -317,10 +335,10 @@ last_rows_sql(Query *query, List *columns, const SxStepNames *names)
 
 	if (arrival == NULL)
 		return psprintf("SELECT DISTINCT ON (%s) r.*\n"
-						"FROM (SELECT d.*, row_number() OVER () AS " SINK_ROW " FROM %s d) r\n"
+						"FROM (SELECT d.*, pg_catalog.row_number() OVER () AS " SINK_ROW " FROM %s d) r\n"
 						"ORDER BY %s, " SINK_ROW " DESC", keys, names->query, keys);
 	return psprintf("SELECT DISTINCT ON (%s) r.*\n"
-					"FROM (SELECT d.*, row_number() OVER () AS " SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
+					"FROM (SELECT d.*, pg_catalog.row_number() OVER () AS " SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
 					"ORDER BY %s, %s DESC, %s DESC, " SINK_ROW " DESC",
 					keys, sx_deparse(arrival),
 					psprintf("%s%s", list_sql(columns, false, ""),
@@ -426,7 +444,7 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 	{
 		plan->strategy = SX_STRATEGY_SINK_NULL;
 		plan->reason = "rows are computed and thrown away";
-		plan->apply_sql = psprintf("SELECT count(d.*)\nFROM %s d", names->query);
+		plan->apply_sql = psprintf("SELECT pg_catalog.count(d.*)\nFROM %s d", names->query);
 		return plan;
 	}
 	plan->strategy = SX_STRATEGY_SINK_TABLE;

@@ -419,7 +419,7 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 	if (arrival == NULL)
 		return NULL;
 	return psprintf("SELECT d.%s AS stream, d.%s AS record\nFROM (\n%s\n) d\n"
-					"GROUP BY 1, 2\nHAVING bool_and(streamext.is_late(%s))\nORDER BY 1, 2",
+					"GROUP BY 1, 2\nHAVING pg_catalog.bool_and(streamext.is_late(%s))\nORDER BY 1, 2",
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, sx_deparse(arrival),
 					sx_window_end_sql(&layout->window, psprintf("d.%s", window)));
 }

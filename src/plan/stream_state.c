@@ -215,8 +215,8 @@ plan_arrival(SxStepPlan *plan, Query *query, bool trace)
 		plan->apply_sql = sx_deparse(arrival);
 	else
 		plan->apply_sql =
-			psprintf("SELECT r.*\nFROM (SELECT d.*, row_number() OVER () AS sx_row FROM (\n%s\n) d) r (%s, sx_row)\n"
-					 "ORDER BY array_position(%s, r.%s), r.%s, r.sx_row",
+			psprintf("SELECT r.*\nFROM (SELECT d.*, pg_catalog.row_number() OVER () AS sx_row FROM (\n%s\n) d) r (%s, sx_row)\n"
+					 "ORDER BY pg_catalog.array_position(%s, r.%s), r.%s, r.sx_row",
 					 sx_deparse(arrival), column_list(arrival), sources_sql(plan->streams),
 					 SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD);
 }

@@ -38,6 +38,7 @@
 #include "format/write.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "source/file_place.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -158,6 +159,7 @@ check_path(List *options)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"path\" of a sink must be the absolute path of a directory"),
 				 errhint("Give a directory of the server, as in path = '/data/out'.")));
+	sx_file_check_place(path, GetUserId(), true, "path");
 	if (stat(path, &st) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),

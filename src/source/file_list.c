@@ -236,7 +236,8 @@ consider(SxFileList *list, const char *name, const char *path)
 	struct stat st;
 	SxFile		file = {.name = name};
 
-	if (stat(path, &st) < 0)
+	/* the owner may have named a link; what somebody puts into the folder is not followed */
+	if ((strcmp(path, list->path) == 0 ? stat(path, &st) : lstat(path, &st)) < 0)
 	{
 		if (errno == ENOENT)
 			return;
@@ -247,6 +248,9 @@ consider(SxFileList *list, const char *name, const char *path)
 		set_unreadable(list, path, errno);
 		return;
 	}
+	if (S_ISLNK(st.st_mode))
+		snprintf(list->status, sizeof(list->status),
+				 "\"%s\" is a symbolic link, which is not followed", path);
 	if (!S_ISREG(st.st_mode))
 		return;
 	if (!pg_verifymbstr(name, strlen(name), true))

@@ -19,6 +19,7 @@
 #include "format/format.h"
 #include "miscadmin.h"
 #include "source/file_options.h"
+#include "source/file_place.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
@@ -66,10 +67,17 @@ require_role(const SxStream *stream, Oid role, const char *role_name, const char
 void
 sx_file_check_rights(const SxStream *stream)
 {
+	const char *path = sx_stream_option(stream, "path", "");
+	const char *archive = sx_stream_option(stream, "archive_path", NULL);
+	bool		cleans = sx_file_clean(stream) != SX_CLEAN_OFF;
+
 	require_role(stream, ROLE_PG_READ_SERVER_FILES, "pg_read_server_files", "read");
-	if (sx_file_clean(stream) != SX_CLEAN_OFF)
+	if (cleans)
 		require_role(stream, ROLE_PG_WRITE_SERVER_FILES, "pg_write_server_files",
 					 "delete or move");
+	sx_file_check_place(path, stream->owner, cleans, "path");
+	if (archive != NULL)
+		sx_file_check_place(archive, stream->owner, true, "archive_path");
 }
 
 static void

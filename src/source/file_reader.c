@@ -49,13 +49,20 @@ sx_file_mtime(const struct stat *st)
 
 /* A descriptor, or -1 with errno set. */
 static int
-open_file(const char *path, struct stat *st)
+open_file(const SxStream *stream, const char *path, struct stat *st)
 {
-	/* O_NONBLOCK: what is a pipe by now must not hang us. */
-	int			fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	/*
+	 * O_NONBLOCK: what is a pipe by now must not hang us.  O_NOFOLLOW: who may write into
+	 * the folder must not be able to show us other files.
+	 */
+	bool		named = strcmp(path, sx_stream_option(stream, "path", "")) == 0;
+	int			fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY |
+									   (named ? 0 : O_NOFOLLOW));
 
 	if (fd < 0)
 	{
+		if (errno == ELOOP)
+			errno = EACCES;
 		if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EPERM)
 			return -1;
 		ereport(ERROR,
@@ -203,7 +210,7 @@ sx_file_read(const SxStream *stream, const char *path, SxFilePosition *position,
 {
 	struct stat st;
 	SxFileResult result;
-	int			fd = open_file(path, &st);
+	int			fd = open_file(stream, path, &st);
 
 	if (fd < 0)
 		return errno == EACCES || errno == EPERM ? SX_FILE_UNREADABLE : SX_FILE_GONE;

@@ -108,11 +108,16 @@ sx_tail_mark(SxTail *tail)
 
 /* ----------------------------------------------------------------- open files */
 
-/* Outside of any transaction: closed by sx_tail_close() alone. */
+/*
+ * Outside of any transaction: closed by sx_tail_close() alone.  The path that the owner
+ * named may be a link, but not what lies beside it.
+ */
 static int
-open_file(const char *path, struct stat *st)
+open_file(const SxTail *tail, const char *path, struct stat *st)
 {
-	int			fd = BasicOpenFile(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | PG_BINARY);
+	bool		named = strcmp(path, tail->path) == 0;
+	int			fd = BasicOpenFile(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | PG_BINARY |
+								   (named ? 0 : O_NOFOLLOW));
 
 	if (fd < 0)
 		return -1;
@@ -222,7 +227,7 @@ find_done(const SxTail *tail, const char *name, const struct stat *st)
 
 		if (mark->inode != st->st_ino || mark->offset > st->st_size)
 			continue;
-		fd = open_file(in_folder(tail, name), &opened);
+		fd = open_file(tail, in_folder(tail, name), &opened);
 		if (fd < 0)
 			continue;
 		same = opened.st_ino == st->st_ino && fits(fd, mark);
@@ -328,7 +333,7 @@ see_current(SxTail *tail, const char *name, const struct stat *st, void *arg)
 
 	if (st->st_ino != tail->at.mark.inode || st->st_size < tail->at.mark.offset)
 		return false;
-	fd = open_file(in_folder(tail, name), &opened);
+	fd = open_file(tail, in_folder(tail, name), &opened);
 	if (fd < 0)
 		return false;
 	if (opened.st_ino != tail->at.mark.inode || !fits(fd, &tail->at.mark))
@@ -357,7 +362,7 @@ static bool
 begin_path(SxTail *tail)
 {
 	struct stat st;
-	int			fd = open_file(tail->path, &st);
+	int			fd = open_file(tail, tail->path, &st);
 
 	if (fd < 0)
 	{
@@ -519,7 +524,7 @@ go_to_path(SxTail *tail, const struct stat *expected)
 {
 	const SxTailMark *mark = find_done(tail, tail->name, expected);
 	struct stat st;
-	int			fd = open_file(tail->path, &st);
+	int			fd = open_file(tail, tail->path, &st);
 
 	if (fd < 0)
 	{
@@ -548,7 +553,7 @@ go_to_rotated(SxTail *tail, const Rotated *file)
 		return lose(tail, psprintf("was rotated, and \"%s\" was compressed before it was read",
 								   file->name));
 	}
-	fd = open_file(in_folder(tail, file->name), &st);
+	fd = open_file(tail, in_folder(tail, file->name), &st);
 	if (fd < 0 && errno != ENOENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),

@@ -5,8 +5,11 @@
  *
  * Streams of the connectors queue and socket have one, in the schema streamext_state.
  * It depends on the stream internally, so it goes when the stream goes, and that
- * dependency is also how it is found.  Its owner, the stream's, may read it and add
- * indexes.  Nobody is granted INSERT or DELETE.
+ * dependency is also how it is found.  Its owner, the stream's, may read it;
+ * catalog/state_guard.c refuses everything else.
+ *
+ * Queries and DDL on it run as its owner, for all that he may have attached to it
+ * (statistics, domains, a partial index) is evaluated by the planner or by ALTER TABLE.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +22,7 @@
 #include "catalog/sx_catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "source/log_table.h"
@@ -60,8 +64,6 @@ create_table(const SxStream *stream, const char *table, const char *columns,
 	sx_log_table_execute(psprintf("COMMENT ON TABLE %s IS %s", table,
 								  quote_literal_cstr(comment)));
 	sx_log_table_execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
-	sx_log_table_execute(psprintf("REVOKE ALL ON %s FROM %s", table, owner));
-	sx_log_table_execute(psprintf("GRANT SELECT ON %s TO %s", table, owner));
 }
 
 void
@@ -70,6 +72,7 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 {
 	Oid			schema = get_namespace_oid(SX_STATE_SCHEMA, false);
 	char	   *name = choose_name(stream, schema);
+	Datum		values[2];
 	SxTrusted	save;
 
 	sx_trusted_begin(&save);
@@ -82,6 +85,10 @@ sx_log_table_create(const SxStream *stream, const char *columns, const char *ext
 
 	sx_depend(RelationRelationId, get_relname_relid(name, schema),
 			  RelationRelationId, stream->relid, 0, DEPENDENCY_INTERNAL);
+	values[0] = ObjectIdGetDatum(stream->relid);
+	values[1] = ObjectIdGetDatum(get_relname_relid(name, schema));
+	sx_catalog_exec("UPDATE streamext.stream SET log = $2 WHERE relation = $1",
+					SX_ARGS(REGCLASSOID, REGCLASSOID), values, NULL);
 	CommandCounterIncrement();
 }
 
@@ -113,14 +120,14 @@ collect_ctid(HeapTuple row, TupleDesc desc, void *arg)
 }
 
 void
-sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
+sx_log_table_delete(Oid log, Oid owner, const char *sql, int nargs, const Oid *types,
 					const Datum *values)
 {
 	Relation	rel = table_open(log, RowExclusiveLock);
 	List	   *ctids = NIL;
 	ListCell   *lc;
 
-	sx_catalog_rows(sql, nargs, types, values, NULL, collect_ctid, &ctids);
+	sx_rows_as(owner, sql, nargs, types, values, collect_ctid, &ctids);
 	foreach(lc, ctids)
 		simple_table_tuple_delete(rel, lfirst(lc), GetActiveSnapshot());
 	list_free_deep(ctids);
@@ -146,6 +153,11 @@ sx_log_table_of(const SxStream *stream)
 {
 	Oid			log = sx_log_table_find(stream->relid);
 
+	if (!OidIsValid(log))
+	{
+		sx_adopt_restored();
+		log = sx_log_table_find(stream->relid);
+	}
 	if (!OidIsValid(log))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

@@ -29,10 +29,10 @@ extern Oid	sx_log_table_find(Oid relid);
 extern Oid	sx_log_table_of(const SxStream *stream);
 
 /*
- * Deletes the rows whose ctid the statement gives, which locks them.  Directly: a trigger
- * that the log's owner has put on it would run as the owner of the extension.
+ * Deletes the rows whose ctid the statement gives, which locks them, as the log's owner.
+ * Directly: no trigger that somebody has put on it runs.
  */
-extern void sx_log_table_delete(Oid log, const char *sql, int nargs, const Oid *types,
+extern void sx_log_table_delete(Oid log, Oid owner, const char *sql, int nargs, const Oid *types,
 								const Datum *values);
 
 /* A statement of the log's DDL.  SPI is connected, in a trusted section. */

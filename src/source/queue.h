@@ -29,6 +29,9 @@ extern void sx_queue_create_log(Oid relid);
 extern void sx_queue_sync_log(const SxStream *stream);
 extern void sx_queue_rename_column(const SxStream *stream, const char *from, const char *to);
 
+/* queue_restored.c: the log and the positions in it come from another cluster. */
+extern void sx_queue_restored(SxStream *stream);
+
 /*
  * Where each column of the stream is in its log, by attno - 1; 0 for dropped and
  * metadata columns.  ERROR when the log lacks one.

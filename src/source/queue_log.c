@@ -107,16 +107,11 @@ static void
 alter_log(const SxStream *stream, const char *actions)
 {
 	Oid			log = sx_log_table_of(stream);
-	SxTrusted	save;
 
-	sx_trusted_begin(&save);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	sx_log_table_execute(psprintf("ALTER TABLE %s %s",
-					 quote_qualified_identifier(SX_STATE_SCHEMA, get_rel_name(log)),
-					 actions));
-	SPI_finish();
-	sx_trusted_end(&save);
+	sx_exec_as(stream->owner,
+			   psprintf("ALTER TABLE %s %s",
+						quote_qualified_identifier(SX_STATE_SCHEMA, get_rel_name(log)),
+						actions));
 	CommandCounterIncrement();
 }
 
@@ -217,22 +212,33 @@ sx_queue_columns(const SxStream *stream, TupleDesc log)
 	return result;
 }
 
+/* What all pipelines have processed: transactions below; false: not known yet. */
+static bool
+processed_bound(const SxStream *stream, Datum *xmin)
+{
+	Datum		values[] = {ObjectIdGetDatum(stream->relid)};
+	bool		isnull;
+
+	*xmin = sx_catalog_value("SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
+							 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
+							 "FROM streamext.source s "
+							 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
+							 "WHERE s.stream = $1", SX_ARGS(REGCLASSOID), values, NULL, &isnull);
+	return !isnull;
+}
+
 void
 sx_queue_trim(const SxStream *stream, Oid log)
 {
+	Datum		values[1];
 	char	   *table = pstrdup(quote_qualified_identifier(SX_STATE_SCHEMA,
 														   get_rel_name(log)));
-	Oid			types[] = {REGCLASSOID};
-	Datum		values[] = {ObjectIdGetDatum(stream->relid)};
 
-	sx_log_table_delete(log,
-						psprintf("SELECT ctid FROM %s WHERE _sx_xid < ("
-								 "SELECT CASE WHEN bool_and(coalesce(p.position ? 'done', false)) "
-								 "THEN min(pg_snapshot_xmin((p.position ->> 'done')::pg_snapshot)) END "
-								 "FROM streamext.source s "
-								 "LEFT JOIN streamext.partition p USING (pipeline, stream) "
-								 "WHERE s.stream = $1) FOR UPDATE SKIP LOCKED", table),
-						lengthof(types), types, values);
+	if (processed_bound(stream, &values[0]))
+		sx_log_table_delete(log, stream->owner,
+							psprintf("SELECT ctid FROM %s WHERE _sx_xid < $1 "
+									 "FOR UPDATE SKIP LOCKED", table),
+							SX_ARGS(XID8OID), values);
 }
 
 /* Numbers are given away in order, and none before the first that is left is coming. */

@@ -273,6 +273,15 @@ knows_its_names(Oid function)
 }
 
 void
+sx_receiver_bind_again(SxStream *stream)
+{
+	if (sx_dependencies(RelationRelationId, stream->relid, ProcedureRelationId,
+						DEPENDENCY_NORMAL) == NIL)
+		sx_depend(RelationRelationId, stream->relid, ProcedureRelationId,
+				  sx_receiver_find(stream)->function, 0, DEPENDENCY_NORMAL);
+}
+
+void
 sx_receiver_bind(SxStream *stream)
 {
 	SxReceiver *receiver = sx_receiver_find(stream);

@@ -52,6 +52,9 @@ extern char *sx_receiver_label(Oid function);
 /* Binds a stream that is being created to its function. */
 extern void sx_receiver_bind(SxStream *stream);
 
+/* The same for a stream that came with a dump. */
+extern void sx_receiver_bind_again(SxStream *stream);
+
 /*
  * Calls it, in a transaction, read-only.  Everything that is given back is in the
  * current context; the rows are whole, with nothing left in a TOAST table.

@@ -39,8 +39,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "source/allowed_hosts.h"
+#include "source/rights.h"
 #include "source/socket_client.h"
 #include "storage/fd.h"
+#include "streamext.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -81,6 +84,7 @@ sx_socket_create(const SxStream *stream)
 	client->fd = -1;
 	client->host = pstrdup(sx_stream_option(stream, "host", ""));
 	client->port = pstrdup(sx_stream_option(stream, "port", ""));
+	client->restricted = sx_stream_host_rules(stream) != NULL;
 	client->framing = strcmp(sx_stream_option(stream, "framing", "line"), "length") == 0 ?
 		SX_FRAMING_LENGTH : SX_FRAMING_LINE;
 	client->max_record = sx_stream_option_int(stream, "max_record_bytes", DEFAULT_MAX_RECORD);
@@ -126,12 +130,32 @@ sx_socket_close(SxSocketClient *client)
 	client->ack_waits = false;
 }
 
+/*
+ * What went wrong, for the stream's owner.  Who may not connect everywhere must not
+ * learn what answers where: he is told that nothing came of it, and the log has the rest.
+ */
+static const char *
+failure_text(SxSocketClient *client, const char *what)
+{
+	if (!client->restricted || client->state == SX_CONN_OPEN)
+		return what;
+	if (strncmp(client->failure, what, sizeof(client->failure) - 1) != 0)
+	{
+		strlcpy(client->failure, what, sizeof(client->failure));
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("stream %s could not connect to %s:%s: %s",
+						client->stream->label, client->host, client->port, what)));
+	}
+	return "could not connect (the server's log says why)";
+}
+
 /* To CLOSED, with what happened as the status. */
 static void
 disconnect(SxSocketClient *client, const char *what)
 {
 	int			delay = client->backoff_ms;
 
+	what = failure_text(client, what);
 	sx_socket_close(client);
 	if (client->received)
 		delay = BACKOFF_MIN_MS;
@@ -204,7 +228,15 @@ opened(SxSocketClient *client)
 	set_socket_options(client->fd);
 	client->state = SX_CONN_OPEN;
 	client->status[0] = '\0';
+	client->failure[0] = '\0';
 	client->acked = -1;
+}
+
+static bool
+may_connect(const SxSocketClient *client, const struct sockaddr *address)
+{
+	return !client->restricted ||
+		sx_host_is_allowed(sx_allowed_hosts, client->host, address);
 }
 
 /* Begins to connect to the next address; CLOSED when there is none left. */
@@ -217,6 +249,11 @@ try_next_address(SxSocketClient *client, int error)
 		struct addrinfo *address = client->addresses;
 
 		client->addresses = address->ai_next;
+		if (!may_connect(client, address->ai_addr))
+		{
+			error = EACCES;
+			continue;
+		}
 		client->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (client->fd < 0)
 		{

@@ -40,6 +40,8 @@ typedef struct SxSocketClient
 	/* private */
 	const SxStream *stream;
 	MemoryContext context;
+	bool		restricted;		/* its owner is not told what answers where */
+	char		failure[128];	/* the last one that was logged */
 	char	   *host;
 	char	   *port;
 	SxFraming	framing;

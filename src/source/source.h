@@ -166,6 +166,12 @@ typedef struct SxSourceOps
 	 * as a log table.  May be NULL.
 	 */
 	void		(*created) (SxStream *stream);
+
+	/*
+	 * Binds again what belongs to a stream that came with a dump, and translates what its
+	 * positions say of the other cluster.  May be NULL.
+	 */
+	void		(*restored) (SxStream *stream);
 } SxSourceOps;
 
 struct SxSource

@@ -276,5 +276,6 @@ const SxSourceOps sx_source_function = {
 	.peek = function_peek,
 	.check = function_check,
 	.dead_value = sx_row_dead_value,
-	.created = sx_receiver_bind
+	.created = sx_receiver_bind,
+	.restored = sx_receiver_bind_again
 };

@@ -108,6 +108,13 @@ check_position(const QueueSource *qs)
 
 static void queue_get_row(SxSource *source, int i, Datum *values, bool *isnull);
 
+/* At each use: REINDEX CONCURRENTLY puts others in their place. */
+static void
+find_indexes(QueueSource *qs, Relation log)
+{
+	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+}
+
 static SxSource *
 queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -123,7 +130,7 @@ queue_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	qs->columns = sx_queue_columns(stream, qs->desc);
 	qs->row_values = palloc(sizeof(Datum) * qs->desc->natts);
 	qs->row_isnull = palloc(sizeof(bool) * qs->desc->natts);
-	sx_queue_indexes(log, &qs->seq_index, &qs->xid_index);
+	find_indexes(qs, log);
 	table_close(log, AccessShareLock);
 
 	qs->untrimmed_batches = TRIM_BATCHES;	/* who was here before may not have */
@@ -150,8 +157,10 @@ look(QueueSource *qs)
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	SxXidSnapshot *seen = sx_xid_snapshot_from(snapshot);
 	Relation	log = table_open(qs->log, AccessShareLock);
-	bool		found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
+	bool		found;
 
+	find_indexes(qs, log);
+	found = sx_queue_has_new(log, qs->xid_index, snapshot, qs->at.done, seen);
 	if (!found)
 	{
 		MemoryContextReset(qs->position_context);
@@ -347,6 +356,7 @@ read_batch(QueueSource *qs, Snapshot snapshot)
 {
 	Relation	log = table_open(qs->log, AccessShareLock);
 
+	find_indexes(qs, log);
 	qs->behind = qs->at;
 	qs->cap = PG_INT64_MAX;
 	if (qs->base.limited)
@@ -548,7 +558,8 @@ const SxSourceOps sx_source_queue = {
 	.created = queue_created,
 	.lane_start = sx_queue_lane_start,
 	.limit = sx_queue_limit,
-	.at_limit = sx_queue_at_limit
+	.at_limit = sx_queue_at_limit,
+	.restored = sx_queue_restored
 };
 
 const SxSourceOps sx_source_table = {
@@ -566,5 +577,6 @@ const SxSourceOps sx_source_table = {
 	.created = sx_table_created,
 	.lane_start = sx_queue_lane_start,
 	.limit = sx_queue_limit,
-	.at_limit = sx_queue_at_limit
+	.at_limit = sx_queue_at_limit,
+	.restored = sx_table_restored
 };

@@ -39,6 +39,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/state_guard.h"
 #include "catalog/sx_catalog.h"
 #include "commands/defrem.h"
 #include "commands/trigger.h"
@@ -226,6 +227,37 @@ trigger_name(const SxStream *stream, Oid table)
 	return name;
 }
 
+/* Names of the table's columns in the order of the map. */
+static char *
+column_names(const SxStream *stream, Oid table, const AttrNumber *map)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < stream->natts; i++)
+	{
+		if (map[i] != 0)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 quote_identifier(get_attname(table, map[i], false)));
+	}
+	return names.data;
+}
+
+/* The trigger goes with the stream, and holds the columns. */
+static void
+bind_trigger(const SxStream *stream, Oid table, const AttrNumber *map, Oid trigger)
+{
+	sx_depend(TriggerRelationId, trigger, RelationRelationId, stream->relid, 0,
+			  DEPENDENCY_INTERNAL);
+	for (int i = 0; i < stream->natts; i++)
+	{
+		if (map[i] != 0)
+			sx_depend(TriggerRelationId, trigger, RelationRelationId, table, map[i],
+					  DEPENDENCY_NORMAL);
+	}
+	CommandCounterIncrement();
+}
+
 /* As the extension's owner, who alone may execute the trigger function. */
 static void
 create_trigger(const SxStream *stream, Oid table, const AttrNumber *map)
@@ -236,7 +268,9 @@ create_trigger(const SxStream *stream, Oid table, const AttrNumber *map)
 
 	stmt->trigname = trigger_name(stream, table);
 	stmt->funcname = list_make2(makeString("streamext"), makeString("feed_stream"));
-	stmt->args = list_make1(makeString(sx_table_map_text(stream, map)));
+	stmt->args = list_make3(makeString(sx_table_map_text(stream, map)),
+							makeString(column_names(stream, table, map)),
+							makeString(get_rel_name(sx_log_table_of(stream))));
 	stmt->row = true;
 	stmt->timing = TRIGGER_TYPE_AFTER;
 	stmt->events = TRIGGER_TYPE_INSERT;
@@ -246,16 +280,7 @@ create_trigger(const SxStream *stream, Oid table, const AttrNumber *map)
 									InvalidOid, InvalidOid, NULL, false, false,
 									TRIGGER_FIRES_ALWAYS);
 	sx_trusted_end(&save);
-
-	sx_depend(TriggerRelationId, trigger.objectId, RelationRelationId, stream->relid, 0,
-			  DEPENDENCY_INTERNAL);
-	for (int i = 0; i < stream->natts; i++)
-	{
-		if (map[i] != 0)
-			sx_depend(TriggerRelationId, trigger.objectId, RelationRelationId, table, map[i],
-					  DEPENDENCY_NORMAL);
-	}
-	CommandCounterIncrement();
+	bind_trigger(stream, table, map, trigger.objectId);
 }
 
 static void
@@ -298,10 +323,7 @@ copy_sql(const SxStream *stream, Relation rel, const AttrNumber *map)
 					sx_relation_label(RelationGetRelid(rel)));
 }
 
-/*
- * Foreign partitions would be read as the extension's owner, with his rights on their
- * servers.
- */
+/* What foreign partitions hold can change without the trigger seeing it. */
 static void
 refuse_foreign_partitions(const SxStream *stream, Relation rel)
 {
@@ -321,7 +343,10 @@ refuse_foreign_partitions(const SxStream *stream, Relation rel)
 	}
 }
 
-/* All rows that are there now that nobody can write. */
+/*
+ * All rows that are there now that nobody can write.  As the stream's owner, who may read
+ * them: the planner evaluates what belongs to the table, as the predicates of its indexes.
+ */
 static void
 copy_rows(const SxStream *stream, Relation rel, const AttrNumber *map)
 {
@@ -329,15 +354,25 @@ copy_rows(const SxStream *stream, Relation rel, const AttrNumber *map)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	SxTrusted	save;
 	SPIPlanPtr	plan;
-	int			rc;
+	volatile int rc = 0;
 
-	sx_trusted_begin(&save);
+	sx_become(stream->owner, &save);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	plan = SPI_prepare(sql, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	rc = SPI_execute_snapshot(plan, NULL, NULL, snapshot, InvalidSnapshot, false, false, 0);
+	sx_state_writing_begin();
+	PG_TRY();
+	{
+		rc = SPI_execute_snapshot(plan, NULL, NULL, snapshot, InvalidSnapshot, false,
+								  false, 0);
+	}
+	PG_FINALLY();
+	{
+		sx_state_writing_end();
+	}
+	PG_END_TRY();
 	if (rc != SPI_OK_INSERT)
 		elog(ERROR, "could not copy rows: %s", SPI_result_code_string(rc));
 	SPI_finish();
@@ -385,10 +420,115 @@ sx_table_sync(const SxStream *stream)
 	known = sx_table_map_parse(stream, info.map ? info.map : "");
 	rel = table_open(info.table, ShareRowExclusiveLock);
 	map = map_columns(stream, rel, known);
-	if (info.map == NULL || strcmp(sx_table_map_text(stream, map), info.map) != 0)
+	if (info.map == NULL || info.names == NULL ||
+		strcmp(sx_table_map_text(stream, map), info.map) != 0 ||
+		strcmp(column_names(stream, info.table, map), info.names) != 0)
 	{
 		drop_trigger(trigger);
 		create_trigger(stream, info.table, map);
 	}
+	table_close(rel, NoLock);
+}
+
+/* ------------------------------------------------------------------- after a dump */
+
+Oid
+sx_table_followed(Oid stream)
+{
+	Oid			trigger = sx_table_trigger_of(stream);
+	SxTriggerInfo info;
+
+	return OidIsValid(trigger) && sx_table_trigger_info(trigger, &info) ? info.table : InvalidOid;
+}
+
+void
+sx_table_columns_renamed(Oid table)
+{
+	Relation	rel = table_open(table, AccessShareLock);
+	List	   *streams = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Oid			stream = sx_table_stream_of(rel->trigdesc->triggers[i].tgoid);
+
+		if (OidIsValid(stream))
+			streams = lappend_oid(streams, stream);
+	}
+	table_close(rel, AccessShareLock);
+	foreach(lc, streams)
+		sx_table_sync(sx_stream_load(lfirst_oid(lc)));
+}
+
+/* The trigger with the name of the stream's log that belongs to no stream. */
+static Oid
+lost_trigger(const SxStream *stream, Relation rel, SxTriggerInfo *info)
+{
+	const char *log = get_rel_name(sx_log_table_of(stream));
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Oid			trigger = rel->trigdesc->triggers[i].tgoid;
+
+		if (sx_table_trigger_info(trigger, info) && info->log != NULL &&
+			strcmp(info->log, log) == 0 &&
+			strcmp(get_func_name(info->function), "feed_stream") == 0 &&
+			!OidIsValid(sx_table_stream_of(trigger)))
+			return trigger;
+	}
+	return InvalidOid;
+}
+
+/* Columns of the table by the names that the trigger kept. */
+static AttrNumber *
+columns_by_name(const SxStream *stream, Relation rel, const char *text)
+{
+	AttrNumber *map = palloc0(sizeof(AttrNumber) * Max(stream->natts, 1));
+	List	   *names;
+	int			n = 0;
+
+	if (!SplitIdentifierString(pstrdup(text), ',', &names))
+		names = NIL;
+	for (int i = 0; i < stream->natts; i++)
+	{
+		const SxColumn *column = &stream->columns[i];
+
+		if (column->dropped || column->metadata != SX_META_NONE)
+			continue;
+		if (n < list_length(names))
+			map[i] = get_attnum(RelationGetRelid(rel), list_nth(names, n++));
+		(void) find_column(stream, column, rel, Max(map[i], 0));
+	}
+	return map_columns(stream, rel, map);
+}
+
+/* Making a trigger anew is not possible while rows are inserted, but binding it is. */
+void
+sx_table_restored(SxStream *stream)
+{
+	Relation	rel;
+	AttrNumber *map;
+	SxTriggerInfo info;
+	Oid			trigger;
+
+	sx_queue_restored(stream);
+	if (OidIsValid(sx_table_trigger_of(stream->relid)))
+		return;
+	rel = table_open(table_by_name(stream), ShareRowExclusiveLock);
+	trigger = lost_trigger(stream, rel, &info);
+	map = OidIsValid(trigger) && info.names != NULL ? columns_by_name(stream, rel, info.names) :
+		map_columns(stream, rel, NULL);
+	if (OidIsValid(trigger) && strcmp(sx_table_map_text(stream, map), info.map) == 0)
+		bind_trigger(stream, RelationGetRelid(rel), map, trigger);
+	else
+	{
+		if (OidIsValid(trigger))
+			drop_trigger(trigger);
+		create_trigger(stream, RelationGetRelid(rel), map);
+	}
+	if (sx_dependencies(RelationRelationId, stream->relid, RelationRelationId,
+						DEPENDENCY_NORMAL) == NIL)
+		sx_depend(RelationRelationId, stream->relid, RelationRelationId, RelationGetRelid(rel), 0,
+				  DEPENDENCY_NORMAL);
 	table_close(rel, NoLock);
 }

@@ -25,6 +25,7 @@
 #include "catalog/depend.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/sx_catalog.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
@@ -69,18 +70,27 @@ sx_table_stream_of(Oid trigger)
 }
 
 /* Arguments are kept one behind the other, each with its zero byte. */
-static char *
-first_argument(Relation triggers, HeapTuple tuple)
+static void
+read_arguments(Relation triggers, HeapTuple tuple, SxTriggerInfo *info)
 {
+	char	  **fields[] = {&info->map, &info->names, &info->log};
 	bool		isnull;
 	Datum		args = heap_getattr(tuple, Anum_pg_trigger_tgargs,
 									RelationGetDescr(triggers), &isnull);
+	int			n = ((Form_pg_trigger) GETSTRUCT(tuple))->tgnargs;
 	bytea	   *bytes;
+	const char *p;
 
-	if (isnull || ((Form_pg_trigger) GETSTRUCT(tuple))->tgnargs < 1)
-		return NULL;
+	info->map = info->names = info->log = NULL;
+	if (isnull)
+		return;
 	bytes = DatumGetByteaPP(args);
-	return pnstrdup(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	p = VARDATA_ANY(bytes);
+	for (int i = 0; i < Min(n, lengthof(fields)); i++)
+	{
+		*fields[i] = pstrdup(p);
+		p += strlen(p) + 1;
+	}
 }
 
 bool
@@ -101,7 +111,8 @@ sx_table_trigger_info(Oid trigger, SxTriggerInfo *info)
 
 		info->table = form->tgrelid;
 		info->parent = form->tgparentid;
-		info->map = first_argument(triggers, tuple);
+		info->function = form->tgfoid;
+		read_arguments(triggers, tuple, info);
 	}
 	systable_endscan(scan);
 	table_close(triggers, AccessShareLock);
@@ -186,6 +197,11 @@ open_feed(const TriggerData *trigdata)
 			refuse_trigger(trigdata);
 	}
 	relid = sx_table_stream_of(trigger);
+	if (!OidIsValid(relid))
+	{
+		sx_adopt_restored();
+		relid = sx_table_stream_of(trigger);
+	}
 	if (!OidIsValid(relid) || info.map == NULL)
 		refuse_trigger(trigdata);
 

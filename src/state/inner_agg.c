@@ -13,6 +13,11 @@
  * only, and by the same aggregate.  The header makes sure of both: whatever does not
  * fit is an error that says to rebuild the view, never a wrong number.
  *
+ * The hash guards against mistakes, not against malice: anybody can make an aggregate
+ * whose signature has the hash of another one, and whose states hold what he likes.  But
+ * only a superuser can make one with an internal state, so the flag says whether the
+ * bytes come from such a one, and no others reach a deserialisation function.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -34,8 +39,9 @@
 
 #include "state/inner_agg.h"
 
-#define STATE_FORMAT	1
+#define STATE_FORMAT	2
 #define STATE_IS_NULL	0x01
+#define STATE_IS_INTERNAL	0x02	/* serialised from type internal */
 #define STATE_HEADER	10		/* bytes */
 
 const char *
@@ -236,7 +242,8 @@ sx_inner_agg_store(SxInnerAgg *agg, SxAggValue state, Node *fcontext)
 	pq_begintypsend(&buf);
 	pq_sendbytes(&buf, "SX", 2);
 	pq_sendint8(&buf, STATE_FORMAT);
-	pq_sendint8(&buf, state.isnull ? STATE_IS_NULL : 0);
+	pq_sendint8(&buf, (state.isnull ? STATE_IS_NULL : 0) |
+				(agg->transtype == INTERNALOID ? STATE_IS_INTERNAL : 0));
 	pq_sendint16(&buf, PG_VERSION_NUM / 10000);
 	pq_sendint32(&buf, agg->hash);
 	if (!state.isnull)
@@ -278,7 +285,8 @@ sx_inner_agg_restore(SxInnerAgg *agg, bytea *stored, Node *fcontext)
 	flags = pq_getmsgbyte(&buf);
 	if (pq_getmsgint(&buf, 2) != PG_VERSION_NUM / 10000)
 		state_mismatch(agg, "It was written by another major version of the server.");
-	if (pq_getmsgint(&buf, 4) != agg->hash)
+	if (pq_getmsgint(&buf, 4) != agg->hash ||
+		((flags & STATE_IS_INTERNAL) != 0) != (agg->transtype == INTERNALOID))
 		state_mismatch(agg, "It was written by another aggregate.");
 
 	if (flags & STATE_IS_NULL)

@@ -41,6 +41,9 @@ typedef struct SxAggValue
 	bool		isnull;
 } SxAggValue;
 
+/* The type streamext.agg_state. */
+extern Oid	sx_agg_state_type(void);
+
 /*
  * Why the states of an aggregate cannot be stored, or NULL when they can.  A
  * phrase that follows "aggregate f(x)".

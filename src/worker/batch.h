@@ -368,4 +368,7 @@ extern SxBatchOutcome sx_batch_run(SxPipeline *pl, TimestampTz now,
  */
 extern bool sx_pipeline_reached_end(SxPipeline *pl);
 
+/* pipeline_try.c: NULL, without a transaction, when something that it reads is locked */
+extern SxPipeline *sx_pipeline_try_open(int id);
+
 #endif							/* SX_BATCH_H */

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "state/changes.h"
 #include "portability/instr_time.h"
+#include "source/rights.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -198,6 +199,7 @@ open_source(SxPipeline *pl, Oid relid)
 	PartList	list = {NULL, 0};
 	SxStream   *stream = sx_stream_load(relid);
 
+	sx_stream_check_rights(stream);
 	sx_catalog_rows("SELECT partition, position::text, max_event_time, anchor::text, idle "
 					"FROM streamext.partition WHERE pipeline = $1 AND stream = $2 "
 					"ORDER BY length(partition), partition",

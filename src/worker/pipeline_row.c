@@ -78,6 +78,7 @@ sx_duties(void)
 {
 	List	   *duties = NIL;
 
+	sx_home_stop_others();
 	sx_catalog_rows(SX_OWNER_NEEDS_LOGIN ?
 					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("true") ", p.retry_at " DUTIES :
 					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("false") ", p.retry_at " DUTIES,

@@ -41,6 +41,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "source/log_table.h"
+#include "source/rights.h"
 #include "source/socket_client.h"
 #include "source/socket_log.h"
 #include "source/source.h"
@@ -300,6 +301,7 @@ open_stream(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 	definition = pstrdup(duty->definition);
 	stream = sx_stream_load(stream_oid);
+	sx_stream_check_rights(stream);
 	log_oid = sx_log_table_of(stream);
 	max_log_rows = sx_stream_option_int(stream, "max_log_rows", DEFAULT_MAX_LOG);
 	buffer = sx_record_buffer_create();

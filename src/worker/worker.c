@@ -40,6 +40,8 @@
 #include "utils/timestamp.h"
 
 #include "sink/sink.h"
+#include "source/rights.h"
+#include "streamext.h"
 #include "worker/batch.h"
 #include "worker/errors_class.h"
 #include "worker/lane.h"
@@ -70,6 +72,8 @@ static TimestampTz started_at;
 static SxTimetable timetable;
 static int64 held_epoch = -1;
 static bool lane_is_near = false;	/* the last batch reached the limit of then */
+static char *allowed_hosts;		/* streamext.allowed_hosts, as the sources know it */
+static bool is_superuser;		/* … and whether it counts for them */
 
 /* ----------------------------------------------------------------------
  * The pipeline's row
@@ -116,6 +120,26 @@ read_row(MemoryContext context)
 	return result;
 }
 
+/*
+ * What the owner may do may have changed, too: 42501 stops the pipeline when something
+ * that it needs was taken away.
+ */
+static void
+check_rights(void)
+{
+	bool		same;
+
+	if (!begin())
+		leave();
+	same = superuser() == is_superuser;
+	for (int i = 0; same && i < pl->ninputs; i++)
+		sx_stream_check_rights(pl->inputs[i].source->stream);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+	if (!same)
+		leave();
+}
+
 static void
 look(TimestampTz now)
 {
@@ -127,6 +151,7 @@ look(TimestampTz now)
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
 	pl->letters |= current->letters;
+	check_rights();
 }
 
 /* Milliseconds until a look is due, -1: none is. */
@@ -467,6 +492,7 @@ turn(void)
 static void
 open_pipeline(void)
 {
+	allowed_hosts = MemoryContextStrdup(TopMemoryContext, sx_allowed_hosts);
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
@@ -474,9 +500,13 @@ open_pipeline(void)
 		leave();
 	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
 	sx_transaction_end();
-	if (!begin())
-		leave();
-	pl = sx_pipeline_open(pipeline_id, TopMemoryContext, false);
+	do
+	{
+		if (sx_process_breathe() || !begin())
+			leave();
+		is_superuser = superuser();
+		pl = sx_pipeline_try_open(pipeline_id);
+	} while (pl == NULL);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
 	if (pl->epoch != held_epoch)
@@ -508,6 +538,7 @@ run_pipeline(void)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, object_changed, (Datum) 0);
 
 	open_pipeline();
 	set_lock_timeout(row->error_sqlstate != NULL && strcmp(row->error_sqlstate, "55P03") == 0);
@@ -515,7 +546,7 @@ run_pipeline(void)
 	{
 		MemoryContextReset(loop_context);
 
-		if (sx_process_breathe())
+		if (sx_process_breathe() || strcmp(allowed_hosts, sx_allowed_hosts) != 0)
 			leave();
 		look_if_told(GetCurrentTimestamp());
 		turn();
@@ -548,10 +579,24 @@ is_news(const ErrorData *edata)
 		strcmp(row->error_message, failure_message(edata)) != 0;
 }
 
+/*
+ * The statements of a worker have the names that tables, columns and functions had when it
+ * opened the pipeline.  What it cannot find any more may be there under another name: the
+ * next worker, which reads the catalogs anew, finds it or stops.
+ */
+static bool
+may_be_renamed(int sqlerrcode)
+{
+	return proven && ERRCODE_TO_CATEGORY(sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
 /* By its class, unless a source says that its polls always are. */
 static bool
 is_worth_another_try(int sqlerrcode)
 {
+	if (may_be_renamed(sqlerrcode))
+		return true;
 	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
 		return true;
 	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
@@ -595,7 +640,8 @@ detach_failed(ErrorData *edata)
 		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
 							   edata->sqlerrcode, edata->message))
 		return false;
-	log_error(edata);
+	if (is_news(edata))
+		log_error(edata);
 	ereport(LOG,
 			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
 			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));

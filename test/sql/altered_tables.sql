@@ -1,4 +1,4 @@
--- State and log tables belong to the owner of the stream, who may alter them, and result
+-- A superuser may alter state and log tables (their owner may not: security.sql), and result
 -- types of functions can be altered: what does not fit any more is refused, by name.
 SET timezone = 'UTC';
 SET datestyle = 'ISO, MDY';
@@ -18,13 +18,21 @@ CREATE STREAM sums_out WITH (connector = 'null') AS SELECT * FROM sums;
 INSERT INTO q VALUES ('a', 1), ('b', 2);
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:00:00');
 INSERT INTO q VALUES ('a', 1), ('b', 2);
+RESET ROLE;
 ALTER TABLE streamext_state.sums ALTER state TYPE text;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:00:01');
+RESET ROLE;
 ALTER TABLE streamext_state.sums ALTER state TYPE int USING state::int, ALTER updated_at TYPE text;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:00:01');
+RESET ROLE;
 ALTER TABLE streamext_state.sums ALTER updated_at TYPE timestamptz USING updated_at::timestamptz, ALTER k TYPE varchar;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:00:01');
+RESET ROLE;
 ALTER TABLE streamext_state.sums ALTER k TYPE text;
+SET ROLE sx_alterer;
 -- as it was: it goes on
 SELECT batch_id, rows FROM streamext.step('q', '2024-01-01 00:00:01');
 SELECT k, state FROM streamext_state.sums ORDER BY k;
@@ -77,11 +85,15 @@ INSERT INTO q VALUES ('a', 1);
 ALTER TABLE q_t SET UNLOGGED;
 SELECT batch_id, rows FROM streamext.step('q');
 ALTER TABLE q_t SET LOGGED;
+RESET ROLE;
 ALTER TABLE streamext_state.n SET UNLOGGED;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q');
 -- the error has left no transaction behind
 SELECT now() = statement_timestamp() AS alone;
+RESET ROLE;
 ALTER TABLE streamext_state.n SET LOGGED;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q');
 SELECT * FROM q_t;
 DROP STREAM q CASCADE;
@@ -91,16 +103,22 @@ DROP TABLE q_t;
 CREATE STREAM q (k text, v int) WITH (connector = 'queue', paused);
 CREATE STREAM q_out WITH (connector = 'table', table = 'q_t') AS SELECT * FROM q;
 INSERT INTO q VALUES ('a', 1);
+RESET ROLE;
 ALTER TABLE streamext_state.q_log ALTER _sx_written_at DROP DEFAULT, ALTER _sx_written_at TYPE text;
+SET ROLE sx_alterer;
 INSERT INTO q VALUES ('a', 2);
 SELECT batch_id, rows FROM streamext.step('q');
 SELECT * FROM q;
+RESET ROLE;
 ALTER TABLE streamext_state.q_log ALTER _sx_written_at TYPE timestamptz USING _sx_written_at::timestamptz;
+SET ROLE sx_alterer;
 SELECT batch_id, rows FROM streamext.step('q');
 SELECT * FROM q_t;
 DROP STREAM q CASCADE;
 CREATE STREAM sock (line text) WITH (connector = 'socket', host = '127.0.0.1', port = '9', format = 'text', paused);
+RESET ROLE;
 ALTER TABLE streamext_state.sock_log ALTER value TYPE bigint USING 0;
+SET ROLE sx_alterer;
 SELECT * FROM sock;
 DROP STREAM sock;
 

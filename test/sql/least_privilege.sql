@@ -13,6 +13,9 @@ CREATE TABLE ran_as (role name);
 CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO least_privilege.ran_as VALUES (current_user); RETURN coalesce(NEW, OLD); END $$;
 GRANT ALL ON streamext_state.q_log TO mallory;
+-- he cannot add triggers, but may have found somebody who did it for him
+CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON streamext_state.v FOR EACH ROW EXECUTE FUNCTION trap();
+RESET ROLE;
 CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON streamext_state.q_log FOR EACH ROW EXECUTE FUNCTION trap();
 ALTER TABLE streamext_state.q_log ENABLE ALWAYS TRIGGER trap;
 CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON streamext_state.v FOR EACH ROW EXECUTE FUNCTION trap();

@@ -22,7 +22,6 @@ CREATE STREAM s (line text, no bigint OPTIONS (metadata 'offset'), at timestampt
     WITH (connector = 'socket', host = '127.0.0.1', port = 9, paused, max_batch_rows = 2);
 \d streamext_state.s_log
 SELECT obj_description('streamext_state.s_log'::regclass, 'pg_class');
-SELECT relacl = format('{%s=r/%1$s}', current_user)::aclitem[] AS read_only FROM pg_class WHERE oid = 'streamext_state.s_log'::regclass;
 SELECT stream, connector, format FROM streamext.streams WHERE stream = 's'::regclass;
 
 -- batches are cut off the log (written here by hand)
