@@ -123,13 +123,24 @@ sx_explain_tree(Oid relid, bool sizes)
 
 /* ---------- of what would be made ---------- */
 
+/* The text is made in context, which outlives the subtransaction. */
+static char *
+make_and_explain(CreateTableAsStmt *stmt, const char *query_string, MemoryContext context)
+{
+	if (!sx_plan_create_view(stmt, query_string))
+		elog(ERROR, "\"%s\" would not be a continuous view", stmt->into->rel->relname);
+	CommandCounterIncrement();
+	MemoryContextSwitchTo(context);
+	return sx_explain_tree(RangeVarGetRelid(stmt->into->rel, NoLock, false), false);
+}
+
 char *
 sx_explain_by_making(CreateTableAsStmt *stmt, const char *query_string)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	char	   *text = NULL;
-	Oid			view;
+	char	   *volatile text = NULL;
+	ErrorData  *volatile edata = NULL;
 	int			nestlevel;
 
 	/* "joins its pipeline when it has caught up" is not for who only asks */
@@ -138,16 +149,22 @@ sx_explain_by_making(CreateTableAsStmt *stmt, const char *query_string)
 		(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	BeginInternalSubTransaction("streamext_explain");
-	if (sx_plan_create_view(stmt, query_string))
+	PG_TRY();
 	{
-		CommandCounterIncrement();
-		view = RangeVarGetRelid(stmt->into->rel, NoLock, false);
-		MemoryContextSwitchTo(context);
-		text = sx_explain_tree(view, false);
+		text = make_and_explain(stmt, query_string, context);
 	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	AtEOXact_GUC(false, nestlevel);
-	return text != NULL ? text : pstrdup("");
+	if (edata != NULL)
+		ReThrowError(edata);
+	return text;
 }

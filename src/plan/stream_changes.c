@@ -369,7 +369,7 @@ no_old_values(Query *query)
 static char *
 inserts_sql(Query *query, const char *rows, List *order)
 {
-	return psprintf("SELECT 'insert'::text AS op, %s%s\nFROM (\n%s\n) n%s%s",
+	return psprintf("SELECT 'insert'::pg_catalog.text AS op, %s%s\nFROM (\n%s\n) n%s%s",
 					list_sql(column_names(query), "n."), no_old_values(query), rows,
 					order == NIL ? "" : "\nORDER BY ", list_sql(order, "n."));
 }
@@ -380,8 +380,8 @@ net_sql(const char *before, const char *after)
 {
 	return psprintf("SELECT u.*\n"
 					"FROM (\n"
-					"    SELECT u.*, sum(sx_sign) OVER (PARTITION BY sx_image) AS sx_net,\n"
-					"        row_number() OVER (PARTITION BY sx_image, sx_sign) AS sx_nth\n"
+					"    SELECT u.*, pg_catalog.sum(sx_sign) OVER (PARTITION BY sx_image) AS sx_net,\n"
+					"        pg_catalog.row_number() OVER (PARTITION BY sx_image, sx_sign) AS sx_nth\n"
 					"    FROM (\n"
 					"        SELECT q.*, streamext.row_image(q) AS sx_image, -1 AS sx_sign FROM (\n%s\n) q\n"
 					"        UNION ALL\n"
@@ -413,16 +413,16 @@ paired_sql(List *names, List *key, const char *net)
 		const char *name = quote_identifier(lfirst(lc));
 		const char *old_column = quote_identifier(old_name(lfirst(lc)));
 
-		appendStringInfo(&before, ",\n        lag(d.%s) OVER w AS %s", name, old_column);
+		appendStringInfo(&before, ",\n        pg_catalog.lag(d.%s) OVER w AS %s", name, old_column);
 		appendStringInfo(&old, ",\n    CASE WHEN e.sx_sign < 0 THEN e.%s ELSE e.%s END AS %s",
 						 name, old_column, old_column);
 	}
 	return psprintf("SELECT CASE WHEN e.sx_sign < 0 THEN 'delete' WHEN e.sx_before IS NULL THEN 'insert' ELSE 'update' END AS op,\n"
 					"    %s%s\n"
 					"FROM (\n"
-					"    SELECT d.*, lag(d.sx_sign) OVER w AS sx_before, lead(d.sx_sign) OVER w AS sx_after%s\n"
+					"    SELECT d.*, pg_catalog.lag(d.sx_sign) OVER w AS sx_before, pg_catalog.lead(d.sx_sign) OVER w AS sx_after%s\n"
 					"    FROM (\n"
-					"        SELECT n.*, row_number() OVER (PARTITION BY %sn.sx_sign ORDER BY n.sx_image) AS sx_pair\n"
+					"        SELECT n.*, pg_catalog.row_number() OVER (PARTITION BY %sn.sx_sign ORDER BY n.sx_image) AS sx_pair\n"
 					"        FROM (\n%s\n) n\n"
 					"    ) d\n"
 					"    WINDOW w AS (PARTITION BY %sd.sx_pair ORDER BY d.sx_sign)\n"

@@ -1,5 +1,5 @@
 -- The changes of a continuous view as a stream: batch by batch, for every strategy.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE SCHEMA changes;
 SET search_path = changes, public;
 CREATE STREAM s (k int, x int, t text, ts timestamptz)
@@ -181,6 +181,14 @@ BEGIN;
 SELECT round(100);
 ROLLBACK;
 SELECT round(101);
+
+-- reset() empties the views and not the sinks; what comes again is put in its place
+SELECT streamext.reset('copies');
+SELECT count(*) FROM q1;
+SELECT count(*) > 0 AS kept FROM q1_t;
+SELECT feed(102, 40);
+SELECT rows > 0 AS any FROM streamext.step('copies', '2026-01-01 00:30Z');
+(TABLE q1 EXCEPT TABLE q1_t);
 
 -- ---------------------------------------------------------------------
 -- delete_when: tombstones

@@ -1,5 +1,5 @@
 -- Queries that look at several rows: after every batch each view equals its SELECT over all rows.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE SCHEMA nodes;
 CREATE SCHEMA nodes_all;
 SET search_path = nodes, public;

@@ -1,0 +1,93 @@
+-- What is kept between batches, what bounds it, and how it is shown: streamext.state, explain(), warnings.
+SET timezone = 'UTC';
+CREATE SCHEMA stv;
+SET search_path = stv, public;
+CREATE STREAM s (k int, x int, t text, ts timestamptz)
+    WITH (connector = 'queue', pipeline = 'stv', paused, event_time = 'ts', watermark = '5 seconds');
+
+-- ---------------------------------------------------------------------
+-- Warnings: state that can only grow
+-- ---------------------------------------------------------------------
+CREATE MATERIALIZED VIEW groups AS SELECT k, count(*) AS n FROM s GROUP BY k;
+CREATE MATERIALIZED VIEW distinct_x AS SELECT k, count(DISTINCT x) AS n FROM s GROUP BY k;
+CREATE MATERIALIZED VIEW keys AS SELECT DISTINCT k FROM s;
+CREATE MATERIALIZED VIEW ranks AS SELECT k, x, rank() OVER (PARTITION BY k ORDER BY x) AS r FROM s;
+CREATE STREAM firsts WITH (deduplicate = 'k') AS SELECT k, ts FROM s;
+-- none for these
+CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM s;
+CREATE MATERIALIZED VIEW rows_kept AS SELECT k, x FROM s;
+CREATE MATERIALIZED VIEW per_window WITH (retention = '20 seconds') AS SELECT tumble(ts, '10 s') AS w, k, count(*) AS n FROM s GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW exact WITH (late = 'drop') AS SELECT tumble(ts, '10 s') AS w, count(DISTINCT x) AS n FROM s GROUP BY 1;
+CREATE MATERIALIZED VIEW nested WITH (late = 'drop') AS
+    SELECT w, max(n) AS most FROM (SELECT tumble(ts, '10 s') AS w, k, count(*) AS n FROM s GROUP BY 1, 2) c GROUP BY w;
+CREATE STREAM seen WITH (deduplicate = 'k, ts', within = '1 minute') AS SELECT k, ts FROM s;
+CREATE STREAM firsts_out WITH (connector = 'null') AS SELECT * FROM firsts;
+CREATE STREAM seen_out WITH (connector = 'null') AS SELECT * FROM seen;
+
+INSERT INTO s SELECT i % 3, i % 7, 't', timestamptz '2026-01-01Z' + i * interval '1 second' FROM generate_series(0, 29) i;
+SELECT rows FROM streamext.step('stv', '2026-01-01Z');
+
+SELECT relation, node, strategy, state_table, streamext.state_rows(state_table) AS exactly, oldest, bounded_by
+FROM streamext.state WHERE pipeline = 'stv' ORDER BY relation::text, node::text NULLS FIRST, state_table::text;
+SELECT bool_and(bytes = heap_bytes + index_bytes + toast_bytes + coalesce(pg_table_size(state_table) - heap_bytes - toast_bytes, 0)) AS adds_up,
+       bool_and(bytes > 0) AS some, bool_and(rows >= 0 AND dead_rows >= 0) AS counted
+FROM streamext.state;
+
+-- only its owner sees it, and who monitors
+CREATE ROLE stv_other;
+CREATE ROLE stv_monitor IN ROLE pg_monitor;
+SET ROLE stv_other;
+SELECT count(*) FROM streamext.state;
+SELECT streamext.state_rows(state) IS NULL AS hidden FROM (SELECT min(oid)::regclass AS state FROM pg_class WHERE relname = 'groups' AND relkind = 'r') c;
+SET ROLE stv_monitor;
+SELECT count(*) > 10 AS all_of_them FROM streamext.state;
+RESET ROLE;
+DROP ROLE stv_other;
+DROP ROLE stv_monitor;
+
+-- ---------------------------------------------------------------------
+-- explain: the tree of nodes
+-- ---------------------------------------------------------------------
+\pset format unaligned
+\pset tuples_only on
+SELECT streamext.explain('nested');
+SELECT regexp_replace(line, '\d+ bytes', 'N bytes') FROM regexp_split_to_table(streamext.explain('nested', true), '\n') line WHERE line ~ 'State: ';
+-- of what is not there yet: nothing is made
+CREATE TABLE before AS SELECT count(*) AS steps, (SELECT count(*) FROM pg_class) AS relations FROM streamext.step;
+EXPLAIN CREATE MATERIALIZED VIEW later WITH (late = 'drop') AS SELECT k, count(DISTINCT x) AS n FROM s GROUP BY k;
+EXPLAIN CREATE MATERIALIZED VIEW later AS
+    SELECT k, max(n) AS most FROM (SELECT k, t, count(*) AS n FROM s GROUP BY 1, 2) c GROUP BY k;
+SELECT steps = (SELECT count(*) FROM streamext.step), relations + 1 = (SELECT count(*) FROM pg_class) FROM before;
+\pset tuples_only off
+\pset format aligned
+
+-- ---------------------------------------------------------------------
+-- Expiry in small steps: a jump of the watermark is paid by several batches
+-- ---------------------------------------------------------------------
+CREATE STREAM many (id int, ts timestamptz)
+    WITH (connector = 'queue', pipeline = 'many', paused, event_time = 'ts', watermark = '0 seconds');
+CREATE MATERIALIZED VIEW per_id WITH (retention = '0 seconds') AS SELECT tumble(ts, '1 s') AS w, id, count(*) AS n FROM many GROUP BY 1, 2;
+CREATE STREAM per_id_changes WITH (changes) AS SELECT * FROM per_id;
+CREATE STREAM per_id_log WITH (connector = 'table', table = 'per_id_ops') AS SELECT streamext.batch_id() AS b, op FROM per_id_changes;
+INSERT INTO many SELECT i, '2026-01-01Z' FROM generate_series(1, 25000) i;
+SELECT rows FROM streamext.step('many', '2026-01-01Z');
+SELECT count(*) FROM per_id;
+INSERT INTO many VALUES (0, '2026-01-02Z');
+SELECT rows FROM streamext.step('many', '2026-01-02Z');
+SELECT count(*) FROM per_id;
+-- what is not gone yet is closed all the same
+INSERT INTO many VALUES (1, '2026-01-01Z');
+SELECT rows FROM streamext.step('many', '2026-01-02Z');
+SELECT count(*), max(n) FROM per_id;
+INSERT INTO many VALUES (0, '2026-01-02Z');
+BEGIN;
+SELECT rows FROM streamext.step('many', '2026-01-02Z');
+SELECT count(*) FROM per_id;
+ROLLBACK;
+SELECT rows FROM streamext.step('many', '2026-01-02Z');
+SELECT * FROM per_id;
+-- being forgotten is no change
+SELECT b, op, count(*) FROM per_id_ops GROUP BY 1, 2 ORDER BY 1, 2;
+
+SET client_min_messages = warning;
+DROP SCHEMA stv CASCADE;
