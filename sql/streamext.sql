@@ -374,6 +374,10 @@ CREATE TYPE streamext.agg_state (
     INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE streamext.agg_state IS 'state of an aggregate between batches; only streamext makes values of it';
 
+CREATE FUNCTION streamext.view_time(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_view_time' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.view_time(regclass) IS 'time of the last batch of the continuous view that keeps this state table; in a batch, of that one';
+
 CREATE FUNCTION streamext.partial_trans(internal, regprocedure, VARIADIC "any") RETURNS internal
     AS 'MODULE_PATHNAME', 'sx_partial_trans' LANGUAGE C PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.partial_trans(internal, regprocedure, "any") IS 'transition function of streamext.partial_agg';

@@ -170,6 +170,7 @@ static const SxOptionDef options[] =
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
 	{"retention", VIEW, 0, SX_VALUE_INTERVAL, NULL, 0},
+	{"state_ttl", VIEW, 0, SX_VALUE_INTERVAL, NULL, 1},
 
 	/* derived streams */
 	{"window", DERIVED, 0, SX_VALUE_SPAN},

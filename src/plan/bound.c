@@ -61,6 +61,9 @@ sx_bound(const SxStepPlan *plan, const SxLayout *layout)
 		return "nothing is kept";
 	if (plan->kind == SX_STEP_STREAM)
 		return plan->panes != NULL ? "the window that is read" : bound_of_stream(plan);
+	if (plan->state_ttl > 0)
+		return psprintf("option state_ttl: a group goes %s after the last batch that had rows of it",
+						sx_length_text(plan->state_ttl));
 	if (plan->evicts)
 		return "the watermark: rows go when it has closed their window";
 	if (plan->expire_sql != NULL && plan->retention == 0)
@@ -154,7 +157,7 @@ sx_warn_of_growth(const char *name, Query *query, const SxStepPlan *plan, const 
 		ereport(WARNING,
 				(errmsg("the state of continuous view \"%s\" can only grow", name),
 				 errdetail("%s has no window over the event time: %s.", clause, growth(layout)),
-				 errhint("Group by tumble() or hop() of the event time too, and give option retention, unless the groups are few.")));
+				 errhint("Group by tumble() or hop() of the event time too, and give option retention, or give option state_ttl; few groups need neither.")));
 	growing = growing_nodes(nodes);
 	if (growing != NULL)
 		ereport(WARNING,

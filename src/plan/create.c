@@ -242,6 +242,17 @@ index_window(const char *name, const SxLayout *layout)
 							quote_identifier(layout->window_column->name)));
 }
 
+/* state_ttl: no statement names the column, but that which finds its group there. */
+static void
+add_touched(const char *name)
+{
+	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, name);
+
+	sx_execute_ddl(psprintf("ALTER TABLE %s ADD COLUMN " SX_TOUCHED_COLUMN
+							" timestamptz NOT NULL DEFAULT streamext.batch_time()", qualified));
+	sx_execute_ddl(psprintf("CREATE INDEX ON %s (" SX_TOUCHED_COLUMN ")", qualified));
+}
+
 /* ---------- the visible view ---------- */
 
 /*
@@ -262,6 +273,11 @@ frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *nam
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
 						 quote_literal_cstr(sx_qualified_name(lfirst_oid(lc))));
+	if (plan->state_ttl > 0)
+		appendStringInfo(&sql, " AND NOT %s",
+						 sx_forgotten_sql(plan->state_ttl,
+										  psprintf("streamext.view_time(%s::regclass)",
+												   quote_literal_cstr(names->state))));
 	if (plan->emit == SX_EMIT_FINAL)
 	{
 		char	   *start = psprintf("s.%s", quote_identifier(layout->window_column->name));
@@ -305,7 +321,9 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 	*state = create_state_table(base, layout, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
 		create_state_table(sx_delta_name(base), layout, owner) : InvalidOid;
-	if (plan->expire_sql != NULL)
+	if (plan->state_ttl > 0)
+		add_touched(base);
+	else if (plan->expire_sql != NULL)
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)

@@ -194,7 +194,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
 	explain_sql(&text, "At each emission", plan->emit_sql);
 	explain_sql(&text, "… and then", plan->emit_clear_sql);
-	explain_sql(&text, "When the watermark moves ($1 = watermark - retention)", plan->expire_sql);
+	explain_sql(&text, plan->state_ttl > 0 ? "At the end ($1 = batch time - state_ttl, $2 = so many rows)" :
+				"When the watermark moves ($1 = watermark - retention, $2 = so many rows)",
+				plan->expire_sql);
 	text.data[text.len - 1] = '\0';
 	return text.data;
 }

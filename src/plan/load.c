@@ -104,6 +104,7 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->emit_interval = options->emit_interval;
 	plan->late = options->late;
 	plan->retention = options->retention;
+	plan->state_ttl = options->state_ttl;
 	sx_check_view_options(options, *layout, plan->streams);
 	if (alone)
 		sx_view_sql(plan, query, *layout, names);

@@ -119,6 +119,7 @@ typedef struct SxStepPlan
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
 	bool		evicts;			/* a node: rows of closed windows go */
+	int64		state_ttl;		/* microseconds; 0: none */
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */

@@ -98,6 +98,12 @@ sx_changes_view(Query *query)
 	return rt_fetch(view_index(query), query->rtable)->relid;
 }
 
+static SxViewOptions *
+options_of(Oid view)
+{
+	return sx_view_options(sx_options_from_json(sx_step_options(view, NULL, NULL)));
+}
+
 static List *
 column_names(Query *query)
 {
@@ -280,9 +286,12 @@ shown_sql(Oid view, const char *from, const char *where)
 	SxLayout   *layout = sx_view_layout(view, &state);
 	int			nestlevel = sx_pin_settings();
 	List	   *context = deparse_context_for("s", state);
+	int64		ttl = options_of(view)->state_ttl;
 	StringInfoData sql;
 	ListCell   *lc;
 
+	if (ttl > 0)
+		where = psprintf("NOT %s", sx_forgotten_sql(ttl, "streamext.batch_time()"));
 	initStringInfo(&sql);
 	foreach(lc, layout->output)
 	{
@@ -526,12 +535,6 @@ columns_of(Query *query)
 	return lcons(makeColumnDef("op", TEXTOID, -1, DEFAULT_COLLATION_OID), list_concat(now, old));
 }
 
-static SxEmit
-emit_of(Oid view)
-{
-	return sx_view_options(sx_options_from_json(sx_step_options(view, NULL, NULL)))->emit;
-}
-
 static void
 define(SxStreamDef *def)
 {
@@ -543,7 +546,7 @@ define(SxStreamDef *def)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"changes\" cannot be off"),
 				 errhint("Leave it out.")));
-	if (emit_of(sx_changes_view(def->query)) == SX_EMIT_INTERVAL &&
+	if (options_of(sx_changes_view(def->query))->emit == SX_EMIT_INTERVAL &&
 		!sx_reads_slide(&below).every)
 		refuse_query("cannot be made from a view over a windowed stream with emit = interval",
 					 "Leave emit out of the view.");
@@ -581,7 +584,7 @@ plan_changes(SxStepPlan *plan, Query *query)
 {
 	Oid			view = sx_changes_view(query);
 	ChangeKey	key = change_key(query, plan->options);
-	bool		final = emit_of(view) == SX_EMIT_FINAL;
+	bool		final = options_of(view)->emit == SX_EMIT_FINAL;
 	bool		appends = sx_view_layout(view, NULL)->strategy == SX_STRATEGY_APPEND;
 	SxReads		reads = sx_view_reads(query);
 

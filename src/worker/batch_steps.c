@@ -476,7 +476,7 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 }
 
 /*
- * Deletes what the watermark has passed by retention.  However far it has jumped, a batch
+ * Deletes what the watermark has passed by retention, or batch time by state_ttl.  However far it has jumped, a batch
  * deletes no more than some rows, or twice what it has brought, so that in the long run
  * more goes than comes; what is left is for the next ones.
  */
@@ -485,13 +485,17 @@ expire(SxPipeline *pl, SxStep *step)
 {
 	Oid			types[] = {TIMESTAMPTZOID, INT8OID};
 	int64		most = Max(EXPIRE_ROWS, 2 * step->rows);
+	bool		by_time = step->plan->state_ttl > 0;
 	Datum		values[] = {
-		TimestampTzGetDatum(step->new_watermark - step->plan->retention), Int64GetDatum(most)
+		TimestampTzGetDatum(by_time ? pl->time - step->plan->state_ttl :
+							step->new_watermark - step->plan->retention),
+		Int64GetDatum(most)
 	};
 
 	step->new_expired = step->expired;
-	if (step->plan->expire_sql == NULL || step->new_watermark == DT_NOBEGIN ||
-		(step->expired && step->new_watermark == step->watermark))
+	if (step->plan->expire_sql == NULL ||
+		(!by_time && (step->new_watermark == DT_NOBEGIN ||
+					  (step->expired && step->new_watermark == step->watermark))))
 		return;
 	step->new_expired = sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
 										2, types, values) < most;

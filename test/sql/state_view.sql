@@ -89,5 +89,48 @@ SELECT * FROM per_id;
 -- being forgotten is no change
 SELECT b, op, count(*) FROM per_id_ops GROUP BY 1, 2 ORDER BY 1, 2;
 
+-- ---------------------------------------------------------------------
+-- state_ttl: a group without rows for so long is forgotten, exactly
+-- ---------------------------------------------------------------------
+CREATE STREAM v (k int, x int, ts timestamptz)
+    WITH (connector = 'queue', pipeline = 'ttl', paused, event_time = 'ts', watermark = '5 seconds');
+CREATE MATERIALIZED VIEW recent WITH (state_ttl = '10 seconds') AS
+    SELECT k, count(*) AS n, avg(x) AS a, max(x) AS m FROM v GROUP BY k HAVING count(*) > 0;
+CREATE MATERIALIZED VIEW recent_keys WITH (state_ttl = '10 seconds') AS SELECT k FROM v GROUP BY k;
+CREATE STREAM recent_changes WITH (changes) AS SELECT k, n FROM recent;
+CREATE STREAM recent_log WITH (connector = 'table', table = 'recent_ops') AS SELECT streamext.batch_id() AS b, op, k, n, old_n FROM recent_changes;
+INSERT INTO v VALUES (1, 10), (2, 20), (NULL, 30);
+SELECT rows FROM streamext.step('ttl', '2026-01-01 00:00:00Z');
+INSERT INTO v VALUES (1, 20);
+SELECT rows FROM streamext.step('ttl', '2026-01-01 00:00:09Z');
+SELECT * FROM recent ORDER BY k;
+-- 2 and NULL are ten seconds old: gone, and NULL begins anew
+INSERT INTO v VALUES (NULL, 50);
+SELECT rows FROM streamext.step('ttl', '2026-01-01 00:00:10Z');
+SELECT * FROM recent ORDER BY k;
+SELECT * FROM recent_keys ORDER BY k;
+SELECT streamext.state_rows('streamext_state.recent');
+TABLE recent_ops;
+SELECT bounded_by FROM streamext.state WHERE relation = 'recent'::regclass;
+SELECT streamext.explain('recent');
+-- what is not deleted yet is not there: neither seen nor added to
+INSERT INTO v SELECT i, 1 FROM generate_series(1, 25000) i;
+SELECT rows FROM streamext.step('ttl', '2026-01-01 00:01:00Z');
+INSERT INTO v SELECT i, 1 FROM generate_series(24001, 24002) i;
+SELECT rows FROM streamext.step('ttl', '2026-01-01 00:02:00Z');
+SELECT * FROM recent ORDER BY k;
+SELECT streamext.state_rows('streamext_state.recent');
+INSERT INTO v VALUES (24001, 1), (24003, 1);
+SELECT rows FROM streamext.step('ttl', '2026-01-01 00:02:01Z');
+SELECT * FROM recent ORDER BY k;
+SELECT streamext.state_rows('streamext_state.recent');
+
+CREATE MATERIALIZED VIEW bad WITH (state_ttl = '1 minute', backfill = off) AS SELECT k, x FROM v;
+CREATE MATERIALIZED VIEW bad WITH (state_ttl = '1 minute', backfill = off) AS SELECT count(*) AS n FROM v;
+CREATE MATERIALIZED VIEW bad WITH (state_ttl = '1 minute', backfill = off) AS SELECT k, count(DISTINCT x) AS n FROM v GROUP BY k;
+CREATE MATERIALIZED VIEW bad WITH (state_ttl = '1 minute', backfill = off) AS SELECT tumble(ts, '10 s') AS w, count(*) AS n FROM v GROUP BY 1;
+CREATE MATERIALIZED VIEW bad WITH (state_ttl = '1 minute', emit = '1 s', backfill = off) AS SELECT k, count(*) AS n FROM v GROUP BY k;
+CREATE MATERIALIZED VIEW bad WITH (state_ttl = '0 s', backfill = off) AS SELECT k, count(*) AS n FROM v GROUP BY k;
+
 SET client_min_messages = warning;
 DROP SCHEMA stv CASCADE;
