@@ -30,6 +30,7 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_RECOMPUTE,		/* over nodes: rows of the touched keys, anew */
+	SX_STRATEGY_JOIN,			/* of two nodes: what their new rows bring */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
 	SX_STRATEGY_SINK_FUNCTION,
@@ -126,6 +127,11 @@ typedef struct SxStepPlan
 	Oid			changes_of;		/* SX_STRATEGY_CHANGES: the view */
 	bool		closing;		/* … whose rows appear when their window closes */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
+	List	   *join_sql;		/* SX_STRATEGY_JOIN: statements of a batch, in order;
+								 * $1 bigint: arrival numbers up to it are old */
+	char	   *join_bound;		/* … in words */
+	List	   *clock;			/* streams whose watermark it goes by, where these are not
+								 * its own: a side of a join has that of the join */
 
 	/*
 	 * Statements, ready for SPI_prepare under search_path = pg_catalog, with the
@@ -137,6 +143,7 @@ typedef struct SxStepPlan
 	char	   *emit_clear_sql; /* … and forget it, run right after */
 	char	   *expire_sql;		/* $1 timestamptz: delete windows that ended at or
 								 * before it */
+	bool		expire_in_steps;	/* … at most $2 bigint rows at a time */
 	char	   *call_sql;		/* SX_STRATEGY_SINK_FUNCTION: $1 bigint, $2
 								 * timestamptz */
 	char	   *start_sql;		/* the row that a view without GROUP BY has from the

@@ -550,6 +550,10 @@ define(SxStreamDef *def)
 		!sx_reads_slide(&below).every)
 		refuse_query("cannot be made from a view over a windowed stream with emit = interval",
 					 "Leave emit out of the view.");
+	if (options_of(sx_changes_view(def->query))->emit == SX_EMIT_FINAL &&
+		sx_view_layout(sx_changes_view(def->query), NULL)->window_column == NULL)
+		refuse_query("cannot be made yet from a join with emit = 'final'",
+					 "Leave emit out of the view.");
 	check_names(def->query);
 	(void) change_key(def->query, def->options);
 	def->columns = columns_of(def->query);

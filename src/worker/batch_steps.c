@@ -475,16 +475,26 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 	run_step(pl, step);
 }
 
+static int64
+rows_brought(const SxPipeline *pl, const SxStep *step)
+{
+	int64		rows = 0;
+
+	for (int i = 0; i < pl->ninputs; i++)
+		rows += pl->inputs[i].rows;
+	return Max(rows, step->rows);
+}
+
 /*
- * Deletes what the watermark has passed by retention, or batch time by state_ttl.  However far it has jumped, a batch
- * deletes no more than some rows, or twice what it has brought, so that in the long run
- * more goes than comes; what is left is for the next ones.
+ * Deletes what the watermark has passed by retention, or batch time by state_ttl.  However
+ * far it has jumped, a batch deletes no more than some rows, or twice what it has brought,
+ * so that in the long run more goes than comes; what is left is for the next ones.
  */
 static void
 expire(SxPipeline *pl, SxStep *step)
 {
 	Oid			types[] = {TIMESTAMPTZOID, INT8OID};
-	int64		most = Max(EXPIRE_ROWS, 2 * step->rows);
+	int64		most = Max(EXPIRE_ROWS, 2 * rows_brought(pl, step));
 	bool		by_time = step->plan->state_ttl > 0;
 	Datum		values[] = {
 		TimestampTzGetDatum(by_time ? pl->time - step->plan->state_ttl :
