@@ -29,7 +29,7 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
-#define EXPIRE_ROWS		10000	/* that any batch may delete of a state table */
+#define EXPIRE_ROWS		20000	/* that any batch may delete of a state table */
 
 bool
 sx_step_reads(const SxStep *step, const SxInput *input)

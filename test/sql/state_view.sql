@@ -69,7 +69,7 @@ CREATE STREAM many (id int, ts timestamptz)
 CREATE MATERIALIZED VIEW per_id WITH (retention = '0 seconds') AS SELECT tumble(ts, '1 s') AS w, id, count(*) AS n FROM many GROUP BY 1, 2;
 CREATE STREAM per_id_changes WITH (changes) AS SELECT * FROM per_id;
 CREATE STREAM per_id_log WITH (connector = 'table', table = 'per_id_ops') AS SELECT streamext.batch_id() AS b, op FROM per_id_changes;
-INSERT INTO many SELECT i, '2026-01-01Z' FROM generate_series(1, 25000) i;
+INSERT INTO many SELECT i, '2026-01-01Z' FROM generate_series(1, 50000) i;
 SELECT rows FROM streamext.step('many', '2026-01-01Z');
 SELECT count(*) FROM per_id;
 INSERT INTO many VALUES (0, '2026-01-02Z');
@@ -114,7 +114,7 @@ TABLE recent_ops;
 SELECT bounded_by FROM streamext.state WHERE relation = 'recent'::regclass;
 SELECT streamext.explain('recent');
 -- what is not deleted yet is not there: neither seen nor added to
-INSERT INTO v SELECT i, 1 FROM generate_series(1, 25000) i;
+INSERT INTO v SELECT i, 1 FROM generate_series(1, 50000) i;
 SELECT rows FROM streamext.step('ttl', '2026-01-01 00:01:00Z');
 INSERT INTO v SELECT i, 1 FROM generate_series(24001, 24002) i;
 SELECT rows FROM streamext.step('ttl', '2026-01-01 00:02:00Z');
