@@ -151,7 +151,8 @@ sx_warn_of_growth(const char *name, Query *query, const SxStepPlan *plan, const 
 	const char *clause = clause_of(query);
 	char	   *growing;
 
-	if (clause == NULL)
+	/* What is made of closed windows, or from rows (sessions), has ways of its own to forget. */
+	if (clause == NULL || plan->closed_views != NIL || layout->from_rows)
 		return;
 	if (layout->strategy == SX_STRATEGY_MERGE && !layout->windowed && sx_bound(plan, layout) == NULL)
 		ereport(WARNING,

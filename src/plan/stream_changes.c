@@ -559,27 +559,15 @@ define(SxStreamDef *def)
 	def->columns = columns_of(def->query);
 }
 
-/* Windows that close are looked for by their start; retention or the key may serve that. */
-static void
-index_closing(const SxViewOptions *options, const SxLayout *layout, Oid state)
-{
-	if (options->retention < 0 && linitial(layout->columns) != layout->window_column)
-		sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)", sx_qualified_name(state),
-								quote_identifier(layout->window_column->name)));
-}
-
 /* The view's state table tells from now on what batches change there. */
 static void
 created(SxStreamDef *def, Oid none)
 {
 	Oid			view = sx_changes_view(def->query);
-	SxViewOptions *options = options_of(view);
 	Oid			state;
-	SxLayout   *layout = sx_view_layout(view, &state);
 
-	if (options->emit == SX_EMIT_FINAL)
-		index_closing(options, layout, state);
-	else
+	(void) sx_view_layout(view, &state);
+	if (options_of(view)->emit != SX_EMIT_FINAL)
 		sx_changes_capture(state);
 }
 
