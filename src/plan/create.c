@@ -47,6 +47,7 @@
 #include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/bound.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
 
@@ -246,6 +247,17 @@ index_window(const char *name, const SxLayout *layout)
 							quote_identifier(layout->window_column->name)));
 }
 
+/* state_ttl: no statement names the column, but that which finds its group there. */
+static void
+add_touched(const char *name)
+{
+	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, name);
+
+	sx_execute_ddl(psprintf("ALTER TABLE %s ADD COLUMN " SX_TOUCHED_COLUMN
+							" timestamptz NOT NULL DEFAULT streamext.batch_time()", qualified));
+	sx_execute_ddl(psprintf("CREATE INDEX ON %s (" SX_TOUCHED_COLUMN ")", qualified));
+}
+
 /* ---------- the visible view ---------- */
 
 /*
@@ -267,6 +279,11 @@ frame_sql(const SxStepPlan *plan, Query *query, const SxLayout *layout,
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
 						 quote_literal_cstr(sx_qualified_name(lfirst_oid(lc))));
+	if (plan->state_ttl > 0)
+		appendStringInfo(&sql, " AND NOT %s",
+						 sx_forgotten_sql(plan->state_ttl,
+										  psprintf("streamext.view_time(%s::regclass)",
+												   quote_literal_cstr(names->state))));
 	if (plan->emit == SX_EMIT_FINAL && plan->strategy == SX_STRATEGY_JOIN)
 		appendStringInfoString(&sql, sx_join_visible_sql(query, names->state));
 	else if (plan->emit == SX_EMIT_FINAL)
@@ -313,7 +330,9 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 	*state = create_state_table(base, layout, plan->expire_sql != NULL, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
 		create_state_table(sx_delta_name(base), layout, false, owner) : InvalidOid;
-	if (layout->window_column != NULL &&
+	if (plan->state_ttl > 0)
+		add_touched(base);
+	else if (layout->window_column != NULL &&
 		(plan->expire_sql != NULL || plan->emit == SX_EMIT_FINAL ||
 		 (layout->from_rows && layout->windowed)))
 		index_window(base, layout);
@@ -541,6 +560,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	NewView		new = {.rel = stmt->into->rel,.options = sx_view_options(stmt->into->options)};
 	SxNodeMaker maker = {.options = new.options};
 	Query	   *query = castNode(Query, stmt->query);
+	Query	   *original;
 	char	   *schema;
 	SxStepPlan *plan;
 	SxLayout   *layout;
@@ -562,6 +582,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		/* that has been taken care of, for the nodes and the view together */
 		new.options->backfill = false;
 	}
+	original = copyObject(query);
 	maker.arrival = sx_join_is_candidate(query);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
@@ -573,5 +594,6 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	if (layout->from_rows)
 		sx_session_prepare(query, layout);
 	adopt_nodes(&maker, view);
+	sx_warn_of_growth(new.rel->relname, original, plan, layout, maker.nodes);
 	return true;
 }

@@ -20,7 +20,11 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
+#include "plan/bound.h"
+#include "plan/explain_nodes.h"
+#include "plan/node.h"
 #include "plan/plan_internal.h"
+#include "plan/sink_delete.h"
 #include "plan/stream_def.h"
 
 PG_FUNCTION_INFO_V1(sx_explain);
@@ -75,6 +79,8 @@ strategy_name(SxStrategy strategy)
 			return "map_with_state";
 		case SX_STRATEGY_DEDUPLICATE:
 			return "deduplicate";
+		case SX_STRATEGY_CHANGES:
+			return "changes";
 		case SX_STRATEGY_SINK_FILE:
 			return "file";
 		case SX_STRATEGY_SINK_PRINT:
@@ -127,6 +133,29 @@ explain_panes(StringInfo text, const SxStepPlan *plan)
 				plan->panes->trim_sql);
 }
 
+/* By which its rows are found again: columns, or an expression over the nodes. */
+static void
+explain_key(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
+{
+	StringInfoData key;
+	ListCell   *lc;
+
+	if (plan->recompute != NULL)
+		appendStringInfo(text, "Key: %s\n", plan->recompute->keyed ? plan->recompute->key :
+						 "none, all is computed again");
+	if (layout == NULL || layout->strategy != SX_STRATEGY_MERGE)
+		return;
+	initStringInfo(&key);
+	foreach(lc, layout->columns)
+	{
+		SxStateColumn *column = lfirst(lc);
+
+		if (column->kind == SX_COLUMN_KEY)
+			appendStringInfo(&key, "%s%s", key.len == 0 ? "" : ", ", quote_identifier(column->name));
+	}
+	appendStringInfo(text, "Key: %s\n", key.len == 0 ? "none, there is one row" : key.data);
+}
+
 static void
 explain_closed(StringInfo text, const SxStepPlan *plan)
 {
@@ -166,6 +195,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		appendStringInfo(&text, "%s: %s\n",
 						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);
+	explain_key(&text, plan, layout);
+	if (layout != NULL || (plan->kind == SX_STEP_STREAM && !plan->stateless && plan->strategy != SX_STRATEGY_CHANGES))
+		appendStringInfo(&text, "Bounded by: %s\n", sx_bound_text(plan, layout));
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
 	if (plan->recompute != NULL)
@@ -192,7 +224,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
 	explain_sql(&text, "At each emission", plan->emit_sql);
 	explain_sql(&text, "… and then", plan->emit_clear_sql);
-	explain_sql(&text, "When the watermark moves ($1 = watermark - retention)", plan->expire_sql);
+	explain_sql(&text, plan->state_ttl > 0 ? "At the end ($1 = batch time - state_ttl, $2 = so many rows)" :
+				"When the watermark moves ($1 = watermark - retention, $2 = so many rows)",
+				plan->expire_sql);
 	text.data[text.len - 1] = '\0';
 	return text.data;
 }
@@ -213,11 +247,14 @@ future_names(CreateTableAsStmt *stmt)
 static char *
 explain_sink(CreateTableAsStmt *stmt, Query *query, SxStepNames *names)
 {
-	const char *table = sx_option(stmt->into->options, "table");
+	List	   *options = stmt->into->options;
+	const char *table = sx_option(options, "table");
 	SxStepPlan *plan;
 
 	names->state = table != NULL ? pstrdup(table) : NULL;
-	plan = sx_build_sink_plan(query, stmt->into->options, InvalidOid, names);
+	if (table != NULL)
+		options = sx_sink_delete_options(query, options);
+	plan = sx_build_sink_plan(sx_sink_delete_query(query, options), options, InvalidOid, names);
 	plan->name = names->step;
 	return sx_explain_plan(plan, NULL, names);
 }
@@ -241,17 +278,20 @@ sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string)
 		return psprintf("Stream: %s\nReads: %s\nQuery:\n%s", names->step,
 						sx_streams_text(sx_query_streams(query)), sx_deparse(query));
 
+	if (!sx_is_single_node(query))
+		return sx_explain_by_making(stmt, query_string);
 	sx_check_view_query(query);
 	options = sx_view_options(stmt->into->options);
 	plan = sx_build_view_plan(query, options, names, &layout);
 	return sx_explain_plan(plan, layout, names);
 }
 
-/* streamext.explain(name) */
+/* streamext.explain(name, sizes) */
 Datum
 sx_explain(PG_FUNCTION_ARGS)
 {
 	text	   *name = PG_GETARG_TEXT_PP(0);
+	bool		sizes = PG_NARGS() > 1 && PG_GETARG_BOOL(1);
 	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(name)),
 										 NoLock, false);
 
@@ -269,5 +309,5 @@ sx_explain(PG_FUNCTION_ARGS)
 	}
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, get_rel_name(relid));
-	PG_RETURN_TEXT_P(cstring_to_text(sx_plan_explain(relid)));
+	PG_RETURN_TEXT_P(cstring_to_text(sx_explain_tree(relid, sizes)));
 }

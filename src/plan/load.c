@@ -24,6 +24,7 @@
 
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/bound.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
@@ -126,6 +127,7 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->emit_interval = options->emit_interval;
 	plan->late = options->late;
 	plan->retention = options->retention;
+	plan->state_ttl = options->state_ttl;
 	sx_check_view_options(options, *layout, plan->streams);
 	if ((*layout)->strategy == SX_STRATEGY_JOIN)
 		sx_join_check_options(options, query);
@@ -151,9 +153,8 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	{
 		plan->windowed = true;
 		plan->retention = 0;
-		plan->expire_in_steps = true;
-		plan->expire_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n    SELECT s.ctid FROM %s s\n    WHERE %s\n    LIMIT $2))",
-									names->state, names->state, options->evict);
+		plan->evicts = plan->expire_in_steps = true;
+		plan->expire_sql = sx_expire_sql(names->state, options->evict, NULL);
 	}
 	return plan;
 }
@@ -235,6 +236,16 @@ sx_plan_load(Oid relid)
 	SxStepNames *names;
 
 	return load(relid, &layout, &names);
+}
+
+char *
+sx_step_bound(Oid relid)
+{
+	SxLayout   *layout;
+	SxStepNames *names;
+	SxStepPlan *plan = load(relid, &layout, &names);
+
+	return sx_bound_text(plan, layout);
 }
 
 SxLayout *

@@ -42,7 +42,8 @@ typedef enum SxStrategy
 	SX_STRATEGY_WINDOW,			/* … of the last batches */
 	SX_STRATEGY_UPDATE_STATE,
 	SX_STRATEGY_MAP_WITH_STATE,
-	SX_STRATEGY_DEDUPLICATE
+	SX_STRATEGY_DEDUPLICATE,
+	SX_STRATEGY_CHANGES			/* of a continuous view */
 } SxStrategy;
 
 typedef enum SxEmit
@@ -86,6 +87,7 @@ typedef struct SxPanes
 typedef struct SxRecompute
 {
 	bool		keyed;			/* else there is no $1, and all is computed again */
+	char	   *key;			/* the key in each node, for explain() */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
@@ -133,9 +135,13 @@ typedef struct SxStepPlan
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
+	bool		evicts;			/* a node: rows of closed windows go */
+	int64		state_ttl;		/* microseconds; 0: none */
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
+	Oid			changes_of;		/* SX_STRATEGY_CHANGES: the view */
+	bool		closing;		/* … whose rows appear when their window closes */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
 	SxSession  *session;		/* SX_STRATEGY_SESSION, else NULL */
 	List	   *join_sql;		/* SX_STRATEGY_JOIN: statements of a batch, in order;

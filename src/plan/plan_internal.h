@@ -292,6 +292,7 @@ typedef struct SxViewOptions
 	SxLate		late;
 	bool		late_given;		/* not by default */
 	int64		retention;		/* -1: for ever */
+	int64		state_ttl;		/* microseconds; 0: none */
 	bool		backfill;
 	const char *pipeline;
 	const char *evict;			/* of a hidden node: sx_node_evict() */
@@ -302,6 +303,9 @@ typedef struct SxViewOptions
 /* Set by streamext itself: */
 #define SX_EVICT_OPTION		"evict_when"
 #define SX_ON_TIME_OPTION	"on_time"
+
+/* With state_ttl: the batch time of the last batch that had rows of a group. */
+#define SX_TOUCHED_COLUMN	"sx_touched"
 
 extern SxViewOptions *sx_view_options(List *options);
 extern void sx_check_view_options(const SxViewOptions *options,
@@ -326,6 +330,12 @@ struct SxStepNames
 
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
+/* SQL for "a group was touched so long ago that it is forgotten", at the SQL time now. */
+extern char *sx_forgotten_sql(int64 state_ttl, const char *now);
+
+/* Deletes rows of a table, as s, at most $2 at a time; order_by: a column, or NULL. */
+extern char *sx_expire_sql(const char *table, const char *where, const char *order_by);
+
 /* The query with keys and partial aggregates for its output. */
 extern Query *sx_partial_query(Query *query, const SxLayout *layout);
 extern int	sx_pin_settings(void);

@@ -342,6 +342,33 @@ insert_sql(Query *query, const SxLayout *layout, const char *state)
 					select);
 }
 
+/* The key in each node, for people */
+static char *
+key_text(List *refs)
+{
+	StringInfoData text;
+	List	   *seen = NIL;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	foreach(lc, refs)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+		List	   *same = list_make2(list_make1_oid(ref->view), ref->key);
+		ListCell   *k;
+
+		if (list_member(seen, same))
+			continue;
+		seen = lappend(seen, same);
+		appendStringInfo(&text, "%s(", text.len == 0 ? "" : " = ");
+		foreach(k, ref->key)
+			appendStringInfo(&text, "%s%s", k == list_head(ref->key) ? "" : ", ",
+							 sx_node_expr_sql(ref->view, lfirst(k), "c"));
+		appendStringInfo(&text, ") of %s", sx_qualified_name(ref->view));
+	}
+	return text.data;
+}
+
 void
 sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 				 const SxStepNames *names)
@@ -355,6 +382,7 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 		psprintf("DELETE FROM %s", names->state);
 	recompute->insert_sql = insert_sql(query, layout, names->state);
 	recompute->keyed = has_key(refs);
+	recompute->key = recompute->keyed ? key_text(refs) : NULL;
 	plan->recompute = recompute;
 	if (!has_key(refs))
 		plan->start_sql = recompute->insert_sql;

@@ -32,6 +32,7 @@ PG_FUNCTION_INFO_V1(sx_arrival);
 PG_FUNCTION_INFO_V1(sx_timing_out);
 PG_FUNCTION_INFO_V1(sx_watermark);
 PG_FUNCTION_INFO_V1(sx_view_watermark);
+PG_FUNCTION_INFO_V1(sx_view_time);
 PG_FUNCTION_INFO_V1(sx_closed_before);
 PG_FUNCTION_INFO_V1(sx_closed_by);
 
@@ -159,6 +160,25 @@ sx_view_watermark(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(watermark);
+}
+
+/* Batch time of the last batch of the view that keeps this state table. */
+Datum
+sx_view_time(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {PG_GETARG_DATUM(0)};
+	bool		isnull;
+	Datum		time;
+
+	if (sx_current != NULL)
+		PG_RETURN_TIMESTAMPTZ(sx_current->time);
+	time = sx_catalog_value("SELECT g.batch_time FROM streamext.progress g "
+							"JOIN streamext.step s USING (pipeline) WHERE s.state = $1 AND g.slot = 0",
+							1, types, values, NULL, &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(time);
 }
 
 /* The step of the running batch that keeps a state table. */

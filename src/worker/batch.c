@@ -263,6 +263,7 @@ adopt(SxPipeline *pl)
 		step->watermark = step->new_watermark;
 		step->pending = step->new_pending;
 		step->last_emit = step->new_last_emit;
+		step->expired = step->new_expired;
 		step->timer = step->new_timer;
 		step->errors_from = step->new_errors_from;
 		step->errors_now = step->new_errors_now;

@@ -140,11 +140,11 @@ struct SxStep
 								 * DT_NOBEGIN: none */
 	TimestampTz last_emit;		/* SX_EMIT_INTERVAL; a window's last boundary */
 	bool		pending;		/* … rows were collected since */
-	TimestampTz expired_upto;	/* expire ran for this boundary */
-	bool		expire_again;	/* … and left rows over */
+	bool		expired;		/* nothing is left to expire; false: not known */
 
 	/* of the batch in progress */
 	TimestampTz new_watermark;	/* become the ones above at commit */
+	bool		new_expired;
 	TimestampTz new_last_emit;
 	bool		new_pending;
 	int64		rows;			/* rows that apply wrote */

@@ -18,6 +18,7 @@
 #include "state/keyed.h"
 #include "state/recompute.h"
 #include "state/session.h"
+#include "state/view_changes.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -102,6 +103,8 @@ sx_step_ops(SxStrategy strategy)
 			return &sx_map_with_state_ops;
 		case SX_STRATEGY_DEDUPLICATE:
 			return &sx_deduplicate_ops;
+		case SX_STRATEGY_CHANGES:
+			return &sx_changes_ops;
 	}
 	elog(ERROR, "unknown strategy %d", (int) strategy);
 }
