@@ -98,6 +98,12 @@ sx_reads_continuous_view(Node *node)
 	return view_walker(node, &seen);
 }
 
+bool
+sx_query_reads_view(Query *query)
+{
+	return sx_reads_continuous_view((Node *) query);
+}
+
 static bool
 reads_node(Node *node)
 {

@@ -126,7 +126,10 @@ hash_family(Node *expr)
 	return lookup_type_cache(exprType(expr), TYPECACHE_HASH_OPFAMILY)->hash_opf;
 }
 
-/* The term of an expression in the block; NULL: it is over none or several nodes. */
+/*
+ * The term of an expression in the block; NULL: it is over none or several nodes, or has
+ * no one value for an index.
+ */
 static Term *
 find_term(Search *search, Block *block, Node *expr)
 {
@@ -137,7 +140,7 @@ find_term(Search *search, Block *block, Node *expr)
 
 	expr = strip_relabel(expr);
 	(void) one_var_walker(expr, &one);
-	if (one.var == NULL || one.several || !is_hashable(expr))
+	if (one.var == NULL || one.several || !is_hashable(expr) || contain_mutable_functions(expr))
 		return NULL;
 	for (Index up = 0; up < one.var->varlevelsup && block != NULL; up++)
 		block = block->parent;

@@ -217,6 +217,9 @@ extern SxReads sx_view_reads(Query *query);
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);
 
+/* Does it read a continuous view, directly or through views? */
+extern bool sx_query_reads_view(Query *query);
+
 /* Only the sources, at whatever depth. */
 extern List *sx_query_streams(Query *query);
 extern List *sx_relation_streams(Oid relid);
