@@ -126,6 +126,15 @@ hash_family(Node *expr)
 	return lookup_type_cache(exprType(expr), TYPECACHE_HASH_OPFAMILY)->hash_opf;
 }
 
+/* Has the expression over the view one value for each row of its state table, for ever? */
+static bool
+can_be_indexed(Oid view, Node *expr)
+{
+	Oid			state;
+
+	return !contain_mutable_functions(sx_replace_by_output(expr, sx_view_layout(view, &state)->output));
+}
+
 /*
  * The term of an expression in the block; NULL: it is over none or several nodes, or has
  * no one value for an index.
@@ -140,7 +149,7 @@ find_term(Search *search, Block *block, Node *expr)
 
 	expr = strip_relabel(expr);
 	(void) one_var_walker(expr, &one);
-	if (one.var == NULL || one.several || !is_hashable(expr) || contain_mutable_functions(expr))
+	if (one.var == NULL || one.several || !is_hashable(expr))
 		return NULL;
 	for (Index up = 0; up < one.var->varlevelsup && block != NULL; up++)
 		block = block->parent;
@@ -152,6 +161,8 @@ find_term(Search *search, Block *block, Node *expr)
 	if (one.var->varlevelsup > 0)
 		IncrementVarSublevelsUp(expr, -(int) one.var->varlevelsup, one.var->varlevelsup);
 	ChangeVarNodes(expr, one.var->varno, 1, 0);
+	if (!can_be_indexed(ref->view, expr))
+		return NULL;
 	foreach(lc, search->terms)
 	{
 		term = lfirst(lc);
