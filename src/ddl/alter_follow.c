@@ -138,7 +138,7 @@ sx_follow_begin(SxFollow *follow, Node *stmt)
 		default:
 			return;
 	}
-	if (!sx_extension_exists())
+	if (!sx_extension_exists() || sx_other_version() != NULL)
 		return;
 	lock_feeds(stmt);
 	follow->reassign = IsA(stmt, ReassignOwnedStmt);

@@ -169,7 +169,7 @@ may_concern_streams(Node *stmt)
 static void
 adopt_before_drop(void)
 {
-	if (sx_extension_exists() && !RecoveryInProgress() && !XactReadOnly)
+	if (sx_extension_exists() && sx_other_version() == NULL && !RecoveryInProgress() && !XactReadOnly)
 		sx_adopt_restored();
 }
 

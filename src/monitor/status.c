@@ -80,6 +80,7 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 	bool		nulls[8] = {true, true, true, true, true, true, true, true};
 	SxWorkerStatus status;
 	bool		visible;
+	bool		other_version;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -88,7 +89,9 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("function streamext.worker_status is of another version than the library of streamext"),
 				 errhint("Run ALTER EXTENSION streamext UPDATE.")));
-	visible = may_see_pipeline(PG_GETARG_INT32(0));
+	/* The catalog of another version is not read; what is said then is no secret. */
+	other_version = sx_other_version() != NULL;
+	visible = !other_version && may_see_pipeline(PG_GETARG_INT32(0));
 	if (visible && sx_worker_status(PG_GETARG_INT32(0), &status))
 	{
 		memset(nulls, false, sizeof(nulls));
@@ -105,7 +108,7 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 		values[7] = CStringGetTextDatum(status.rate_reason);
 		nulls[7] = status.rate_reason[0] == '\0';
 	}
-	else if (visible)
+	else if (visible || other_version)
 		nulls[4] = !why_idle(&values[4]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -640,7 +640,8 @@ detach_failed(ErrorData *edata)
 		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
 							   edata->sqlerrcode, edata->message))
 		return false;
-	log_error(edata);
+	if (is_news(edata))
+		log_error(edata);
 	ereport(LOG,
 			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
 			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));

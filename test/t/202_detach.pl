@@ -124,8 +124,9 @@ for my $run (1 .. $runs)
 		  if $who eq 'joined';
 		my $n = answer('SELECT sum(n) FROM healthy');
 		becomes("SELECT sum(n) > $n + 1000 FROM healthy", 'the others go on');
-		is(scalar(() = slurp_file($node->logfile, $log_from) =~ /ERROR:  \Q$reason\E/g), $who eq 'joined' ? 2 : 1,
-			'the reason is in the log once for each');
+		# two views fail with one reason, which need not be said twice
+		my $said = () = slurp_file($node->logfile, $log_from) =~ /ERROR:  \Q$reason\E/g;
+		ok($said == 1 || ($who eq 'joined' && $said == 2), 'the reason is in the log, not with every try');
 		is(answer("SELECT state FROM streamext.pipelines WHERE pipeline = 'q'"), 'running', 'the pipeline runs');
 		if ($who eq 'joined')
 		{
@@ -149,7 +150,7 @@ for my $run (1 .. $runs)
 $node->safe_psql('postgres', q(
 	SET ROLE app;
 	CREATE MATERIALIZED VIEW fussy WITH (backfill = off) AS SELECT 1000 / (id % 2) AS x, count(*) FROM q GROUP BY 1;));
-becomes("SELECT state = 'stopped' AND error_sqlstate = '53400' FROM streamext.views v JOIN streamext.pipelines p USING (pipeline, state) WHERE view = 'fussy'::regclass",
+becomes("SELECT state = 'stopped' AND error_sqlstate = 'SX002' FROM streamext.views v JOIN streamext.pipelines p USING (pipeline, state) WHERE view = 'fussy'::regclass",
 	'max_errors detaches the view that trips it');
 is(answer('SELECT count(*) FROM streamext.dead_letters'), '0', 'its records are no dead letters');
 $node->safe_psql('postgres', 'DROP MATERIALIZED VIEW fussy');

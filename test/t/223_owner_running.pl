@@ -19,7 +19,7 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE ann LOGIN;
 	CREATE ROLE ben LOGIN;
 	GRANT ALL ON SCHEMA public TO ann, ben;
-	GRANT USAGE ON FOREIGN SERVER streamext TO ann;
+	GRANT USAGE ON FOREIGN SERVER streamext TO ann, ben;
 	SET ROLE ann;
 	CREATE TABLE orders (id int, k text);
 	CREATE STREAM q (id int, k text) WITH (connector = 'table', table = 'orders');

@@ -58,10 +58,11 @@ foreach my $role ('postgres', 'someone')
 		SET ROLE $role;
 		CREATE SERVER s_$role FOREIGN DATA WRAPPER streamext OPTIONS (brokers 'broker.example.com:9092');
 		CREATE USER MAPPING FOR $role SERVER s_$role;
-		CREATE FOREIGN TABLE f_$role (raw bytea) SERVER streamext OPTIONS (connector 'kafka', brokers 'b.example.com', topic 't', format 'raw', paused 'on');
+		CREATE SERVER p_$role FOREIGN DATA WRAPPER streamext OPTIONS (allow_plaintext 'on');
+		CREATE FOREIGN TABLE f_$role (raw bytea) SERVER p_$role OPTIONS (connector 'kafka', brokers 'b.example.com', topic 't', format 'raw', paused 'on');
 		SELECT try('create server', property, format('CREATE SERVER x FOREIGN DATA WRAPPER streamext OPTIONS (%I %L)', property, value)) FROM given;
 		SELECT try('alter server', property, format('ALTER SERVER s_$role OPTIONS (ADD %I %L)', property, value)) FROM given;
-		SELECT try('create stream', property, format('CREATE FOREIGN TABLE x (raw bytea) SERVER streamext OPTIONS (connector ''kafka'', brokers ''b.example.com'', topic ''t'', format ''raw'', %I %L)', property, value)) FROM given;
+		SELECT try('create stream', property, format('CREATE FOREIGN TABLE x (raw bytea) SERVER p_$role OPTIONS (connector ''kafka'', brokers ''b.example.com'', topic ''t'', format ''raw'', %I %L)', property, value)) FROM given;
 		SELECT try('alter stream', property, format('ALTER FOREIGN TABLE f_$role OPTIONS (ADD %I %L)', property, value)) FROM given;
 		SELECT try('create mapping', property, format('CREATE USER MAPPING FOR $role SERVER streamext OPTIONS (%I %L)', property, value)) FROM given;
 		SELECT try('alter mapping', property, format('ALTER USER MAPPING FOR $role SERVER s_$role OPTIONS (ADD %I %L)', property, value)) FROM given;
@@ -98,9 +99,10 @@ foreach my $case ([ '', 0, 'uses it' ], [ ", brokers = 'evil.example.com'", 1, '
 	is($rc == 0 ? 0 : $err =~ /is decided by server "shared"/ ? 1 : $err, $case->[1], "a stream on somebody's server $case->[2]");
 }
 # what superusers gave away with the stream, or were when they gave it
-sql(q{CREATE STREAM given_away (raw bytea) WITH (connector = 'kafka', brokers = 'b.example.com', topic = 't', format = 'raw', paused, "ssl.key.location" = '/etc/ssl/private/key.pem')});
+sql(q{GRANT USAGE ON FOREIGN SERVER p_postgres TO someone;
+	CREATE STREAM given_away (raw bytea) WITH (server = 'p_postgres', connector = 'kafka', brokers = 'b.example.com', topic = 't', format = 'raw', paused, "ssl.key.location" = '/etc/ssl/private/key.pem')});
 like(($node->psql('postgres', 'ALTER FOREIGN TABLE given_away OWNER TO someone'))[2], qr/needs an owner who is superuser/, 'files of the server are read for superusers only');
-sql(q{CREATE ROLE was_super SUPERUSER; GRANT CREATE ON SCHEMA public TO was_super; GRANT USAGE ON FOREIGN SERVER streamext TO was_super; ALTER FOREIGN TABLE given_away OWNER TO was_super; ALTER ROLE was_super NOSUPERUSER});
+sql(q{CREATE ROLE was_super SUPERUSER; GRANT CREATE ON SCHEMA public TO was_super; GRANT USAGE ON FOREIGN SERVER p_postgres TO was_super; ALTER FOREIGN TABLE given_away OWNER TO was_super; ALTER ROLE was_super NOSUPERUSER});
 like(($node->psql('postgres', 'SELECT * FROM given_away'))[2], qr/needs an owner who is superuser/, '… who still is one');
 
 $node->stop;
