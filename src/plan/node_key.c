@@ -128,11 +128,13 @@ hash_family(Node *expr)
 
 /* Has the expression over the view one value for each row of its state table, for ever? */
 static bool
-can_be_indexed(Oid view, Node *expr)
+can_be_indexed(SxNodeRef *ref, Node *expr)
 {
 	Oid			state;
 
-	return !contain_mutable_functions(sx_replace_by_output(expr, sx_view_layout(view, &state)->output));
+	if (ref->output == NIL)
+		ref->output = sx_view_layout(ref->view, &state)->output;
+	return !contain_mutable_functions(sx_replace_by_output(expr, ref->output));
 }
 
 /*
@@ -161,14 +163,14 @@ find_term(Search *search, Block *block, Node *expr)
 	if (one.var->varlevelsup > 0)
 		IncrementVarSublevelsUp(expr, -(int) one.var->varlevelsup, one.var->varlevelsup);
 	ChangeVarNodes(expr, one.var->varno, 1, 0);
-	if (!can_be_indexed(ref->view, expr))
-		return NULL;
 	foreach(lc, search->terms)
 	{
 		term = lfirst(lc);
 		if (term->ref == ref && equal(term->expr, expr))
 			return term;
 	}
+	if (!can_be_indexed(ref, expr))
+		return NULL;
 	term = palloc(sizeof(Term));
 	term->ref = ref;
 	term->expr = expr;

@@ -5,7 +5,7 @@ leaves open is not asked for: rows are numbered in an order that ends with all c
 their source, numerics have one scale, floats are multiples of a quarter.
 """
 from expression import Expressions
-from query import Select, Source, Sub
+from query import Select, Source, Sub, Timed
 
 TYPES = {"k": "int", "x": "int", "y": "numeric(10,2)", "f": "float8", "s": "text", "g": "text", "b": "boolean",
          "j": "jsonb", "d": "date", "t2": "timestamptz", "a": "int[]"}
@@ -45,7 +45,8 @@ class World:
         for i in range(random.randint(0, 2)):
             self.derived.append((f"dr{i}", Queries(self, f"dr{i}").row_wise()))
         for i in range(queries):
-            self.views.append((f"v{i}", Queries(self, f"v{i}").query(), ""))
+            select = Queries(self, f"v{i}").query()
+            self.views.append((f"v{i}", select, select.options() if isinstance(select, Timed) else ""))
 
     # ---------- rows ----------
 
@@ -126,8 +127,9 @@ class Queries(Expressions):
             name, s = r.choice(w.derived)
             return name, s.columns()
         if p < 0.58 and w.views and self.name[0] == "v":
-            name, s, _ = r.choice(w.views)
-            return name, s.columns()
+            name, s, options = r.choice(w.views)
+            if not options:
+                return name, s.columns()
         s = r.choice(w.streams)
         return s.name, s.columns
 
@@ -382,7 +384,30 @@ class Queries(Expressions):
         self.r.choice((self.plain, self.grouped))(s, left, depth)
         return s
 
+    def timed(self):
+        """A window over the event time that closes: late rows are dropped."""
+        r = self.r
+        stream = r.choice(self.w.streams)
+        alias = self.alias()
+        slide, size = r.choice((("", "10 s"), ("", "4 s"), ("'5 s', ", "10 s"), ("'2 s', ", "10 s")))
+        window = f"hop({alias}.ts, {slide}'{size}')" if slide else f"tumble({alias}.ts, '{size}')"
+        s = Timed(window, size, r.random() < 0.5)
+        scope = [(f"{alias}.{n}", t) for n, t in stream.columns]
+        s.sources = [Source(stream.name, alias)]
+        s.where = [self.boolean(scope, 1)] if r.random() < 0.5 else []
+        s.group, s.items = [window], [[window, "c0", "timestamptz"]]
+        if r.random() < 0.6:
+            e, t = r.choice([c for c in scope if c[1] not in ("float8", "timestamptz")])
+            s.group.append(e)
+            s.items.append([e, "c1", t])
+        for i in range(r.randint(1, 3)):
+            e, t = self.aggregate(scope)
+            s.items.append([e, f"a{i}", t])
+        return s
+
     def query(self):
+        if self.w.watermark and self.r.random() < 0.12:
+            return self.timed()
         if self.r.random() < 0.1:
             return self.with_cte(1)
         return self.select(self.r.choice((0, 1, 1, 2)))

@@ -81,6 +81,38 @@ class Select:
         return text
 
 
+class Timed(Select):
+    """Groups by a window over the event time, and drops what is late: its batch SQL is another.
+
+    Rows of the tables know the watermark before their batch (_wm, run.py); a final view shows the
+    windows that the watermark has passed.
+    """
+
+    def __init__(self, window, size, final):
+        super().__init__()
+        self.window, self.size, self.final = window, size, final
+
+    def options(self):
+        return " WITH (emit = 'final')" if self.final else " WITH (late = 'drop')"
+
+    def reference(self):
+        """The batch SQL over the rows that were not late."""
+        source = self.sources[0]
+        plain = self.sql().replace(self.window, f"{source.alias}.w_")
+        rows = f"(SELECT {source.alias}.*, {self.window} AS w_ FROM {source.body} {source.alias}) {source.alias}"
+        limits = f"{source.alias}.w_ + interval '{self.size}' > {source.alias}._wm"
+        if self.final:
+            limits += f" AND {source.alias}.w_ + interval '{self.size}' <= (SELECT wm_ FROM {source.body}_wm)"
+        plain = plain.replace(f" FROM {source.body} {source.alias}", f" FROM {rows}", 1)
+        if self.where:
+            return plain.replace(" WHERE ", f" WHERE {limits} AND ", 1)
+        return plain.replace(" GROUP BY ", f" WHERE {limits} GROUP BY ", 1)
+
+
+def reference(select):
+    return select.reference() if isinstance(select, Timed) else select.sql()
+
+
 def selects(select):
     """The Select and all in it, outermost first."""
     yield select

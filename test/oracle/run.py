@@ -6,6 +6,7 @@ and ordinary views of the same names and text over them: the batch SQL.
 import re
 
 from psql import Lost
+from query import reference
 
 PREPARE = """
 SET client_min_messages = error;
@@ -71,7 +72,9 @@ def schema_sql(world):
     yield "SET search_path = o, public"
     for i, s in enumerate(world.streams):
         yield stream_sql(world, s, i == 0)
-        yield f"CREATE TABLE o_all.{s.name} ({', '.join(f'{n} {t}' for n, t in s.columns)})"
+        yield f"CREATE TABLE o_all.{s.name} ({', '.join(f'{n} {t}' for n, t in s.columns)}, _wm timestamptz)"
+        if world.watermark:
+            yield f"CREATE VIEW o_all.{s.name}_wm AS SELECT max(ts) - interval '{world.watermark}' AS wm_ FROM o_all.{s.name}"
     rows = ", ".join("({}, {}, {})".format(k, f"'{n}'" if n else "NULL::text", v) for k, n, v in world.dim)
     yield f"CREATE TABLE dim AS SELECT * FROM (VALUES {rows}) d (k, name, v)"
     for name, s in world.derived:
@@ -81,19 +84,23 @@ def schema_sql(world):
         yield "SET search_path = o, public"
 
 
-def feed_sql(rows):
+def feed_sql(world, rows):
+    """The rows, and the watermark that they find."""
     for name, some in rows.items():
         if some:
             values = ", ".join("(" + ", ".join(r) + ")" for r in some)
             yield f"INSERT INTO o.{name} VALUES {values}"
             yield f"INSERT INTO o_all.{name} VALUES {values}"
+            if world.watermark:
+                yield (f"UPDATE o_all.{name} SET _wm = coalesce((SELECT max(ts) FROM o_all.{name} WHERE _wm IS NOT NULL) "
+                       f"- interval '{world.watermark}', '-infinity') WHERE _wm IS NULL")
 
 
 def make_view(session, name, select, options, counts):
     """False: refused, or not SQL at all."""
     text = select.sql()
     session.must("SET search_path = o_all, o, public")
-    _, error = session.run(f"CREATE VIEW o_all.{name} AS {text}")
+    _, error = session.run(f"CREATE VIEW o_all.{name} AS {reference(select)}")
     if error is None:
         _, error = session.run(f"SELECT * FROM o_all.{name}")
         if error is not None:
@@ -175,7 +182,7 @@ def run_world(session, world, batches, ways, counts):
             else:
                 gone.add(name)
         for i, rows in enumerate(batches):
-            for statement in feed_sql(rows):
+            for statement in feed_sql(world, rows):
                 session.must(statement)
             drain(session, ways[i], i)
             check(session, i)
@@ -192,9 +199,9 @@ def script(world, batches, ways, note):
     lines += [s + ";" for s in schema_sql(world) if not s.startswith("DROP")]
     for name, select, options in world.views:
         lines.append(f"CREATE MATERIALIZED VIEW {name}{options} AS {select.sql()};")
-        lines += ["SET search_path = o_all, o, public;", f"CREATE VIEW o_all.{name} AS {select.sql()};", "SET search_path = o, public;"]
+        lines += ["SET search_path = o_all, o, public;", f"CREATE VIEW o_all.{name} AS {reference(select)};", "SET search_path = o, public;"]
     for i, rows in enumerate(batches):
-        lines += [s + ";" for s in feed_sql(rows)]
+        lines += [s + ";" for s in feed_sql(world, rows)]
         if ways[i] == "worker":
             lines += ["SELECT streamext.resume('oracle'), streamext.wait('oracle');", "SELECT streamext.pause('oracle');"]
         else:
