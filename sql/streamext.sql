@@ -180,6 +180,9 @@ COMMENT ON COLUMN streamext.step.first_batch IS 'its first batch, as the pipelin
 COMMENT ON COLUMN streamext.step.delivery_offset IS 'delivery numbers of a sink are batch ids plus this: they rise when it moves to a pipeline with lower ones';
 ALTER SEQUENCE streamext.step_seq OWNED BY streamext.step.seq;
 
+CREATE SEQUENCE streamext.arrival_seq;
+COMMENT ON SEQUENCE streamext.arrival_seq IS 'the upper part of numbers of arrival: grows with every batch of any pipeline that gives some';
+
 CREATE TABLE streamext.step_progress (
     relation    regclass PRIMARY KEY,
     watermark   timestamptz,
@@ -278,6 +281,7 @@ SELECT pg_catalog.pg_extension_config_dump('streamext.gap', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.arrival_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.step_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.window_batch', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.batch', '');

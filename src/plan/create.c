@@ -202,7 +202,7 @@ sx_append_column_sql(StringInfo sql, const SxStateColumn *column)
  * tables needs the full replica identity; without wal_level = logical it costs nothing.
  */
 static Oid
-create_state_table(const char *name, const SxLayout *layout, Oid owner)
+create_state_table(const char *name, const SxLayout *layout, bool by_time, Oid owner)
 {
 	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, name);
 	StringInfoData sql;
@@ -219,6 +219,8 @@ create_state_table(const char *name, const SxLayout *layout, Oid owner)
 							   "autovacuum_vacuum_cost_delay = 0)");
 	sx_execute_ddl(sql.data);
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));
+	if (layout->strategy == SX_STRATEGY_JOIN)
+		sx_join_index_state(qualified, by_time);
 	if (layout->strategy == SX_STRATEGY_RECOMPUTE)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
 	if (layout->strategy == SX_STRATEGY_MERGE)
@@ -249,7 +251,8 @@ index_window(const char *name, const SxLayout *layout)
  * updatable: only batches write to the state table.
  */
 static char *
-frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+frame_sql(const SxStepPlan *plan, Query *query, const SxLayout *layout,
+		  const SxStepNames *names)
 {
 	StringInfoData sql;
 	ListCell   *lc;
@@ -261,7 +264,9 @@ frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *nam
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
 						 quote_literal_cstr(sx_qualified_name(lfirst_oid(lc))));
-	if (plan->emit == SX_EMIT_FINAL)
+	if (plan->emit == SX_EMIT_FINAL && plan->strategy == SX_STRATEGY_JOIN)
+		appendStringInfoString(&sql, sx_join_visible_sql(query, names->state));
+	else if (plan->emit == SX_EMIT_FINAL)
 	{
 		char	   *start = psprintf("s.%s", quote_identifier(layout->window_column->name));
 		char	   *bound = psprintf("streamext.view_watermark(%s::regclass)",
@@ -273,9 +278,10 @@ frame_sql(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *nam
 }
 
 static Query *
-visible_query(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
+visible_query(const SxStepPlan *plan, Query *of, const SxLayout *layout,
+			  const SxStepNames *names)
 {
-	char	   *sql = frame_sql(plan, layout, names);
+	char	   *sql = frame_sql(plan, of, layout, names);
 	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
 	int			nestlevel = sx_pin_settings();
 	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, NULL);
@@ -301,10 +307,10 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 
 	sx_trusted_begin(&trusted);
 	*query_view = sx_define_query_view(base, query, owner);
-	*state = create_state_table(base, layout, owner);
+	*state = create_state_table(base, layout, plan->expire_sql != NULL, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
-		create_state_table(sx_delta_name(base), layout, owner) : InvalidOid;
-	if (plan->expire_sql != NULL)
+		create_state_table(sx_delta_name(base), layout, false, owner) : InvalidOid;
+	if (plan->expire_sql != NULL && layout->window_column != NULL)
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)
@@ -349,6 +355,8 @@ strategy_word(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_JOIN:
+			return "join";
 		default:
 			return "append";
 	}
@@ -377,12 +385,12 @@ define_view(NewView *new, Query *query, SxStepPlan **plan, SxLayout **layout)
 		Oid			owner = GetUserId();
 
 		sx_trusted_begin(&trusted);
-		view = sx_define_view(new->rel, visible_query(*plan, *layout, &names));
+		view = sx_define_view(new->rel, visible_query(*plan, query, *layout, &names));
 		sx_give_to(view, owner);
 		sx_trusted_end(&trusted);
 	}
 	else
-		view = sx_define_view(new->rel, visible_query(*plan, *layout, &names));
+		view = sx_define_view(new->rel, visible_query(*plan, query, *layout, &names));
 	sx_belongs_to(query_view, view);
 	sx_belongs_to(state, view);
 	if (OidIsValid(delta))
@@ -400,7 +408,8 @@ static SxViewOptions *
 node_options(const SxNodeMaker *maker, Query *query)
 {
 	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
-	bool		windowed = sx_is_single_node(query) && sx_layout_build(query)->windowed;
+	bool		windowed = !maker->arrival && sx_is_single_node(query) &&
+		sx_layout_build(query)->windowed;
 
 	options->emit = SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
@@ -460,8 +469,8 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	return view;
 }
 
-static void
-set_node_option(Oid view, const char *name, const char *value)
+void
+sx_node_option(Oid view, const char *name, const char *value)
 {
 	Datum		values[] = {
 		ObjectIdGetDatum(view), CStringGetTextDatum(name), CStringGetTextDatum(value)
@@ -479,7 +488,7 @@ sx_node_retain(Oid view, int64 retention)
 	SxLayout   *layout = sx_view_layout(view, &state);
 	SxTrusted	trusted;
 
-	set_node_option(view, "retention", sx_length_text(retention));
+	sx_node_option(view, "retention", sx_length_text(retention));
 	sx_trusted_begin(&trusted);
 	index_window(get_rel_name(state), layout);
 	sx_trusted_end(&trusted);
@@ -488,7 +497,7 @@ sx_node_retain(Oid view, int64 retention)
 void
 sx_node_evict(Oid view, const char *condition)
 {
-	set_node_option(view, SX_EVICT_OPTION, condition);
+	sx_node_option(view, SX_EVICT_OPTION, condition);
 }
 
 /* DROP of the view takes its nodes along; the catalog knows whose they are. */
@@ -536,9 +545,12 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		/* that has been taken care of, for the nodes and the view together */
 		new.options->backfill = false;
 	}
+	maker.arrival = sx_join_is_candidate(query);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
 	view = define_view(&new, query, &plan, &layout);
+	if (plan->join_sql != NIL)
+		sx_join_prepare(query, new.options, new.rel->relname);
 	if (plan->recompute != NULL)
 		sx_recompute_prepare(query, layout, new.options, maker.nodes);
 	adopt_nodes(&maker, view);

@@ -98,12 +98,6 @@ sx_reads_continuous_view(Node *node)
 	return view_walker(node, &seen);
 }
 
-bool
-sx_query_reads_view(Query *query)
-{
-	return sx_reads_continuous_view((Node *) query);
-}
-
 static bool
 reads_node(Node *node)
 {
@@ -245,7 +239,10 @@ static void
 expand_view(RangeTblEntry *rte)
 {
 	if (sx_relation_kind(rte->relid) == SX_REL_VIEW)
+	{
+		sx_join_check_reader(rte->relid);
 		sx_rte_show(rte, sx_node_query(rte->relid));
+	}
 	else if (sx_relation_kind(rte->relid) == SX_REL_NONE && sx_is_view(rte->relid) &&
 			 reads_node((Node *) sx_view_query(rte->relid)) &&
 			 (sx_reads_continuous_view((Node *) rte) || !sx_is_row_wise(sx_view_query(rte->relid))))
@@ -643,14 +640,19 @@ sees_order(const Aggref *agg)
 	return false;
 }
 
+static Node *
+arrival_call(void)
+{
+	return (Node *) makeFuncExpr(sx_own_function("arrival", 0, NULL), INT8OID, NIL,
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
 /* f(x) becomes f(x ORDER BY the row's arrival). */
 static void
 order_by_arrival(Aggref *agg, ReplaceContext *context)
 {
 	SortGroupClause *sort = makeNode(SortGroupClause);
-	Node	   *arrival = (Node *) makeFuncExpr(sx_own_function("arrival", 0, NULL), INT8OID, NIL,
-												InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	TargetEntry *tle = makeTargetEntry((Expr *) leaf_column(context, arrival, "arrival"),
+	TargetEntry *tle = makeTargetEntry((Expr *) leaf_column(context, arrival_call(), "arrival"),
 									   list_length(agg->args) + 1, NULL, true);
 
 	get_sort_group_operators(INT8OID, true, true, false, &sort->sortop, &sort->eqop, NULL,
@@ -713,6 +715,8 @@ replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
 		(void) order_walker((Node *) query->targetList, &context);
 		(void) order_walker(query->havingQual, &context);
 	}
+	if (maker->arrival)
+		(void) leaf_column(&context, arrival_call(), "sx_arrival");
 	add_row_column(leaf);
 	leaf->query->hasSubLinks = checkExprHasSubLink((Node *) leaf->query->targetList) ||
 		checkExprHasSubLink((Node *) leaf->query->jointree);

@@ -191,8 +191,8 @@ same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static bool
-same_window(const SxWindow *a, const SxWindow *b)
+bool
+sx_same_window(const SxWindow *a, const SxWindow *b)
 {
 	return a->type == b->type && a->length == b->length &&
 		same_text(a->calendar, b->calendar) && same_text(a->zone, b->zone);
@@ -220,7 +220,7 @@ trace_branches(Node *node, const SxLevel *level, AttrNumber attno, SxWindow *win
 	kind = trace_branches(setop->larg, level, attno, window);
 	if (kind == TRACE_OTHER ||
 		trace_branches(setop->rarg, level, attno, &other) != kind ||
-		(kind == TRACE_WINDOW && !same_window(window, &other)))
+		(kind == TRACE_WINDOW && !sx_same_window(window, &other)))
 		return TRACE_OTHER;
 	return kind;
 }
@@ -326,6 +326,15 @@ sx_trace_window(Query *query, Node *expr, AttrNumber attno, SxWindow *window)
 	if (query->setOperations != NULL)
 		return trace_branches(query->setOperations, &level, attno, window) == TRACE_WINDOW;
 	return trace(expr, &level, window) == TRACE_WINDOW;
+}
+
+bool
+sx_trace_event_time_column(Query *query, Node *column)
+{
+	SxLevel		level = {query, NULL};
+	SxWindow	ignored;
+
+	return trace(column, &level, &ignored) == TRACE_EVENT_TIME;
 }
 
 AttrNumber

@@ -55,6 +55,8 @@ strategy_name(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_JOIN:
+			return "join";
 		case SX_STRATEGY_SINK_TABLE:
 			return "table";
 		case SX_STRATEGY_SINK_NULL:
@@ -84,7 +86,9 @@ strategy_name(SxStrategy strategy)
 static void
 explain_window(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
 {
-	if (layout->windowed)
+	if (plan->join_bound != NULL)
+		appendStringInfo(text, "Bound: %s\n", plan->join_bound);
+	else if (layout->windowed)
 		appendStringInfo(text, "Window: column %s, %s\n",
 						 quote_identifier(layout->window_column->name),
 						 layout->window.calendar ? layout->window.calendar :
@@ -124,6 +128,7 @@ char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
 	StringInfoData text;
+	ListCell   *lc;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s: %s\n",
@@ -152,6 +157,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
 	}
+	foreach(lc, plan->join_sql)
+		explain_sql(&text, lc == list_head(plan->join_sql) ?
+					"Each batch ($1 = rows with numbers up to it are old)" : "… and then", lfirst(lc));
 	if (plan->window != NULL)
 	{
 		explain_sql(&text, "Read when it fires ($1, $2 = first and last batch)", plan->window->fill_sql);

@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "streamext.h"
 #include "utils/builtins.h"
@@ -81,6 +82,14 @@ check_state_table(Oid relid, Oid state, const SxLayout *layout)
 	}
 }
 
+static SxLayout *
+view_layout(Query *query)
+{
+	if (sx_is_single_node(query))
+		return sx_layout_build(query);
+	return sx_join_find(query) != NULL ? sx_join_layout(query) : sx_recompute_layout(query);
+}
+
 SxStepPlan *
 sx_build_view_plan(Query *query, const SxViewOptions *options,
 				   const SxStepNames *names, SxLayout **layout)
@@ -88,9 +97,8 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
 	SxReads		reads;
 
-	bool		alone = sx_is_single_node(query);
-
-	*layout = alone ? sx_layout_build(query) : sx_recompute_layout(query);
+	*layout = view_layout(query);
+	(*layout)->on_time = options->on_time;
 	plan->name = names->step;
 	plan->kind = SX_STEP_VIEW;
 	plan->strategy = (*layout)->strategy;
@@ -104,17 +112,37 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	sx_check_view_options(options, *layout, plan->streams);
-	if (alone)
+	if ((*layout)->strategy == SX_STRATEGY_JOIN)
+		sx_join_check_options(options, query);
+	if ((*layout)->strategy == SX_STRATEGY_JOIN)
+		sx_join_sql(plan, query, *layout, names);
+	else if ((*layout)->strategy != SX_STRATEGY_RECOMPUTE)
 		sx_view_sql(plan, query, *layout, names);
 	else
 		sx_recompute_sql(plan, query, *layout, names);
+	if (options->on_time != NULL)
+		plan->windowed = true;
 	if (options->evict != NULL)
 	{
 		plan->windowed = true;
 		plan->retention = 0;
-		plan->expire_sql = psprintf("DELETE FROM %s s\nWHERE %s", names->state, options->evict);
+		plan->expire_in_steps = true;
+		plan->expire_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n    SELECT s.ctid FROM %s s\n    WHERE %s\n    LIMIT $2))",
+									names->state, names->state, options->evict);
 	}
 	return plan;
+}
+
+/* The streams of the view that a node is a part of. */
+static List *
+clock_of_node(Oid node)
+{
+	Datum		values[] = {ObjectIdGetDatum(node)};
+	bool		isnull;
+	Datum		view = sx_catalog_value("SELECT node_of FROM streamext.step WHERE relation = $1",
+										SX_ARGS(REGCLASSOID), values, NULL, &isnull);
+
+	return isnull ? NIL : sx_relation_streams(DatumGetObjectId(view));
 }
 
 /* *names is filled; *layout is NULL for a sink. */
@@ -164,6 +192,8 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	plan->query = query_view;
 	plan->state = state;
 	plan->owner = (*names)->owner;
+	if (plan->kind == SX_STEP_VIEW && sx_option(options, SX_ON_TIME_OPTION) != NULL)
+		plan->clock = clock_of_node(relid);
 	if (plan->window != NULL)
 		sx_window_sql(plan);
 	plan->panes = panes;
@@ -191,7 +221,7 @@ sx_view_layout(Oid view, Oid *state)
 	if (sx_step_options(view, &query_view, state) == NULL)
 		elog(ERROR, "relation %u is not a continuous view", view);
 	query = sx_view_query(query_view);
-	return sx_is_single_node(query) ? sx_layout_build(query) : sx_recompute_layout(query);
+	return view_layout(query);
 }
 
 List *

@@ -28,6 +28,7 @@ typedef struct SxNodeMaker
 	const char *pipeline;		/* name of the pipeline that the view is put into */
 	List	   *nodes;			/* Oids of the hidden views made so far */
 	List	   *queries;		/* … and what each of them shows, to make none twice */
+	bool		arrival;		/* rows get a number of arrival: sides of a join */
 } SxNodeMaker;
 
 /* ---------- cut.c ---------- */
@@ -64,6 +65,31 @@ extern List *sx_view_key_columns(Oid view);
 /* Its layout and state table */
 extern SxLayout *sx_view_layout(Oid view, Oid *state);
 
+/* ---------- join.c ---------- */
+
+/* Is the query, before it is cut, a join of two streams that can be kept as one? */
+extern bool sx_join_is_candidate(Query *query);
+
+/* The query over nodes as a join of two; NULL: it is something else. */
+extern struct SxJoin *sx_join_find(Query *query);
+
+extern SxLayout *sx_join_layout(Query *query);
+extern void sx_join_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
+						const SxStepNames *names);
+extern void sx_join_check_options(const SxViewOptions *options, Query *query);
+
+/* ERROR when a continuous view cannot stand on this one. */
+extern void sx_join_check_reader(Oid view);
+
+/* Of the view's state table. */
+extern void sx_join_index_state(const char *table, bool by_time);
+
+/* A condition of the visible view with emit = final, as " AND …" */
+extern char *sx_join_visible_sql(Query *query, const char *state);
+
+/* Tells the nodes what they keep, and warns when that has no end. */
+extern void sx_join_prepare(Query *query, const SxViewOptions *options, const char *view);
+
 /* ---------- node_ref.c ---------- */
 
 /* The view that a range table entry shows as it is; InvalidOid: it is something else. */
@@ -82,8 +108,11 @@ extern void sx_fix_joins(Query *query);
 extern Query *sx_node_query_where(Oid view, const char *column_sql, const char *where_sql,
 								  const Oid *argtypes, int nargs);
 
-/* An expression over columns of the view (as varno 1) as SQL over alias. */
+/* An expression over columns of the view (as varno 1) as SQL over alias, or bare columns. */
 extern char *sx_node_expr_sql(Oid view, Node *expr, const char *alias);
+
+/* streamext.key_hash(…) of such expressions. */
+extern char *sx_node_key_sql(Oid view, List *key, const char *alias);
 
 /* ---------- node_key.c ---------- */
 

@@ -179,7 +179,22 @@ sx_node_expr_sql(Oid view, Node *expr, const char *alias)
 	int			nestlevel = sx_pin_settings();
 	char	   *sql;
 
-	sql = deparse_expression(expr, deparse_context_for(alias, view), true, false);
+	sql = deparse_expression(expr, deparse_context_for(alias == NULL ? "s" : alias, view),
+							 alias != NULL, false);
 	AtEOXact_GUC(true, nestlevel);
 	return sql;
+}
+
+char *
+sx_node_key_sql(Oid view, List *key, const char *alias)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, key)
+		appendStringInfo(&sql, "%s%s", lc == list_head(key) ? "streamext.key_hash(" : ", ",
+						 sx_node_expr_sql(view, lfirst(lc), alias));
+	appendStringInfoChar(&sql, ')');
+	return sql.data;
 }

@@ -145,6 +145,7 @@ sx_view_options(List *options)
 		(void) parse_bool(backfill, &result->backfill);
 	result->pipeline = sx_option(options, "pipeline");
 	result->evict = sx_option(options, SX_EVICT_OPTION);
+	result->on_time = sx_option(options, SX_ON_TIME_OPTION);
 	result->json = sx_options_to_json(options);
 	return result;
 }
@@ -180,7 +181,12 @@ sx_check_view_options(const SxViewOptions *options, const SxLayout *layout, List
 		options->retention >= 0 ? "option \"retention\"" :
 		options->late_given && options->late != SX_LATE_UPDATE ? "option \"late\"" : NULL;
 
-	if (option != NULL && !layout->windowed)
+	if (options->emit == SX_EMIT_INTERVAL && layout->strategy != SX_STRATEGY_APPEND &&
+		layout->strategy != SX_STRATEGY_MERGE)
+		refuse_option("emit", "cannot be an interval for this query, which is not kept by merging",
+					  "Use emit = 'changes'.");
+	if (option != NULL && !layout->windowed && layout->strategy != SX_STRATEGY_JOIN &&
+		options->on_time == NULL)
 		refuse_option(option, "needs a window over the event time",
 					  "Group by tumble(), hop(), date_bin() or date_trunc() of the unchanged column that the stream names in event_time.");
 	if (option != NULL && !all_have_watermark(streams))

@@ -53,9 +53,6 @@ extern void sx_refuse_volatile(Query *query);
 /* Streams in a part of FROM: 0, none; 1, one, row by row; -1, neither, and why. */
 extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 
-/* Does it read a continuous view, through plain views too? */
-extern bool sx_reads_continuous_view(Node *node);
-
 /* A copy of the query behind a view. */
 extern Query *sx_view_query(Oid relid);
 extern bool sx_is_view(Oid relid);
@@ -157,6 +154,11 @@ typedef struct SxWindow
 extern bool sx_trace_window(Query *query, Node *expr, AttrNumber attno,
 							SxWindow *window);
 
+/* Is this column one? */
+extern bool sx_trace_event_time_column(Query *query, Node *column);
+
+extern bool sx_same_window(const SxWindow *a, const SxWindow *b);
+
 /* First output column that is an unmodified event time; 0: none is. */
 extern AttrNumber sx_trace_event_time(Query *query);
 
@@ -208,6 +210,7 @@ typedef struct SxLayout
 	bool		windowed;
 	SxWindow	window;
 	SxStateColumn *window_column;
+	const char *on_time;		/* of a node: SX_ON_TIME_OPTION */
 } SxLayout;
 
 extern SxLayout *sx_layout_build(Query *query);
@@ -254,11 +257,13 @@ typedef struct SxViewOptions
 	bool		backfill;
 	const char *pipeline;
 	const char *evict;			/* of a hidden node: sx_node_evict() */
+	const char *on_time;		/* … by what its rows are late, over d: sx_node_option() */
 	char	   *json;			/* all of them, as given */
 } SxViewOptions;
 
 /* Set by streamext itself: */
 #define SX_EVICT_OPTION		"evict_when"
+#define SX_ON_TIME_OPTION	"on_time"
 
 extern SxViewOptions *sx_view_options(List *options);
 extern void sx_check_view_options(const SxViewOptions *options,
@@ -363,6 +368,9 @@ extern void sx_node_retain(Oid view, int64 retention);
 
 /* … or rows for which the condition holds, over its state table s and the boundary $1. */
 extern void sx_node_evict(Oid view, const char *condition);
+
+/* … or anything else that is said of it after it was made. */
+extern void sx_node_option(Oid view, const char *name, const char *value);
 
 /* DROP of owner_relid takes relid along. */
 extern void sx_belongs_to(Oid relid, Oid owner_relid);

@@ -318,6 +318,8 @@ on_time_sql(const SxLayout *layout, const char *prefix, const char *rows)
 {
 	char	   *start;
 
+	if (layout->on_time != NULL)
+		return psprintf("WHERE streamext.on_time(%s, %s)\n", layout->on_time, rows);
 	if (!layout->windowed)
 		return pstrdup("");
 	start = psprintf("%s%s", prefix, quote_identifier(layout->window_column->name));
@@ -400,7 +402,9 @@ start_row_sql(const SxLayout *layout, const char *state)
 static char *
 late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 {
-	const char *window = quote_identifier(layout->window_column->name);
+	const char *late = layout->on_time != NULL ? layout->on_time :
+		sx_window_end_sql(&layout->window,
+						  psprintf("d.%s", quote_identifier(layout->window_column->name)));
 	Query	   *rows = copyObject(query);
 	Query	   *arrival;
 
@@ -421,7 +425,7 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 	return psprintf("SELECT d.%s AS stream, d.%s AS record\nFROM (\n%s\n) d\n"
 					"GROUP BY 1, 2\nHAVING pg_catalog.bool_and(streamext.is_late(%s))\nORDER BY 1, 2",
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, sx_deparse(arrival),
-					sx_window_end_sql(&layout->window, psprintf("d.%s", window)));
+					late);
 }
 
 static char *
@@ -449,7 +453,7 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 	plan->start_sql = start_row_sql(layout, names->state);
 	if (plan->retention >= 0)
 		plan->expire_sql = expire_sql(layout, names->state);
-	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed)
+	if (plan->late == SX_LATE_DEAD_LETTER && (layout->windowed || layout->on_time != NULL))
 	{
 		plan->late_sql = late_rows_sql(query, layout, names->owner);
 		if (plan->late_sql == NULL)

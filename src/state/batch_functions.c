@@ -14,8 +14,10 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
@@ -48,16 +50,39 @@ sx_batch_time(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Numbers of arrival have the batch in their upper half, counted over all pipelines by a
+ * sequence: the batch ids of a step do not only grow, as it may move to another pipeline.
+ */
+#define ARRIVAL_BITS	27
+
+int64
+sx_last_arrival_before(SxPipeline *pl)
+{
+	if (pl->arrival_batch == 0)
+		pl->arrival_batch = nextval_internal(get_relname_relid("arrival_seq",
+															   get_namespace_oid("streamext", false)),
+											 false);
+	return pl->arrival_batch << ARRIVAL_BITS;
+}
+
+/*
  * Stable only by name, so that a node's query may call it: what matters is that it is
  * evaluated row by row, in the order in which rows arrive.
  */
 Datum
 sx_arrival(PG_FUNCTION_ARGS)
 {
+	SxStep	   *step;
+
 	if (sx_current == NULL || sx_current->running_step < 0)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(((sx_current->batch_id + 1) << 32) +
-					++sx_current->steps[sx_current->running_step].arrivals);
+	step = &sx_current->steps[sx_current->running_step];
+	if (++step->arrivals >= INT64CONST(1) << ARRIVAL_BITS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many rows in one batch"),
+				 errhint("Set max_batch_rows of the stream to less.")));
+	PG_RETURN_INT64(sx_last_arrival_before(sx_current) + step->arrivals);
 }
 
 /* Is a map_with_state function called because of a time-out or a timer? */

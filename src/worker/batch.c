@@ -170,6 +170,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 	bool		mine;
 
 	INSTR_TIME_SET_CURRENT(start);
+	pl->arrival_batch = 0;
 	pl->must_restart = pl->record_named = pl->timing_out = false;
 	pl->on_behalf = pl->read_input = pl->applying = -1;
 	pl->feeding = false;

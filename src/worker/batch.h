@@ -94,6 +94,8 @@ typedef struct SxChanges
 	Tuplestorestate *after;
 } SxChanges;
 
+#define SX_JOIN_STATEMENTS	6
+
 /* Statements that only one kind of step has. */
 typedef enum SxOwnPlan
 {
@@ -107,7 +109,8 @@ typedef enum SxOwnPlan
 	SX_OWN_KEYS,				/* recompute: touched keys, their old rows, new rows */
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
-	SX_OWN_PLANS
+	SX_OWN_JOIN,				/* joins: the first of their statements */
+	SX_OWN_PLANS = SX_OWN_JOIN + SX_JOIN_STATEMENTS
 } SxOwnPlan;
 
 /* A step with what the pipeline adds to its plan. */
@@ -133,6 +136,7 @@ struct SxStep
 	TimestampTz last_emit;		/* SX_EMIT_INTERVAL; a window's last boundary */
 	bool		pending;		/* … rows were collected since */
 	TimestampTz expired_upto;	/* expire ran for this boundary */
+	bool		expire_again;	/* … and left rows over */
 
 	/* of the batch in progress */
 	TimestampTz new_watermark;	/* become the ones above at commit */
@@ -259,6 +263,7 @@ struct SxPipeline
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
 	int			conflicts;		/* deadlocks and the like that it has lost: conflict.c */
+	int64		arrival_batch;	/* of its rows' numbers of arrival; 0: none was given yet */
 	int			running_step;	/* index, -1: none */
 	int			applying;		/* the step whose turn it is, also when running_step is
 								 * a stream that it reads, or none; -1 */
@@ -293,6 +298,9 @@ typedef struct SxBatchResult
 	int64		steps_us;
 	int64		commit_us;
 } SxBatchResult;
+
+/* Rows with a number of arrival up to this are from batches before this one. */
+extern int64 sx_last_arrival_before(SxPipeline *pl);
 
 /* The pipeline whose batch runs in this process, or NULL. */
 extern SxPipeline *sx_current;

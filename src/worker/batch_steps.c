@@ -29,6 +29,9 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
+/* Rows that may go with a batch at its end, however few it has brought. */
+#define EXPIRE_AT_LEAST	INT64CONST(20000)
+
 bool
 sx_step_reads(const SxStep *step, const SxInput *input)
 {
@@ -466,6 +469,36 @@ emit_pending(SxPipeline *pl, SxStep *step)
 	step->new_last_emit = pl->time;
 }
 
+/* Rows that go with one batch: more than it can bring, so that what is left over shrinks. */
+static int64
+expire_limit(const SxPipeline *pl)
+{
+	int64		rows = 0;
+
+	for (int i = 0; i < pl->ninputs; i++)
+		rows += pl->inputs[i].rows;
+	return Max(EXPIRE_AT_LEAST, 2 * rows);
+}
+
+/*
+ * Deletes what has closed.  After a jump of the watermark that may be a lot: where it does
+ * no harm to keep rows a little longer, a batch takes a part, and the next ones the rest.
+ */
+static void
+expire(SxPipeline *pl, SxStep *step)
+{
+	Oid			types[] = {TIMESTAMPTZOID, INT8OID};
+	int64		limit = expire_limit(pl);
+	Datum		values[] = {
+		TimestampTzGetDatum(step->new_watermark - step->plan->retention),
+		Int64GetDatum(limit)
+	};
+	int64		rows = sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
+									   step->plan->expire_in_steps ? 2 : 1, types, values);
+
+	step->expire_again = rows >= limit;
+}
+
 /* What the end of a batch brings: the watermark has moved, an interval has passed. */
 void
 sx_step_finish(SxPipeline *pl, SxStep *step)
@@ -479,16 +512,9 @@ sx_step_finish(SxPipeline *pl, SxStep *step)
 		emit_pending(pl, step);
 
 	if (step->plan->expire_sql != NULL && step->new_watermark != DT_NOBEGIN &&
-		step->new_watermark > step->watermark)
-	{
-		Oid			types[] = {TIMESTAMPTZOID};
-		Datum		values[] = {
-			TimestampTzGetDatum(step->new_watermark - step->plan->retention)
-		};
-
-		sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
-						1, types, values);
-	}
+		(step->new_watermark > step->watermark ||
+		 (step->expire_again && step->plan->expire_in_steps)))
+		expire(pl, step);
 
 	step->new_timer = step->timer;
 	if (step->ops->finish != NULL)

@@ -53,7 +53,9 @@ sx_step_new_watermark(const SxPipeline *pl, const SxStep *step)
 	{
 		const SxInput *input = &pl->inputs[i];
 
-		if (sx_step_reads(step, input))
+		if (step->plan->clock != NIL ?
+			list_member_oid(step->plan->clock, input->source->stream->relid) :
+			sx_step_reads(step, input))
 			lowest = Min(lowest, sx_input_new_watermark(input));
 	}
 	return lowest == DT_NOEND ? step->watermark : Max(lowest, step->watermark);

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "sink/sink.h"
 #include "state/arrival_window.h"
+#include "state/join.h"
 #include "state/keyed.h"
 #include "state/recompute.h"
 #include "utils/timestamp.h"
@@ -88,6 +89,8 @@ sx_step_ops(SxStrategy strategy)
 			return &batch_ops;
 		case SX_STRATEGY_RECOMPUTE:
 			return &sx_recompute_ops;
+		case SX_STRATEGY_JOIN:
+			return &sx_join_ops;
 		case SX_STRATEGY_WINDOW:
 			return &sx_window_ops;
 		case SX_STRATEGY_UPDATE_STATE:
