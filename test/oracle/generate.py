@@ -41,7 +41,6 @@ class World:
         self.derived = []       # (name, Select): row by row over one stream
         self.views = []         # (name, Select, options)
         self.batches = [self.batch(i) for i in range(random.randint(3, 6))]
-        self.next_id = 0
         for i in range(random.randint(0, 2)):
             self.derived.append((f"dr{i}", Queries(self, f"dr{i}").row_wise()))
         for i in range(queries):
@@ -104,7 +103,7 @@ class Queries(Expressions):
 
     def __init__(self, world, name):
         super().__init__(world.r)
-        self.w, self.name, self.aliases, self.cte = world, name, 0, None
+        self.w, self.name, self.aliases = world, name, 0
 
     def alias(self):
         self.aliases += 1
@@ -367,7 +366,6 @@ class Queries(Expressions):
         shape = r.choices((self.plain, self.grouped, self.distinct_on, self.window, self.top, self.set_operation),
                           (25, 40, 5, 13, 4, 8))[0]
         shape(s, scope, depth)
-        # What is read twice: a CTE joined to itself.
         return s
 
     def with_cte(self, depth):

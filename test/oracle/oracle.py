@@ -67,8 +67,7 @@ def main():
     p.add_argument("--verbose", action="store_true")
     options = p.parse_args()
     session, counts, different = Session(options.database), Counts(), 0
-    for statement in [PREPARE]:
-        session.must(statement)
+    session.must(PREPARE)
     began, seed = time.time(), options.world if options.world is not None else options.seed
     first = seed
     while counts.cases < options.cases and not (options.seconds and time.time() - began > options.seconds):
