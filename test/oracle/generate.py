@@ -148,7 +148,9 @@ class Queries(Expressions):
         return scope + [(f"{alias}.name", "text"), (f"{alias}.v", "int")]
 
     def equality(self, left, right):
-        pairs = [(l, r) for l, lt in left for r, rt in right if lt == rt and lt in ("int", "text", "date", "boolean", "timestamptz")]
+        # With a watermark a join bounded by the event time drops late rows: test/sql/join_oracle.sql.
+        kinds = ("int", "text", "date", "boolean") + (() if self.w.watermark else ("timestamptz",))
+        pairs = [(l, r) for l, lt in left for r, rt in right if lt == rt and lt in kinds]
         keys = [(l, r) for l, r in pairs if l.endswith(".k") and r.endswith(".k")]
         if keys and self.r.random() < 0.8:
             return "{} = {}".format(*keys[0])
@@ -161,7 +163,7 @@ class Queries(Expressions):
         p = self.r.random()
         times = [n for n, t in left if t == "timestamptz"], [n for n, t in right if t == "timestamptz"]
         ints = [n for n, t in left if t == "int"], [n for n, t in right if t == "int"]
-        if p < 0.2 and all(times):
+        if p < 0.2 and all(times) and not self.w.watermark:
             a, b = self.r.choice(times[0]), self.r.choice(times[1])
             on += f" AND {a} >= {b} - interval '5 s' AND {a} <= {b} + interval '10 s'"
         elif p < 0.4 and all(ints):
