@@ -329,6 +329,32 @@ CREATE FUNCTION @extschema@.hop(ts timestamp, slide interval, size interval, ori
     AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
 COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval, timestamp) IS 'starts of the hopping windows that hold ts, aligned to origin';
 
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, step interval, size interval) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval) IS 'ends of the growing windows that hold ts, earliest first; one NULL for a NULL ts';
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, step interval, size interval, origin timestamptz) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval, timestamptz) IS 'ends of the growing windows that hold ts, aligned to origin';
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, step interval, size interval) RETURNS SETOF timestamp
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval) IS 'ends of the growing windows that hold ts, earliest first; one NULL for a NULL ts';
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, step interval, size interval, origin timestamp) RETURNS SETOF timestamp
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval, timestamp) IS 'ends of the growing windows that hold ts, aligned to origin';
+
+CREATE FUNCTION @extschema@.session(ts timestamptz, gap interval) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session(timestamptz, interval) IS 'in GROUP BY of a continuous view: rows closer than the gap are one session; its start';
+CREATE FUNCTION @extschema@.session(ts timestamp, gap interval) RETURNS timestamp
+    AS 'MODULE_PATHNAME', 'sx_session' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session(timestamp, interval) IS 'in GROUP BY of a continuous view: rows closer than the gap are one session; its start';
+CREATE FUNCTION @extschema@.session_start() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session_bound' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session_start() IS 'in a continuous view that groups by session(): start of the session, the time of its first row';
+CREATE FUNCTION @extschema@.session_end() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session_bound' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session_end() IS 'in a continuous view that groups by session(): end of the session, the latest time of a row plus its gap';
+
 -- ---------------------------------------------------------------------
 -- The batch in progress
 -- ---------------------------------------------------------------------
@@ -363,6 +389,13 @@ COMMENT ON FUNCTION streamext.is_late(timestamp) IS 'is the window closed for th
 CREATE FUNCTION streamext.view_watermark(state regclass) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_view_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.view_watermark(regclass) IS 'watermark of the continuous view that keeps this state table; NULL while there is none';
+
+CREATE FUNCTION streamext.closed_before(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_closed_before' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.closed_before(regclass) IS 'in a batch: watermark of the view that keeps this state table at the end of the batch before';
+CREATE FUNCTION streamext.closed_by(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_closed_by' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.closed_by(regclass) IS 'in a batch: watermark of the view that keeps this state table at its end';
 
 -- A type that no user can make a value of: bytes made up by somebody would reach the
 -- aggregates' deserialisation functions, which trust them.

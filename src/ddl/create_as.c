@@ -159,9 +159,7 @@ static bool
 is_continuous(CreateTableAsStmt *stmt)
 {
 	return stmt->objtype == OBJECT_MATVIEW && IsA(stmt->query, Query) &&
-		sx_extension_exists() &&
-		(sx_query_reads_stream((Query *) stmt->query) ||
-		 sx_reads_continuous_view((Node *) stmt->query));
+		sx_extension_exists() && sx_query_is_continuous((Query *) stmt->query);
 }
 
 bool

@@ -81,6 +81,7 @@ sx_created_query(CreateTableAsStmt *stmt)
 				 errmsg("streams and continuous views cannot read temporary tables"),
 				 errhint("Make it a table: the worker of the pipeline does not see temporary ones.")));
 	sx_check_windows(query);
+	sx_check_sessions(query, stmt->objtype == OBJECT_MATVIEW);
 	if (stmt->objtype == OBJECT_MATVIEW)
 		sx_check_clock(query);
 	return sx_rewrite_clock(query);
@@ -223,6 +224,8 @@ create_state_table(const char *name, const SxLayout *layout, bool by_time, Oid o
 		sx_join_index_state(qualified, by_time);
 	if (layout->strategy == SX_STRATEGY_RECOMPUTE)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
+	if (layout->strategy == SX_STRATEGY_SESSION)
+		sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)", qualified, sx_session_index_sql(layout)));
 	if (layout->strategy == SX_STRATEGY_MERGE)
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));
@@ -310,7 +313,9 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 	*state = create_state_table(base, layout, plan->expire_sql != NULL, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
 		create_state_table(sx_delta_name(base), layout, false, owner) : InvalidOid;
-	if (plan->expire_sql != NULL && layout->window_column != NULL)
+	if (layout->window_column != NULL &&
+		(plan->expire_sql != NULL || plan->emit == SX_EMIT_FINAL ||
+		 (layout->from_rows && layout->windowed)))
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)
@@ -355,6 +360,8 @@ strategy_word(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_SESSION:
+			return "session";
 		case SX_STRATEGY_JOIN:
 			return "join";
 		default:
@@ -408,17 +415,25 @@ static SxViewOptions *
 node_options(const SxNodeMaker *maker, Query *query)
 {
 	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
-	bool		windowed = !maker->arrival && sx_is_single_node(query) &&
+	bool		windowed = !maker->arrival &&
+		(sx_is_single_node(query) || sx_session_call(query) != NULL) &&
 		sx_layout_build(query)->windowed;
+	List	   *given = NIL;
 
-	options->emit = SX_EMIT_CHANGES;
+	options->emit = maker->final ? SX_EMIT_FINAL : SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
 	options->retention = -1;
 	options->backfill = maker->options->backfill;
-	options->json = windowed ?
-		sx_options_to_json(list_make1(makeDefElem("late",
-												  (Node *) makeString(pstrdup(sx_late_name(options->late))), -1))) :
-		"{}";
+	if (windowed)
+		given = list_make1(makeDefElem("late", (Node *) makeString(pstrdup(sx_late_name(options->late))), -1));
+	if (maker->final)
+	{
+		/* who reads it has read it when the batch ends */
+		options->retention = 0;
+		given = lappend(given, makeDefElem("emit", (Node *) makeString(pstrdup("final")), -1));
+		given = lappend(given, makeDefElem("retention", (Node *) makeString(pstrdup("0 seconds")), -1));
+	}
+	options->json = sx_options_to_json(given);
 	return options;
 }
 
@@ -464,6 +479,8 @@ sx_make_node(SxNodeMaker *maker, Query *query)
 	if (plan->recompute != NULL)
 		sx_recompute_prepare(query, layout, maker->options,
 							 list_difference_oid(maker->nodes, before));
+	if (layout->from_rows)
+		sx_session_prepare(query, layout);
 	maker->nodes = lappend_oid(maker->nodes, view);
 	maker->queries = lappend(maker->queries, original);
 	return view;
@@ -529,7 +546,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	SxLayout   *layout;
 	Oid			view;
 
-	if (!sx_query_reads_stream(query) && !sx_reads_continuous_view((Node *) query))
+	if (!sx_query_is_continuous(query))
 		return false;
 	query = sx_created_query(stmt);
 	new.reads = sx_view_reads(query);
@@ -553,6 +570,8 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		sx_join_prepare(query, new.options, new.rel->relname);
 	if (plan->recompute != NULL)
 		sx_recompute_prepare(query, layout, new.options, maker.nodes);
+	if (layout->from_rows)
+		sx_session_prepare(query, layout);
 	adopt_nodes(&maker, view);
 	return true;
 }

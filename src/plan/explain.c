@@ -55,6 +55,8 @@ strategy_name(SxStrategy strategy)
 			return "merge";
 		case SX_STRATEGY_RECOMPUTE:
 			return "recompute";
+		case SX_STRATEGY_SESSION:
+			return "session";
 		case SX_STRATEGY_JOIN:
 			return "join";
 		case SX_STRATEGY_SINK_TABLE:
@@ -92,6 +94,7 @@ explain_window(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
 		appendStringInfo(text, "Window: column %s, %s\n",
 						 quote_identifier(layout->window_column->name),
 						 layout->window.calendar ? layout->window.calendar :
+						 layout->session_end != NULL ? "end of the session" :
 						 sx_length_text(layout->window.length));
 	else
 		appendStringInfoString(text, "Window: none over the event time, so every row is accepted\n");
@@ -124,6 +127,18 @@ explain_panes(StringInfo text, const SxStepPlan *plan)
 				plan->panes->trim_sql);
 }
 
+static void
+explain_closed(StringInfo text, const SxStepPlan *plan)
+{
+	ListCell   *lc;
+
+	appendStringInfoString(text, "Stands on: windows that close in");
+	foreach(lc, plan->closed_views)
+		appendStringInfo(text, "%s %s", lc == list_head(plan->closed_views) ? "" : ",",
+						 sx_qualified_name(lfirst_oid(lc)));
+	appendStringInfoChar(text, '\n');
+}
+
 char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
@@ -137,6 +152,8 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
 	appendStringInfo(&text, "Reason: %s\n", plan->reason);
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
+	if (plan->closed_views != NIL)
+		explain_closed(&text, plan);
 	if (plan->panes != NULL)
 		appendStringInfo(&text, "Window: answered from panes in %s, aggregates of 1, 2, 4, … batches\n",
 						 sx_qualified_name(plan->panes->table));
@@ -156,6 +173,11 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		explain_sql(&text, "Each batch ($1 = the touched keys)", plan->recompute->keys_sql);
 		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
+	}
+	if (plan->session != NULL)
+	{
+		explain_sql(&text, "… and, when rows were late ($1 = boundary)", plan->session->forget_sql);
+		explain_sql(&text, "When the watermark moves ($1, $2 = boundary now, before)", plan->session->evict_sql);
 	}
 	foreach(lc, plan->join_sql)
 		explain_sql(&text, lc == list_head(plan->join_sql) ?

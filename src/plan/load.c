@@ -82,10 +82,23 @@ check_state_table(Oid relid, Oid state, const SxLayout *layout)
 	}
 }
 
+/* Where the step's watermark comes from, and the one that it hands on. */
+static void
+plan_times(SxStepPlan *plan, Query *query, SxLayout *layout)
+{
+	SxReads		reads = sx_query_reads(query, NIL);
+
+	plan->time_streams = reads.streams;
+	plan->time_views = reads.views;
+	plan->closed_views = sx_final_views(query);
+	if (plan->emit == SX_EMIT_FINAL && layout->windowed)
+		plan->closes = &layout->window;
+}
+
 static SxLayout *
 view_layout(Query *query)
 {
-	if (sx_is_single_node(query))
+	if (sx_is_single_node(query) || sx_session_call(query) != NULL)
 		return sx_layout_build(query);
 	return sx_join_find(query) != NULL ? sx_join_layout(query) : sx_recompute_layout(query);
 }
@@ -96,6 +109,8 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 {
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
 	SxReads		reads;
+
+	SxStepNames here;
 
 	*layout = view_layout(query);
 	(*layout)->on_time = options->on_time;
@@ -114,7 +129,17 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	sx_check_view_options(options, *layout, plan->streams);
 	if ((*layout)->strategy == SX_STRATEGY_JOIN)
 		sx_join_check_options(options, query);
-	if ((*layout)->strategy == SX_STRATEGY_JOIN)
+	plan_times(plan, query, *layout);
+	if (plan->closed_views != NIL)
+	{
+		query = sx_read_closed(query);
+		here = *names;
+		here.query = psprintf("(\n%s\n)", sx_deparse(query));
+		names = &here;
+	}
+	if ((*layout)->strategy == SX_STRATEGY_SESSION)
+		sx_session_sql(plan, query, *layout, names);
+	else if ((*layout)->strategy == SX_STRATEGY_JOIN)
 		sx_join_sql(plan, query, *layout, names);
 	else if ((*layout)->strategy != SX_STRATEGY_RECOMPUTE)
 		sx_view_sql(plan, query, *layout, names);

@@ -25,6 +25,7 @@ typedef struct SxNodeMaker
 {
 	const SxViewOptions *options;	/* of the view */
 	const char *base;			/* nodes are base_1, base_2, … in streamext_state */
+	bool		final;			/* the next one gives out closed windows */
 	const char *pipeline;		/* name of the pipeline that the view is put into */
 	List	   *nodes;			/* Oids of the hidden views made so far */
 	List	   *queries;		/* … and what each of them shows, to make none twice */
@@ -32,6 +33,9 @@ typedef struct SxNodeMaker
 } SxNodeMaker;
 
 /* ---------- cut.c ---------- */
+
+/* Does the aggregate's result depend on the order of its rows? */
+extern bool sx_sees_order(const Aggref *agg);
 
 /* Is one query enough, kept by adding rows or merging aggregates? */
 extern bool sx_is_single_node(Query *query);
@@ -56,6 +60,9 @@ extern SxLayout *sx_recompute_layout(Query *query);
 /* Makes what the nodes need to be recomputed from: triggers, indexes, eviction. */
 extern void sx_recompute_prepare(Query *query, const SxLayout *above,
 								 const SxViewOptions *options, List *own_nodes);
+
+/* What a node shows of the rows that the batch has changed, as a query. */
+extern char *sx_changed_sql(Oid view);
 
 /* ---------- load.c ---------- */
 

@@ -43,7 +43,8 @@ sx_node_of(const RangeTblEntry *rte)
 		!IsA(linitial(from->fromlist), RangeTblRef))
 		return InvalidOid;
 	inner = rt_fetch(linitial_node(RangeTblRef, from->fromlist)->rtindex, query->rtable);
-	if (inner->rtekind != RTE_RELATION || sx_relation_kind(inner->relid) != SX_REL_VIEW)
+	if (inner->rtekind != RTE_RELATION || sx_relation_kind(inner->relid) != SX_REL_VIEW ||
+		sx_is_final_view(inner->relid))
 		return InvalidOid;
 	foreach(lc, query->targetList)
 	{

@@ -30,6 +30,7 @@ typedef enum SxStrategy
 	SX_STRATEGY_APPEND,
 	SX_STRATEGY_MERGE,
 	SX_STRATEGY_RECOMPUTE,		/* over nodes: rows of the touched keys, anew */
+	SX_STRATEGY_SESSION,		/* session windows */
 	SX_STRATEGY_JOIN,			/* of two nodes: what their new rows bring */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
@@ -90,6 +91,16 @@ typedef struct SxRecompute
 	char	   *insert_sql;
 } SxRecompute;
 
+/* Session windows: plan/session.c. */
+typedef struct SxSession
+{
+	/* Where rows are kept, and not for ever; else NULL. */
+	char	   *evict_sql;		/* $1, $2 timestamptz: rows of sessions that ended at or
+								 * before $1, and behind $2, go */
+	char	   *forget_sql;		/* $1: rows of the batch that are in no session that ends
+								 * behind it go */
+} SxSession;
+
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
 {
@@ -105,6 +116,11 @@ typedef struct SxStepPlan
 	List	   *reads;			/* Oids of derived streams with rows of their own,
 								 * and of continuous views a view stands on, that it
 								 * reads directly */
+	List	   *time_streams;	/* views: streams whose watermark is the step's … */
+	List	   *time_views;		/* … and views that hand one on */
+	List	   *closed_views;	/* of these, those whose closed windows are its rows */
+	const struct SxWindow *closes;	/* emit = 'final': its windows, for the watermark that
+									 * it hands on */
 	List	   *options;		/* DefElems, as given; names in them qualified */
 	bool		leaves;			/* its rows leave the database: the batch's commit
 								 * is flushed */
@@ -121,6 +137,7 @@ typedef struct SxStepPlan
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE, else NULL */
+	SxSession  *session;		/* SX_STRATEGY_SESSION, else NULL */
 	List	   *join_sql;		/* SX_STRATEGY_JOIN: statements of a batch, in order;
 								 * $1 bigint: arrival numbers up to it are old */
 	char	   *join_bound;		/* … in words */
@@ -147,6 +164,9 @@ typedef struct SxStepPlan
 								 * tid) of the rows all of whose windows are late; no
 								 * arguments */
 } SxStepPlan;
+
+/* The lowest event time that a view with these windows can give out behind a watermark. */
+extern TimestampTz sx_output_watermark(const struct SxWindow *window, TimestampTz watermark);
 
 /* In the current context.  Needs a transaction and a snapshot. */
 extern SxStepPlan *sx_plan_load(Oid relid);
@@ -226,6 +246,9 @@ extern bool sx_query_reads_stream(Query *query);
 
 /* … or a continuous view, likewise? */
 extern bool sx_reads_continuous_view(Node *node);
+
+/* … either of them?  Then CREATE MATERIALIZED VIEW makes a continuous one. */
+extern bool sx_query_is_continuous(Query *query);
 
 /* Only the sources, at whatever depth. */
 extern List *sx_query_streams(Query *query);

@@ -266,6 +266,12 @@ sx_query_reads_stream(Query *query)
 	return sx_node_reads_stream((Node *) query);
 }
 
+bool
+sx_query_is_continuous(Query *query)
+{
+	return sx_query_reads_stream(query) || sx_reads_continuous_view((Node *) query);
+}
+
 List *
 sx_query_streams(Query *query)
 {

@@ -68,8 +68,8 @@ hash_sql(const SxNodeRef *ref, const char *alias)
 /* ---------- which keys were touched ---------- */
 
 /* What the node shows of the rows that the batch has changed, as a FROM item. */
-static char *
-changed_sql(Oid view)
+char *
+sx_changed_sql(Oid view)
 {
 	Oid			state;
 	SxLayout   *layout = sx_view_layout(view, &state);
@@ -176,7 +176,7 @@ keys_sql(Query *query, const SxLayout *layout, List *refs)
 
 		appendStringInfo(&sql, "%s\n    SELECT %s AS h FROM (%s) c%s",
 						 lc == list_head(refs) ? "" : "\n    UNION ALL",
-						 keyed ? hash_sql(ref, "c") : "0::bigint", changed_sql(ref->view),
+						 keyed ? hash_sql(ref, "c") : "0::bigint", sx_changed_sql(ref->view),
 						 on_time_sql(ref, layout, window));
 	}
 	appendStringInfoString(&sql, "\n) k");

@@ -453,7 +453,8 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 	plan->start_sql = start_row_sql(layout, names->state);
 	if (plan->retention >= 0)
 		plan->expire_sql = expire_sql(layout, names->state);
-	if (plan->late == SX_LATE_DEAD_LETTER && (layout->windowed || layout->on_time != NULL))
+	if (plan->late == SX_LATE_DEAD_LETTER && (layout->windowed || layout->on_time != NULL) &&
+		plan->closed_views == NIL)
 	{
 		plan->late_sql = late_rows_sql(query, layout, names->owner);
 		if (plan->late_sql == NULL)

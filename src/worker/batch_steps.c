@@ -336,6 +336,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	sx_blamed_step = step->relid;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
+	step->late_told = false;
 	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
 	sx_blamed_step = InvalidOid;
@@ -469,6 +470,43 @@ emit_pending(SxPipeline *pl, SxStep *step)
 	step->new_last_emit = pl->time;
 }
 
+/* Have the closed windows that the step reads no rows in this batch? */
+static bool
+nothing_closed(SxPipeline *pl, const SxStep *step)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->plan->closed_views)
+	{
+		SxStep	   *below = sx_find_step(pl, lfirst_oid(lc));
+
+		if (below != NULL && below->new_watermark > below->watermark)
+			return false;
+	}
+	return step->plan->closed_views != NIL && step->plan->time_streams == NIL &&
+		list_length(step->plan->closed_views) == list_length(step->plan->time_views);
+}
+
+/*
+ * The step's watermark at the end of the batch.  A step that stands on closed windows
+ * takes its rows now, when it is known what has closed.
+ */
+void
+sx_step_close(SxPipeline *pl, SxStep *step)
+{
+	if (step->after_closing && nothing_closed(pl, step))
+	{
+		step->due = step->applied = true;
+		step->rows = step->late_rows = step->null_time_rows = 0;
+	}
+	else if (step->after_closing)
+		sx_step_apply(pl, step);
+	sx_blamed_step = step->relid;
+	step->new_watermark = sx_step_new_watermark(pl, step);
+	if (step->ops->close != NULL)
+		step->ops->close(pl, step);
+}
+
 /* Rows that go with one batch: more than it can bring, so that what is left over shrinks. */
 static int64
 expire_limit(const SxPipeline *pl)
@@ -504,7 +542,6 @@ void
 sx_step_finish(SxPipeline *pl, SxStep *step)
 {
 	sx_blamed_step = step->relid;
-	step->new_watermark = sx_step_new_watermark(pl, step);
 	step->new_pending = step->pending;
 	step->new_last_emit = step->last_emit;
 
@@ -528,8 +565,9 @@ sx_step_late_letters(SxPipeline *pl, SxStep *step)
 {
 	int			nestlevel;
 
-	if (step->late_rows == 0 || step->plan->late_sql == NULL)
+	if (step->late_rows == 0 || step->plan->late_sql == NULL || step->late_told)
 		return;
+	step->late_told = true;
 
 	nestlevel = NewGUCNestLevel();
 	apply_settings(step);

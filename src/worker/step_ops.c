@@ -17,6 +17,7 @@
 #include "state/join.h"
 #include "state/keyed.h"
 #include "state/recompute.h"
+#include "state/session.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -89,6 +90,8 @@ sx_step_ops(SxStrategy strategy)
 			return &batch_ops;
 		case SX_STRATEGY_RECOMPUTE:
 			return &sx_recompute_ops;
+		case SX_STRATEGY_SESSION:
+			return &sx_session_ops;
 		case SX_STRATEGY_JOIN:
 			return &sx_join_ops;
 		case SX_STRATEGY_WINDOW:
