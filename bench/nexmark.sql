@@ -37,7 +37,7 @@ SELECT * FROM (SELECT a.id, a.item_name, a.seller, b.bidder, b.price, b.date_tim
 -- q10 log by day and minute
 SELECT auction, bidder, price, date_time, extra, to_char(date_time, 'YYYY-MM-DD') AS dt, to_char(date_time, 'HH24:MI') AS hm FROM bid
 -- q11 user sessions
-SELECT bidder, count(*) AS n, session_start() AS s, session_end() AS e FROM bid GROUP BY bidder, session(date_time, '10 s')
+SELECT bidder, count(*) AS n, session_start()::timestamp AS s, session_end()::timestamp AS e FROM bid GROUP BY bidder, session(date_time, '10 s')
 -- q11 batch
 SELECT bidder, count(*) AS n, min(date_time) AS s, max(date_time) + interval '10 s' AS e
 FROM (SELECT *, count(*) FILTER (WHERE begins) OVER (PARTITION BY bidder ORDER BY date_time RANGE UNBOUNDED PRECEDING) AS i
