@@ -133,6 +133,7 @@ typedef struct SxNodeRef
 	bool		top;			/* in FROM of the topmost query */
 	bool		nullable;		/* an outer join extends it by NULLs */
 	List	   *key;			/* its expressions over the view, as varno 1 */
+	List	   *output;			/* of the view over its state table, once it was needed */
 } SxNodeRef;
 
 /*

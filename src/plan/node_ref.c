@@ -103,7 +103,13 @@ sx_rte_show(RangeTblEntry *rte, Query *subquery)
 	ListCell   *lc;
 
 	foreach(lc, subquery->targetList)
-		names = lappend(names, makeString(pstrdup(lfirst_node(TargetEntry, lc)->resname)));
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		/* What only ORDER BY wants has no name. */
+		if (!tle->resjunk)
+			names = lappend(names, makeString(pstrdup(tle->resname)));
+	}
 	memset(rte, 0, sizeof(RangeTblEntry));
 	rte->type = T_RangeTblEntry;
 	rte->rtekind = RTE_SUBQUERY;
