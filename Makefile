@@ -4,7 +4,8 @@
 #   make install          into the server that PG_CONFIG names
 #   make demo             a private server with a running stream, on screen
 #   make test             every test; ends with "N passed, N failed"
-#   make check-SUITE      one suite: build regress isolation pgtap tap golden docs
+#   make check-SUITE      one suite: build regress isolation pgtap tap golden oracle docs
+#   make test-oracle      the randomised oracle alone: CASES=10000 cases, from seed SX_SEED
 #   make test-kafka       the tests that need a real Kafka
 #   make test-faults      the tests that inject faults, at full size, and their table
 #   make SANITIZE=1 …     the same with AddressSanitizer and UBSan
@@ -112,10 +113,10 @@ endif
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 bench: $(BENCH_PROGRAMS)
 bench/%: bench/%.c
-	$(CC) -std=gnu11 -O2 $(WARNINGS) -o $@ $< -lrdkafka -lpthread
+	$(CC) -std=gnu11 -O2 $(WARNINGS) -o $@ $< -lrdkafka -lpthread -lm
 
 # ------------------------------------------------------------------ demo, tests
-SUITES = build regress isolation pgtap tap golden docs
+SUITES = build regress isolation pgtap tap golden oracle docs
 
 demo:
 	@test/demo start
@@ -132,7 +133,10 @@ $(addprefix check-,$(SUITES)): check-%:
 test-kafka:
 	+@test/run kafka
 
+test-oracle:
+	+@CASES=$(or $(CASES),10000) test/run oracle
+
 test-faults:
 	+@test/run faults
 
-.PHONY: bench demo demo-stop test test-kafka test-faults $(addprefix check-,$(SUITES))
+.PHONY: bench demo demo-stop test test-kafka test-oracle test-faults $(addprefix check-,$(SUITES))

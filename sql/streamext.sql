@@ -329,6 +329,32 @@ CREATE FUNCTION @extschema@.hop(ts timestamp, slide interval, size interval, ori
     AS 'MODULE_PATHNAME', 'sx_hop' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
 COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval, timestamp) IS 'starts of the hopping windows that hold ts, aligned to origin';
 
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, step interval, size interval) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval) IS 'ends of the growing windows that hold ts, earliest first; one NULL for a NULL ts';
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, step interval, size interval, origin timestamptz) RETURNS SETOF timestamptz
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval, timestamptz) IS 'ends of the growing windows that hold ts, aligned to origin';
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, step interval, size interval) RETURNS SETOF timestamp
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval) IS 'ends of the growing windows that hold ts, earliest first; one NULL for a NULL ts';
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, step interval, size interval, origin timestamp) RETURNS SETOF timestamp
+    AS 'MODULE_PATHNAME', 'sx_cumulate' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval, timestamp) IS 'ends of the growing windows that hold ts, aligned to origin';
+
+CREATE FUNCTION @extschema@.session(ts timestamptz, gap interval) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session(timestamptz, interval) IS 'in GROUP BY of a continuous view: rows closer than the gap are one session; its start';
+CREATE FUNCTION @extschema@.session(ts timestamp, gap interval) RETURNS timestamp
+    AS 'MODULE_PATHNAME', 'sx_session' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session(timestamp, interval) IS 'in GROUP BY of a continuous view: rows closer than the gap are one session; its start';
+CREATE FUNCTION @extschema@.session_start() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session_bound' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session_start() IS 'in a continuous view that groups by session(): start of the session, the time of its first row';
+CREATE FUNCTION @extschema@.session_end() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_session_bound' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.session_end() IS 'in a continuous view that groups by session(): end of the session, the latest time of a row plus its gap';
+
 -- ---------------------------------------------------------------------
 -- The batch in progress
 -- ---------------------------------------------------------------------
@@ -364,6 +390,13 @@ CREATE FUNCTION streamext.view_watermark(state regclass) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'sx_view_watermark' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.view_watermark(regclass) IS 'watermark of the continuous view that keeps this state table; NULL while there is none';
 
+CREATE FUNCTION streamext.closed_before(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_closed_before' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.closed_before(regclass) IS 'in a batch: watermark of the view that keeps this state table at the end of the batch before';
+CREATE FUNCTION streamext.closed_by(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_closed_by' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.closed_by(regclass) IS 'in a batch: watermark of the view that keeps this state table at its end';
+
 -- A type that no user can make a value of: bytes made up by somebody would reach the
 -- aggregates' deserialisation functions, which trust them.
 CREATE TYPE streamext.agg_state;
@@ -377,6 +410,10 @@ CREATE TYPE streamext.agg_state (
     INPUT = streamext.agg_state_in, OUTPUT = streamext.agg_state_out,
     INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE streamext.agg_state IS 'state of an aggregate between batches; only streamext makes values of it';
+
+CREATE FUNCTION streamext.view_time(state regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_view_time' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.view_time(regclass) IS 'time of the last batch of the continuous view that keeps this state table; in a batch, of that one';
 
 CREATE FUNCTION streamext.partial_trans(internal, regprocedure, VARIADIC "any") RETURNS internal
     AS 'MODULE_PATHNAME', 'sx_partial_trans' LANGUAGE C PARALLEL RESTRICTED;
@@ -425,13 +462,16 @@ COMMENT ON FUNCTION streamext.new_rows(anyelement) IS 'in a batch: rows of a sta
 CREATE FUNCTION streamext.changed_rows(state anyelement) RETURNS SETOF anyelement
     AS 'MODULE_PATHNAME', 'sx_changed_rows' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION streamext.changed_rows(anyelement) IS 'in a batch: old_rows and new_rows of a state table';
+CREATE FUNCTION streamext.row_image(record) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'sx_row_image' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.row_image(record) IS 'the bytes of a row''s values: equal for rows in which no value differs';
 CREATE FUNCTION streamext.key_hash(VARIADIC "any") RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_key_hash' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION streamext.key_hash("any") IS 'one number for a key of any columns, NULL among them; equal keys have equal numbers';
 
-CREATE FUNCTION streamext.explain(name text) RETURNS text
+CREATE FUNCTION streamext.explain(name text, sizes boolean DEFAULT false) RETURNS text
     AS 'MODULE_PATHNAME', 'sx_explain' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION streamext.explain(text) IS 'how a continuous view, sink or stream is kept current: strategy, reason and SQL';
+COMMENT ON FUNCTION streamext.explain(text, boolean) IS 'how a continuous view, sink or stream is kept current: strategy, reason, key, what bounds its state, and the SQL, of each of its nodes; sizes: with rows and bytes of the state tables';
 
 
 -- ---------------------------------------------------------------------
@@ -674,6 +714,46 @@ CREATE VIEW streamext.batches WITH (security_barrier) AS
 COMMENT ON VIEW streamext.batches IS 'the last batches of each pipeline, with the time of each phase in milliseconds';
 COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: known when the next one has run';
 
+CREATE FUNCTION streamext.state_bound(step regclass) RETURNS text
+    AS 'MODULE_PATHNAME', 'sx_state_bound' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION streamext.state_bound(regclass) IS 'what keeps the state of a continuous view or stream from growing; NULL when it is not the caller''s';
+CREATE FUNCTION streamext.state_oldest(step regclass) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'sx_state_oldest' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION streamext.state_oldest(regclass) IS 'oldest window, or time of the oldest change of a key, in the state of a continuous view or stream';
+CREATE FUNCTION streamext.state_rows(state_table regclass) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sx_state_rows' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION streamext.state_rows(regclass) IS 'exactly how many rows a state table has, which reads it whole';
+
+CREATE VIEW streamext.state WITH (security_barrier) AS
+    SELECT coalesce(s.node_of, s.relation) AS relation, CASE WHEN s.node_of IS NOT NULL THEN s.relation END AS node,
+           p.name AS pipeline, s.strategy, t.state_table,
+           greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS rows,
+           pg_catalog.pg_total_relation_size(c.oid) AS bytes, pg_catalog.pg_relation_size(c.oid) AS heap_bytes,
+           pg_catalog.pg_indexes_size(c.oid) AS index_bytes,
+           coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0) AS toast_bytes,
+           CASE WHEN t.state_table = s.state THEN streamext.state_oldest(s.relation) END AS oldest,
+           pg_catalog.pg_stat_get_dead_tuples(c.oid) AS dead_rows,
+           pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS last_autovacuum,
+           streamext.state_bound(s.relation) AS bounded_by
+    FROM streamext.step s
+         JOIN streamext.pipeline p ON p.id = s.pipeline
+         CROSS JOIN LATERAL (
+            SELECT s.state AS state_table WHERE s.kind <> 'sink'
+            UNION
+            SELECT s.panes
+            UNION
+            SELECT d.objid::regclass
+            FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+              AND d.refobjid = s.relation AND d.deptype = 'i') t
+         JOIN pg_catalog.pg_class c ON c.oid = t.state_table AND c.relkind = 'r'
+    WHERE streamext.may_see(p.owner);
+COMMENT ON VIEW streamext.state IS 'what continuous views, their nodes and streams keep between batches: a row for each state table';
+COMMENT ON COLUMN streamext.state.node IS 'the hidden node of the view; NULL: its own rows';
+COMMENT ON COLUMN streamext.state.rows IS 'an estimate from the server''s statistics; streamext.state_rows(state_table) counts';
+COMMENT ON COLUMN streamext.state.oldest IS 'its oldest window, or when the key that has waited longest was changed; read from the table';
+COMMENT ON COLUMN streamext.state.bounded_by IS 'what keeps it from growing, or that nothing does';
+
 CREATE VIEW streamext.views WITH (security_barrier) AS
     SELECT s.relation AS view, s.kind, p.name AS pipeline, s.strategy, s.state AS state_table,
            g.rows, g.late_rows + coalesce(n.late_rows, 0) AS late_rows,
@@ -739,4 +819,4 @@ COMMENT ON COLUMN streamext.outboxes.retry_at IS 'when it is tried again';
 REVOKE ALL ON ALL TABLES IN SCHEMA streamext FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA streamext FROM PUBLIC;
 GRANT SELECT ON streamext.streams, streamext.pipelines, streamext.partitions, streamext.gaps, streamext.batches,
-    streamext.views, streamext.dead_letters, streamext.outboxes TO PUBLIC;
+    streamext.views, streamext.state, streamext.dead_letters, streamext.outboxes TO PUBLIC;

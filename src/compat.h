@@ -11,6 +11,11 @@
 
 #include "utils/wait_event.h"
 
+/* VARDATA_ANY() and the like left postgres.h in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* Wait events: one for the extension before 17, named ones since. */
 #if PG_VERSION_NUM >= 170000
 #define SX_WAIT_EVENT(name) \
@@ -19,6 +24,22 @@
 	   sx_we_; })
 #else
 #define SX_WAIT_EVENT(name) (PG_WAIT_EXTENSION)
+#endif
+
+/* Privileges of a query's relations have a list of their own since 16. */
+#if PG_VERSION_NUM >= 160000
+#define sx_parse_permissions(pstate, query) ((pstate)->p_rteperminfos = (query)->rteperminfos)
+#else
+#define sx_parse_permissions(pstate, query) ((void) 0)
+#endif
+
+/* expandRTE() can tell old from new rows of RETURNING since 18. */
+#if PG_VERSION_NUM >= 180000
+#define sx_expand_rte(rte, index, names, vars) \
+	expandRTE(rte, index, 0, VAR_RETURNING_DEFAULT, -1, true, names, vars)
+#else
+#define sx_expand_rte(rte, index, names, vars) \
+	expandRTE(rte, index, 0, -1, true, names, vars)
 #endif
 
 /* InitMaterializedSRF() was SetSingleFuncCall() in 15. */

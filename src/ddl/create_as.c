@@ -158,8 +158,8 @@ sx_create_stream_as(SxUtilityCall *call, CreateTableAsStmt *stmt)
 static bool
 is_continuous(CreateTableAsStmt *stmt)
 {
-	return stmt->objtype == OBJECT_MATVIEW && IsA(stmt->query, Query) && sx_extension_exists() &&
-		(sx_query_reads_stream((Query *) stmt->query) || sx_reads_continuous_view(stmt->query));
+	return stmt->objtype == OBJECT_MATVIEW && IsA(stmt->query, Query) &&
+		sx_extension_exists() && sx_query_is_continuous((Query *) stmt->query);
 }
 
 bool

@@ -159,6 +159,7 @@ static const SxOptionDef options[] =
 	/* sinks and views */
 	{"table", SRC | SNK, TABLE, SX_VALUE_TEXT},
 	{"key", SNK, TABLE, SX_VALUE_TEXT},
+	{"delete_when", SNK, TABLE, SX_VALUE_TEXT},
 	{"function", SRC | SNK, FUNCTION, SX_VALUE_TEXT},
 	{"source", SNK | DERIVED, 0, SX_VALUE_TEXT},
 	{"prefix", SNK, FILES, SX_VALUE_TEXT},
@@ -169,6 +170,7 @@ static const SxOptionDef options[] =
 	{"emit", VIEW, 0, SX_VALUE_EMIT},
 	{"late", VIEW, 0, SX_VALUE_ENUM, "update|drop|dead_letter"},
 	{"retention", VIEW, 0, SX_VALUE_INTERVAL, NULL, 0},
+	{"state_ttl", VIEW, 0, SX_VALUE_INTERVAL, NULL, 1},
 
 	/* derived streams */
 	{"window", DERIVED, 0, SX_VALUE_SPAN},
@@ -180,6 +182,7 @@ static const SxOptionDef options[] =
 	{"idle_timeout", DERIVED, 0, SX_VALUE_INTERVAL, NULL, 1},
 	{"event_timer", DERIVED, 0, SX_VALUE_TEXT},
 	{"changed_only", DERIVED, 0, SX_VALUE_BOOL},
+	{"changes", DERIVED, 0, SX_VALUE_BOOL},
 	{"deduplicate", DERIVED, 0, SX_VALUE_TEXT},
 	{"within", DERIVED, 0, SX_VALUE_INTERVAL, NULL, 0},
 
@@ -192,7 +195,6 @@ static const SxOptionDef options[] =
 	{"password", MAPPING, 0, SX_VALUE_TEXT},
 
 	/* to come */
-	{"delete_when", SNK, 0, SX_VALUE_LATER},
 };
 
 PG_FUNCTION_INFO_V1(sx_fdw_validator);

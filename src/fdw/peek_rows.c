@@ -57,6 +57,10 @@ peek_sql(Relation rel, const SxStepPlan *plan)
 			refuse(rel, "Its rows are made from records and the state of their keys, batch by batch.",
 				   "Read its state table, or put its rows into a table: CREATE STREAM … WITH (connector = 'table', table = '…') AS SELECT * FROM the stream.");
 			break;
+		case SX_STRATEGY_CHANGES:
+			refuse(rel, "A view changes in batches.",
+				   "Put the changes into a table: CREATE STREAM … WITH (connector = 'table', table = '…') AS SELECT * FROM the stream.");
+			break;
 		default:
 			refuse(rel, "It is a sink, whose rows are for its connector.",
 				   "Within a batch, its function reads them.");

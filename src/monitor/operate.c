@@ -279,17 +279,36 @@ sx_step(PG_FUNCTION_ARGS)
 
 /* ---------- reset ---------- */
 
-/* Empties a view, down to the row that it had when it was created. */
 static void
-empty_view(Oid view)
+empty_view(const SxStepPlan *plan)
 {
-	SxStepPlan *plan = sx_plan_load(view);
 
 	sx_exec_as(plan->owner, psprintf("DELETE FROM %s", sx_relation_label(plan->state)));
 	if (plan->emit_clear_sql != NULL)
 		sx_exec_as(plan->owner, plan->emit_clear_sql);
-	if (plan->start_sql != NULL)
-		sx_exec_as(plan->owner, plan->start_sql);
+}
+
+/*
+ * Down to the rows that they had when they were created: those of a view over others come
+ * from theirs, which are before it.
+ */
+static void
+empty_views(List *views)
+{
+	List	   *plans = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		plans = lappend(plans, sx_plan_load(lfirst_oid(lc)));
+	foreach(lc, plans)
+		empty_view(lfirst(lc));
+	foreach(lc, plans)
+	{
+		const SxStepPlan *plan = lfirst(lc);
+
+		if (plan->start_sql != NULL)
+			sx_exec_as(plan->owner, plan->start_sql);
+	}
 }
 
 /* Empties what a stream keeps between batches. */
@@ -355,10 +374,9 @@ sx_reset(PG_FUNCTION_ARGS)
 	require_paused(pipeline);
 	warn_of_logs(pipeline);
 	(void) sx_pipeline_new_epoch(pipeline, NULL);
-	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view'",
+	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view' ORDER BY seq",
 					1, types, values, NULL, sx_collect_oid, &views);
-	foreach(lc, views)
-		empty_view(lfirst_oid(lc));
+	empty_views(views);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'stream' "
 					"AND state IS NOT NULL",
 					1, types, values, NULL, sx_collect_oid, &streams);

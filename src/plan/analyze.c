@@ -162,10 +162,18 @@ view_streams(Oid relid, SxRefusal *refusal)
 	return query_streams(&level, false, refusal);
 }
 
-static int
-relation_streams(RangeTblEntry *rte, SxRefusal *refusal)
+static bool
+is_of_view(const SxLevel *level)
 {
-	if (sx_is_stream_table(rte->relid))
+	while (level->parent != NULL)
+		level = level->parent;
+	return level->of_view;
+}
+
+static int
+relation_streams(const SxLevel *level, RangeTblEntry *rte, SxRefusal *refusal)
+{
+	if (sx_is_stream_table(rte->relid) || (is_of_view(level) && sx_is_final_view(rte->relid)))
 		return 1;
 	return sx_is_view(rte->relid) ? view_streams(rte->relid, refusal) : 0;
 }
@@ -190,7 +198,7 @@ static int
 rte_streams(const SxLevel *level, RangeTblEntry *rte, SxRefusal *refusal)
 {
 	if (rte->rtekind == RTE_RELATION)
-		return relation_streams(rte, refusal);
+		return relation_streams(level, rte, refusal);
 	if (rte->rtekind == RTE_SUBQUERY)
 	{
 		SxLevel		inner = {rte->subquery, level};
@@ -392,7 +400,7 @@ query_streams(const SxLevel *level, bool top, SxRefusal *refusal)
 int
 sx_from_streams(Query *query, Node *node, SxRefusal *refusal)
 {
-	SxLevel		level = {query, NULL};
+	SxLevel		level = {query, NULL, true};
 
 	return from_streams(&level, node, refusal);
 }
@@ -427,13 +435,14 @@ is_mergeable(Query *query)
 	return (!query->hasAggs && query->groupClause == NIL && query->havingQual == NULL) ||
 		(list_length(query->groupClause) <= INDEX_MAX_KEYS &&
 		 !unmergeable_walker((Node *) query->targetList, NULL) &&
-		 !unmergeable_walker(query->havingQual, NULL));
+		 !unmergeable_walker(query->havingQual, NULL) &&
+		 (sx_session_call(query) == NULL || sx_sessions_combine(query)));
 }
 
 bool
 sx_can_keep_alone(Query *query, SxRefusal *refusal)
 {
-	SxLevel		level = {query, NULL};
+	SxLevel		level = {query, NULL, true};
 
 	return query_streams(&level, true, refusal) == 1 && is_mergeable(query);
 }
@@ -442,7 +451,7 @@ void
 sx_check_view_query(Query *query)
 {
 	SxRefusal	refusal = {NULL, NULL};
-	SxLevel		level = {query, NULL};
+	SxLevel		level = {query, NULL, true};
 	int			n = query_streams(&level, true, &refusal);
 
 	if (n == 0)

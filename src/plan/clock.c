@@ -149,6 +149,14 @@ batch_function_checker(Oid function, void *context)
 		strcmp(name, "watermark") == 0;
 }
 
+bool
+sx_is_batch_function(Node *node)
+{
+	Oid			schema = get_namespace_oid(SX_SCHEMA, false);
+
+	return IsA(node, FuncExpr) && batch_function_checker(((FuncExpr *) node)->funcid, &schema);
+}
+
 static bool
 batch_function_walker(Node *node, void *context)
 {

@@ -47,6 +47,7 @@
 #include "catalog/depend.h"
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/bound.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
 
@@ -81,6 +82,7 @@ sx_created_query(CreateTableAsStmt *stmt)
 				 errmsg("streams and continuous views cannot read temporary tables"),
 				 errhint("Make it a table: the worker of the pipeline does not see temporary ones.")));
 	sx_check_windows(query);
+	sx_check_sessions(query, stmt->objtype == OBJECT_MATVIEW);
 	if (stmt->objtype == OBJECT_MATVIEW)
 		sx_check_clock(query);
 	return sx_rewrite_clock(query);
@@ -235,6 +237,8 @@ create_state_table(const char *name, const SxLayout *layout, bool by_time, Oid o
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_key)", qualified));
 	if (layout->strategy == SX_STRATEGY_RETRACT)
 		sx_execute_ddl(psprintf("CREATE INDEX ON %s (sx_rows) WHERE sx_rows = 0", qualified));
+	if (layout->strategy == SX_STRATEGY_SESSION)
+		sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)", qualified, sx_session_index_sql(layout)));
 	if (sx_layout_is_merged(layout))
 		sx_execute_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								qualified, sx_key_order_sql(layout, "")));
@@ -253,6 +257,17 @@ index_window(const char *name, const SxLayout *layout)
 	sx_execute_ddl(psprintf("CREATE INDEX ON %s (%s)",
 							quote_qualified_identifier(SX_STATE_SCHEMA, name),
 							quote_identifier(layout->window_column->name)));
+}
+
+/* state_ttl: no statement names the column, but that which finds its group there. */
+static void
+add_touched(const char *name)
+{
+	const char *qualified = quote_qualified_identifier(SX_STATE_SCHEMA, name);
+
+	sx_execute_ddl(psprintf("ALTER TABLE %s ADD COLUMN " SX_TOUCHED_COLUMN
+							" timestamptz NOT NULL DEFAULT streamext.batch_time()", qualified));
+	sx_execute_ddl(psprintf("CREATE INDEX ON %s (" SX_TOUCHED_COLUMN ")", qualified));
 }
 
 /* ---------- the visible view ---------- */
@@ -276,6 +291,11 @@ frame_sql(const SxStepPlan *plan, Query *query, const SxLayout *layout,
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
 						 quote_literal_cstr(sx_qualified_name(lfirst_oid(lc))));
+	if (plan->state_ttl > 0)
+		appendStringInfo(&sql, " AND NOT %s",
+						 sx_forgotten_sql(plan->state_ttl,
+										  psprintf("streamext.view_time(%s::regclass)",
+												   quote_literal_cstr(names->state))));
 	if (plan->emit == SX_EMIT_FINAL && plan->strategy == SX_STRATEGY_JOIN)
 		appendStringInfoString(&sql, sx_join_visible_sql(query, names->state));
 	else if (plan->emit == SX_EMIT_FINAL)
@@ -322,7 +342,11 @@ create_hidden(const char *base, Query *query, const SxStepPlan *plan,
 	*state = create_state_table(base, layout, plan->expire_sql != NULL, owner);
 	*delta = plan->emit == SX_EMIT_INTERVAL ?
 		create_state_table(sx_delta_name(base), layout, false, owner) : InvalidOid;
-	if (plan->expire_sql != NULL && layout->window_column != NULL)
+	if (plan->state_ttl > 0)
+		add_touched(base);
+	else if (layout->window_column != NULL &&
+		(plan->expire_sql != NULL || plan->emit == SX_EMIT_FINAL ||
+		 (layout->from_rows && layout->windowed)))
 		index_window(base, layout);
 	sx_trusted_end(&trusted);
 	if (plan->start_sql != NULL)
@@ -373,6 +397,8 @@ strategy_word(SxStrategy strategy)
 			return "retract";
 		case SX_STRATEGY_DISTINCT:
 			return "distinct";
+		case SX_STRATEGY_SESSION:
+			return "session";
 		case SX_STRATEGY_JOIN:
 			return "join";
 		default:
@@ -427,20 +453,28 @@ node_options(const SxNodeMaker *maker, Query *query)
 {
 	SxViewOptions *options = palloc0(sizeof(SxViewOptions));
 	bool		windowed;
+	List	   *given = NIL;
 
 	query = sx_distinct_as_group(query);
 	windowed = !maker->arrival &&
-		(sx_is_single_node(query) ? sx_layout_build(query)->windowed :
+		(sx_is_single_node(query) || sx_session_call(query) != NULL ?
+		 sx_layout_build(query)->windowed :
 		 sx_can_keep_distinct(query) && sx_distinct_layout(query)->windowed);
 
-	options->emit = SX_EMIT_CHANGES;
+	options->emit = maker->final ? SX_EMIT_FINAL : SX_EMIT_CHANGES;
 	options->late = windowed ? maker->options->late : SX_LATE_UPDATE;
 	options->retention = -1;
 	options->backfill = maker->options->backfill;
-	options->json = windowed ?
-		sx_options_to_json(list_make1(makeDefElem("late",
-												  (Node *) makeString(pstrdup(sx_late_name(options->late))), -1))) :
-		"{}";
+	if (windowed)
+		given = list_make1(makeDefElem("late", (Node *) makeString(pstrdup(sx_late_name(options->late))), -1));
+	if (maker->final)
+	{
+		/* who reads it has read it when the batch ends */
+		options->retention = 0;
+		given = lappend(given, makeDefElem("emit", (Node *) makeString(pstrdup("final")), -1));
+		given = lappend(given, makeDefElem("retention", (Node *) makeString(pstrdup("0 seconds")), -1));
+	}
+	options->json = sx_options_to_json(given);
 	return options;
 }
 
@@ -461,13 +495,15 @@ cut_for(NewView *new, Query *query, SxNodeMaker *maker)
 
 /* What the view's strategy needs of the nodes that it stands on. */
 static void
-prepare_nodes(const SxStepPlan *plan, Query *query, const SxLayout *layout,
+prepare_nodes(const SxStepPlan *plan, Query *query, SxLayout *layout,
 			  const SxViewOptions *options, bool hidden, List *own_nodes)
 {
 	if (plan->strategy == SX_STRATEGY_DISTINCT)
 		sx_distinct_prepare(query, layout, options, hidden);
 	else if (plan->recompute != NULL || plan->strategy == SX_STRATEGY_RETRACT)
 		sx_recompute_prepare(query, layout, options, own_nodes);
+	if (layout->from_rows)
+		sx_session_prepare(query, layout);
 }
 
 Oid
@@ -591,12 +627,13 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	NewView		new = {.rel = stmt->into->rel,.options = sx_view_options(stmt->into->options)};
 	SxNodeMaker maker = {.options = new.options};
 	Query	   *query = castNode(Query, stmt->query);
+	Query	   *original;
 	char	   *schema;
 	SxStepPlan *plan;
 	SxLayout   *layout;
 	Oid			view;
 
-	if (!sx_query_reads_stream(query) && !sx_reads_continuous_view((Node *) query))
+	if (!sx_query_is_continuous(query))
 		return false;
 	query = sx_created_query(stmt);
 	new.reads = sx_view_reads(query);
@@ -612,6 +649,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		/* that has been taken care of, for the nodes and the view together */
 		new.options->backfill = false;
 	}
+	original = copyObject(query);
 	maker.arrival = sx_join_is_candidate(query);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
@@ -620,5 +658,6 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 		sx_join_prepare(query, new.options, new.rel->relname);
 	prepare_nodes(plan, query, layout, new.options, false, maker.nodes);
 	adopt_nodes(&maker, view);
+	sx_warn_of_growth(new.rel->relname, original, plan, layout, maker.nodes);
 	return true;
 }

@@ -66,9 +66,15 @@ refuse(const char *message, const char *hint)
 
 /* ---------- what is there ---------- */
 
+typedef struct ViewContext
+{
+	List	   *seen;
+	bool		changing;		/* views with emit = 'final' do not count */
+} ViewContext;
+
 /* A view's query names the view itself among its entries: seen ends that. */
 static bool
-view_walker(Node *node, List **seen)
+view_walker(Node *node, ViewContext *context)
 {
 	if (node == NULL)
 		return false;
@@ -79,25 +85,33 @@ view_walker(Node *node, List **seen)
 		if (rte->rtekind != RTE_RELATION)
 			return false;
 		if (sx_relation_kind(rte->relid) == SX_REL_VIEW)
-			return true;
-		if (!sx_is_view(rte->relid) || list_member_oid(*seen, rte->relid) ||
+			return !context->changing || !sx_is_final_view(rte->relid);
+		if (!sx_is_view(rte->relid) || list_member_oid(context->seen, rte->relid) ||
 			sx_is_barrier(rte->relid))
 			return false;
-		*seen = lappend_oid(*seen, rte->relid);
-		return view_walker((Node *) sx_view_query(rte->relid), seen);
+		context->seen = lappend_oid(context->seen, rte->relid);
+		return view_walker((Node *) sx_view_query(rte->relid), context);
 	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, view_walker, seen, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, view_walker, seen);
+		return query_tree_walker((Query *) node, view_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, view_walker, context);
 }
 
 /* Does it read a continuous view? */
 bool
 sx_reads_continuous_view(Node *node)
 {
-	List	   *seen = NIL;
+	ViewContext context = {NIL, false};
 
-	return view_walker(node, &seen);
+	return view_walker(node, &context);
+}
+
+bool
+sx_reads_changing_view(Node *node)
+{
+	ViewContext context = {NIL, true};
+
+	return view_walker(node, &context);
 }
 
 static bool
@@ -144,8 +158,8 @@ subtree_reads_view(const Query *query, Node *subtree)
 	{
 		RangeTblEntry *rte = rt_fetch(i, query->rtable);
 
-		if (sx_reads_continuous_view((Node *) rte) ||
-			sx_reads_continuous_view((Node *) rte->subquery))
+		if (sx_reads_changing_view((Node *) rte) ||
+			sx_reads_changing_view((Node *) rte->subquery))
 			return true;
 	}
 	return false;
@@ -165,7 +179,7 @@ sx_is_single_node(Query *query)
 {
 	SxRefusal	refusal = {NULL, NULL};
 
-	return !sx_reads_continuous_view((Node *) query) && sx_can_keep_alone(query, &refusal);
+	return !sx_reads_changing_view((Node *) query) && sx_can_keep_alone(query, &refusal);
 }
 
 /* What an entry was is out of reach. */
@@ -243,7 +257,8 @@ expand_view(RangeTblEntry *rte)
 	if (sx_relation_kind(rte->relid) == SX_REL_VIEW)
 	{
 		sx_join_check_reader(rte->relid);
-		sx_rte_show(rte, sx_node_query(rte->relid));
+		if (!sx_is_final_view(rte->relid))
+			sx_rte_show(rte, sx_node_query(rte->relid));
 	}
 	else if (sx_relation_kind(rte->relid) == SX_REL_NONE && sx_is_view(rte->relid) &&
 			 reads_node((Node *) sx_view_query(rte->relid)) &&
@@ -445,7 +460,7 @@ key_expressions(Query *query)
 	{
 		Node	   *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
 
-		if (!IsA(expr, Var) && !contain_aggs_of_level(expr, 0) && !contain_windowfuncs(expr) &&
+		if (!IsA(expr, Var) && !sx_is_session_call(expr) && !contain_aggs_of_level(expr, 0) && !contain_windowfuncs(expr) &&
 			!checkExprHasSubLink(expr))
 			result = list_append_unique(result, expr);
 	}
@@ -535,6 +550,9 @@ replace_mutator(Node *node, ReplaceContext *context)
 		return NULL;
 	if (context->sublevels_up == 0 && list_member(context->leaf->wholes, node))
 		return leaf_column(context, node, name_of_key(context->query, node));
+	/* That of the batch in which the row came, not of one that computes it again. */
+	if (context->sublevels_up == 0 && context->leaf->alone && sx_is_batch_function(node))
+		return leaf_column(context, node, get_func_name(((FuncExpr *) node)->funcid));
 	if (IsA(node, Var))
 	{
 		Var		   *var = (Var *) node;
@@ -848,6 +866,13 @@ cut_block(Query *query, SxNodeMaker *maker)
 		foreach(lc, query->jointree->fromlist)
 			find_leaves(query, lfirst(lc), false, &leaves, maker);
 	}
+	if (!single && sx_session_call(query) != NULL)
+		refuse("session windows over a join of streams, an aggregate or a continuous view are not supported",
+			   "Group by session() over one stream, or over streams put together by UNION ALL; tables may be joined to it.");
+	if (!single && (sx_reads_batch((Node *) query->targetList) || sx_reads_batch(query->havingQual) ||
+					sx_reads_batch((Node *) query->jointree)))
+		refuse("batch_id(), batch_time(), watermark() and now() are not supported above a join of streams, an aggregate or a continuous view",
+			   "Its rows are computed again in other batches: call them in a subquery over one stream, FROM (SELECT …, streamext.batch_time() AS t FROM stream) s.");
 	moved = move_conditions(query, leaves, single);
 	if (single)
 	{
@@ -869,6 +894,42 @@ cut_block(Query *query, SxNodeMaker *maker)
 	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
 }
 
+/* ---------- windows over windows ---------- */
+
+static bool
+is_windowed(Query *query)
+{
+	return query->setOperations == NULL && sx_append_layout(query)->windowed;
+}
+
+/*
+ * With emit = 'final', a query that has no window of its own yet, but is over subqueries
+ * that have one, may have a window over theirs: then they give out closed windows.
+ */
+static bool
+close_subqueries(Query *query, SxNodeMaker *maker)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	if (is_windowed(query))
+		return false;
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind != RTE_SUBQUERY || contain_vars_of_level((Node *) rte->subquery, 1) ||
+			!sx_is_single_node(rte->subquery) || !sx_layout_build(rte->subquery)->windowed ||
+			sx_layout_build(rte->subquery)->strategy == SX_STRATEGY_APPEND)
+			continue;
+		maker->final = true;
+		sx_rte_show(rte, sx_node_query(sx_make_node(maker, rte->subquery)));
+		maker->final = false;
+		any = true;
+	}
+	return any;
+}
+
 Query *
 sx_cut_query(Query *query, SxNodeMaker *maker)
 {
@@ -881,6 +942,10 @@ sx_cut_query(Query *query, SxNodeMaker *maker)
 		refuse("LIMIT and OFFSET without ORDER BY are not supported in a continuous view",
 			   "Say which rows: ORDER BY … LIMIT n; or limit in the query that reads the view.");
 	expand_query(query, NULL);
-	cut_block(query, maker);
+	if (maker->options->emit == SX_EMIT_FINAL && close_subqueries(query, maker) &&
+		sx_is_single_node(query))
+		sx_check_view_query(query);
+	else
+		cut_block(query, maker);
 	return query;
 }

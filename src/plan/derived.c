@@ -51,7 +51,8 @@ static const SxStreamKind *const kinds[] = {
 	&sx_kind_window,
 	&sx_kind_update_state,
 	&sx_kind_map_with_state,
-	&sx_kind_deduplicate
+	&sx_kind_deduplicate,
+	&sx_kind_changes
 };
 
 /* ---------- what define() needs ---------- */
@@ -353,7 +354,8 @@ sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
 
 	sx_check_window_options(def.options);
 	sx_qualify_source_option(def.options);
-	def.reads = sx_query_reads(def.query, def.options);
+	def.reads = sx_option(def.options, "changes") != NULL ? sx_view_reads(def.query) :
+		sx_query_reads(def.query, def.options);
 	require_stream(&def.reads, def.name);
 	sx_check_slides(&def.reads);
 	if (def.options == NIL && sx_is_row_wise(def.query))

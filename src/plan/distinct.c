@@ -218,7 +218,8 @@ sx_can_keep_distinct(Query *query)
 {
 	DistinctContext context = {0};
 
-	if (!query->hasAggs || query->groupingSets != NIL || query->distinctClause != NIL)
+	if (!query->hasAggs || query->groupingSets != NIL || query->distinctClause != NIL ||
+		sx_session_call(query) != NULL)
 		return false;
 	query = stripped(query, &context);
 	return context.found && context.problem == NULL && sx_is_single_node(query);
@@ -437,7 +438,7 @@ set_sql(Query *query, const SxLayout *layout, Oid set, const char *target)
 	Query	   *over = sx_parse(sql, NULL, 0);
 
 	over->groupClause = copyObject(query->groupClause);
-	return sx_merge_sql(over, layout_over_set(part_of(layout, set), nkeys), target);
+	return sx_merge_sql(over, layout_over_set(part_of(layout, set), nkeys), target, 0);
 }
 
 /* plan has been made as if the view were merged. */
@@ -449,7 +450,7 @@ sx_distinct_sql(SxStepPlan *plan, Query *query, const SxLayout *layout, const Sx
 
 	query = copyObject(query);
 	sx_flatten_group_exprs(query);
-	plan->apply_sql = sx_merge_sql(query, part_of(layout, InvalidOid), target);
+	plan->apply_sql = sx_merge_sql(query, part_of(layout, InvalidOid), target, 0);
 	foreach(lc, sx_distinct_sets(query))
 		plan->then_sql = lappend(plan->then_sql, set_sql(query, layout, lfirst_oid(lc), target));
 }

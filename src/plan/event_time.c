@@ -10,7 +10,12 @@
  * column of a source that is its event_time.  The window expression itself may
  * stand anywhere on that way, also in FROM (hop as a function, LATERAL).
  *
- * tumble, hop and date_bin have a length in microseconds.  date_trunc has one too up
+ * A view with emit = 'final' gives out rows once, when their window closes: to those who
+ * read it, the start of that window is an event time (and a window that is closed) as
+ * the column of a stream is.  Of windows whose column is their end (cumulate(), sessions) it
+ * is the end, and the time one microsecond before it.
+ *
+ * tumble, hop, cumulate and date_bin have a length in microseconds.  date_trunc has one too up
  * to the hour; from the day on its windows end by the calendar, in the time zone of
  * the step.
  *
@@ -36,6 +41,7 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
+#include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "state/window.h"
 
@@ -55,6 +61,7 @@ typedef enum WindowFunction
 	WF_NONE,
 	WF_TUMBLE,					/* ts, size [, origin] */
 	WF_HOP,						/* ts, slide, size [, origin] */
+	WF_CUMULATE,				/* ts, step, size [, origin] */
 	WF_DATE_BIN,				/* size, ts, origin */
 	WF_DATE_TRUNC				/* unit, ts [, zone] */
 } WindowFunction;
@@ -74,11 +81,11 @@ window_function(Oid function)
 	if (function < FirstNormalObjectId)
 		return WF_NONE;
 	name = get_func_name(function);
-	if (name == NULL || (strcmp(name, "tumble") != 0 && strcmp(name, "hop") != 0) ||
-		getExtensionOfObject(ProcedureRelationId, function) !=
+	if (name == NULL || getExtensionOfObject(ProcedureRelationId, function) !=
 		get_extension_oid("streamext", true))
 		return WF_NONE;
-	return name[0] == 't' ? WF_TUMBLE : WF_HOP;
+	return strcmp(name, "tumble") == 0 ? WF_TUMBLE : strcmp(name, "hop") == 0 ? WF_HOP :
+		strcmp(name, "cumulate") == 0 ? WF_CUMULATE : WF_NONE;
 }
 
 /* The argument as a constant; NULL when it is none, or is NULL itself. */
@@ -144,6 +151,7 @@ trunc_window(FuncExpr *call, SxWindow *window)
 		if (pg_strcasecmp(name, trunc_units[i].unit) == 0)
 		{
 			window->length = trunc_units[i].length;
+			window->unit = trunc_units[i].unit;
 			if (window->length == 0)
 				window->calendar = pstrdup(trunc_units[i].calendar);
 			return true;
@@ -152,15 +160,37 @@ trunc_window(FuncExpr *call, SxWindow *window)
 	return false;
 }
 
+/* How the starts of the windows are aligned, where that is constant. */
+static void
+set_alignment(FuncExpr *call, SxWindow *window, int slide, int origin)
+{
+	Const	   *step = constant_argument(call, slide);
+	Const	   *given = list_length(call->args) > origin ? constant_argument(call, origin) : NULL;
+
+	if (step == NULL || (list_length(call->args) > origin && given == NULL))
+		return;
+	window->slide = sx_window_usec(DatumGetIntervalP(step->constvalue), "slide");
+	window->origin = given == NULL ? sx_window_default_origin() :
+		DatumGetTimestampTz(given->constvalue);
+}
+
+/* The time of an event, or of the window that a row of a closed one stands for? */
+static bool
+is_time(Node *node, const SxLevel *level)
+{
+	SxWindow	window;
+	TraceKind	kind = trace(node, level, &window);
+
+	return kind == TRACE_EVENT_TIME || (kind == TRACE_WINDOW && window.closed);
+}
+
 static TraceKind
 trace_call(FuncExpr *call, const SxLevel *level, SxWindow *window)
 {
 	WindowFunction wf = window_function(call->funcid);
-	SxWindow	ignored;
 	int			time_arg = wf == WF_DATE_BIN || wf == WF_DATE_TRUNC ? 1 : 0;
 
-	if (wf == WF_NONE ||
-		trace(list_nth(call->args, time_arg), level, &ignored) != TRACE_EVENT_TIME)
+	if (wf == WF_NONE || !is_time(list_nth(call->args, time_arg), level))
 		return TRACE_OTHER;
 	memset(window, 0, sizeof(SxWindow));
 	window->type = call->funcresulttype;
@@ -168,12 +198,19 @@ trace_call(FuncExpr *call, const SxLevel *level, SxWindow *window)
 	{
 		case WF_TUMBLE:
 			window->length = constant_length(call, 1, "size");
+			set_alignment(call, window, 1, 2);
 			return TRACE_WINDOW;
 		case WF_HOP:
 			window->length = constant_length(call, 2, "size");
+			set_alignment(call, window, 1, 3);
+			return TRACE_WINDOW;
+		case WF_CUMULATE:
+			window->length = constant_length(call, 2, "size");
+			window->is_end = true;
 			return TRACE_WINDOW;
 		case WF_DATE_BIN:
 			window->length = constant_length(call, 0, "size");
+			set_alignment(call, window, 0, 2);
 			return TRACE_WINDOW;
 		case WF_DATE_TRUNC:
 			return trunc_window(call, window) ? TRACE_WINDOW : TRACE_OTHER;
@@ -194,7 +231,7 @@ same_text(const char *a, const char *b)
 bool
 sx_same_window(const SxWindow *a, const SxWindow *b)
 {
-	return a->type == b->type && a->length == b->length &&
+	return a->type == b->type && a->is_end == b->is_end && a->length == b->length &&
 		same_text(a->calendar, b->calendar) && same_text(a->zone, b->zone);
 }
 
@@ -250,6 +287,33 @@ trace_derived(Oid relid, AttrNumber attno, SxWindow *window)
 	return trace_output(sx_view_query(query), NULL, attno, window);
 }
 
+/*
+ * Column of a view that gives out closed windows.  Its state says which column has the
+ * window; event times that it lets through are not before the start.
+ */
+static TraceKind
+trace_closed(Oid view, AttrNumber attno, SxWindow *window)
+{
+	Oid			state;
+	Oid			query;
+	SxLayout   *layout = sx_view_layout(view, &state);
+	Node	   *expr;
+
+	if (!layout->windowed)
+		return TRACE_OTHER;
+	expr = (Node *) list_nth_node(TargetEntry, layout->output, attno - 1)->expr;
+	if (equal(expr, sx_state_var(layout, layout->window_column)))
+	{
+		*window = layout->window;
+		window->closed = true;
+		return TRACE_WINDOW;
+	}
+	if (layout->window.is_end || sx_step_options(view, &query, NULL) == NULL)
+		return TRACE_OTHER;
+	return trace_output(sx_view_query(query), NULL, attno, window) == TRACE_EVENT_TIME ?
+		TRACE_EVENT_TIME : TRACE_OTHER;
+}
+
 static TraceKind
 trace_relation(Oid relid, AttrNumber attno, SxWindow *window)
 {
@@ -260,6 +324,8 @@ trace_relation(Oid relid, AttrNumber attno, SxWindow *window)
 	if (sx_is_stream_table(relid))
 		return sx_stream_load(relid)->event_time == attno && attno > 0 ?
 			TRACE_EVENT_TIME : TRACE_OTHER;
+	if (sx_is_final_view(relid))
+		return trace_closed(relid, attno, window);
 	if (sx_relation_kind(relid) == SX_REL_VIEW && sx_step_options(relid, &query, NULL) != NULL)
 		return trace_output(sx_view_query(query), NULL, attno, window);
 	if (sx_is_view(relid))
@@ -304,6 +370,28 @@ trace_var(Var *var, const SxLevel *level, SxWindow *window)
 	}
 }
 
+/* end - interval '1 microsecond', of a closed window */
+static TraceKind
+trace_before_end(OpExpr *op, const SxLevel *level, SxWindow *window)
+{
+	Node	   *by;
+
+	if (op->opfuncid != F_TIMESTAMPTZ_MI_INTERVAL && op->opfuncid != F_TIMESTAMP_MI_INTERVAL)
+		return TRACE_OTHER;
+	by = eval_const_expressions(NULL, copyObject(lsecond(op->args)));
+	if (!IsA(by, Const) || ((Const *) by)->constisnull)
+		return TRACE_OTHER;
+	else
+	{
+		Interval   *interval = DatumGetIntervalP(((Const *) by)->constvalue);
+
+		if (interval->month != 0 || interval->day != 0 || interval->time != 1)
+			return TRACE_OTHER;
+	}
+	return trace(linitial(op->args), level, window) == TRACE_WINDOW && window->closed &&
+		window->is_end ? TRACE_EVENT_TIME : TRACE_OTHER;
+}
+
 static TraceKind
 trace(Node *node, const SxLevel *level, SxWindow *window)
 {
@@ -315,6 +403,8 @@ trace(Node *node, const SxLevel *level, SxWindow *window)
 		return trace_var((Var *) node, level, window);
 	if (IsA(node, FuncExpr))
 		return trace_call((FuncExpr *) node, level, window);
+	if (IsA(node, OpExpr))
+		return trace_before_end((OpExpr *) node, level, window);
 	return TRACE_OTHER;
 }
 
@@ -326,6 +416,14 @@ sx_trace_window(Query *query, Node *expr, AttrNumber attno, SxWindow *window)
 	if (query->setOperations != NULL)
 		return trace_branches(query->setOperations, &level, attno, window) == TRACE_WINDOW;
 	return trace(expr, &level, window) == TRACE_WINDOW;
+}
+
+bool
+sx_is_event_time(Query *query, Node *expr)
+{
+	SxLevel		level = {query, NULL};
+
+	return query->setOperations == NULL && is_time(expr, &level);
 }
 
 bool
@@ -366,19 +464,22 @@ windows_walker(Node *node, void *context)
 	{
 		FuncExpr   *call = (FuncExpr *) node;
 		WindowFunction wf = window_function(call->funcid);
-		Const	   *first = wf == WF_TUMBLE || wf == WF_HOP ? constant_argument(call, 1) : NULL;
-		Const	   *second = wf == WF_HOP ? constant_argument(call, 2) : NULL;
+		bool		two = wf == WF_HOP || wf == WF_CUMULATE;
+		Const	   *first = wf == WF_TUMBLE || two ? constant_argument(call, 1) : NULL;
+		Const	   *second = two ? constant_argument(call, 2) : NULL;
 		int64		slide = 0;
 
 		if (first != NULL)
 			slide = sx_window_usec(DatumGetIntervalP(first->constvalue),
-								   wf == WF_HOP ? "slide" : "size");
+								   wf == WF_HOP ? "slide" : wf == WF_CUMULATE ? "step" : "size");
 		if (second != NULL)
 		{
 			int64		size = sx_window_usec(DatumGetIntervalP(second->constvalue), "size");
 
-			if (first != NULL)
+			if (first != NULL && wf == WF_HOP)
 				sx_hop_check(slide, size);
+			if (first != NULL && wf == WF_CUMULATE)
+				sx_cumulate_check(slide, size);
 		}
 	}
 	if (IsA(node, Query))
@@ -422,6 +523,8 @@ sx_window_end_sql(const SxWindow *window, const char *start)
 {
 	const char *length = window->calendar ? window->calendar : sx_length_text(window->length);
 
+	if (window->is_end)
+		return pstrdup(start);
 	if (window->zone != NULL)
 	{
 		char	   *zone = quote_literal_cstr(window->zone);
@@ -437,6 +540,8 @@ sx_window_closed_sql(const SxWindow *window, const char *start, const char *boun
 {
 	if (window->type == TIMESTAMPOID)
 		bound = psprintf("(%s AT TIME ZONE 'UTC')", bound);
+	if (window->is_end)
+		return psprintf("%s <= %s", start, bound);
 	/* of a fixed length: the form that an index on the start can serve */
 	if (window->calendar == NULL && window->zone == NULL)
 		return psprintf("%s <= %s - interval '%s'", start, bound,

@@ -20,8 +20,11 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "fdw/stream.h"
+#include "plan/bound.h"
+#include "plan/explain_nodes.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
+#include "plan/sink_delete.h"
 #include "plan/stream_def.h"
 
 PG_FUNCTION_INFO_V1(sx_explain);
@@ -62,6 +65,8 @@ strategy_name(SxStrategy strategy)
 			return "retract";
 		case SX_STRATEGY_DISTINCT:
 			return "distinct";
+		case SX_STRATEGY_SESSION:
+			return "session";
 		case SX_STRATEGY_JOIN:
 			return "join";
 		case SX_STRATEGY_SINK_TABLE:
@@ -80,6 +85,8 @@ strategy_name(SxStrategy strategy)
 			return "map_with_state";
 		case SX_STRATEGY_DEDUPLICATE:
 			return "deduplicate";
+		case SX_STRATEGY_CHANGES:
+			return "changes";
 		case SX_STRATEGY_SINK_FILE:
 			return "file";
 		case SX_STRATEGY_SINK_PRINT:
@@ -99,6 +106,7 @@ explain_window(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
 		appendStringInfo(text, "Window: column %s, %s\n",
 						 quote_identifier(layout->window_column->name),
 						 layout->window.calendar ? layout->window.calendar :
+						 layout->session_end != NULL ? "end of the session" :
 						 sx_length_text(layout->window.length));
 	else
 		appendStringInfoString(text, "Window: none over the event time, so every row is accepted\n");
@@ -131,6 +139,41 @@ explain_panes(StringInfo text, const SxStepPlan *plan)
 				plan->panes->trim_sql);
 }
 
+/* By which its rows are found again: columns, or an expression over the nodes. */
+static void
+explain_key(StringInfo text, const SxStepPlan *plan, const SxLayout *layout)
+{
+	StringInfoData key;
+	ListCell   *lc;
+
+	if (plan->recompute != NULL)
+		appendStringInfo(text, "Key: %s\n", plan->recompute->keyed ? plan->recompute->key :
+						 "none, all is computed again");
+	if (layout == NULL || !sx_layout_is_merged(layout))
+		return;
+	initStringInfo(&key);
+	foreach(lc, layout->columns)
+	{
+		SxStateColumn *column = lfirst(lc);
+
+		if (column->kind == SX_COLUMN_KEY)
+			appendStringInfo(&key, "%s%s", key.len == 0 ? "" : ", ", quote_identifier(column->name));
+	}
+	appendStringInfo(text, "Key: %s\n", key.len == 0 ? "none, there is one row" : key.data);
+}
+
+static void
+explain_closed(StringInfo text, const SxStepPlan *plan)
+{
+	ListCell   *lc;
+
+	appendStringInfoString(text, "Stands on: windows that close in");
+	foreach(lc, plan->closed_views)
+		appendStringInfo(text, "%s %s", lc == list_head(plan->closed_views) ? "" : ",",
+						 sx_qualified_name(lfirst_oid(lc)));
+	appendStringInfoChar(text, '\n');
+}
+
 char *
 sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepNames *names)
 {
@@ -144,6 +187,8 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
 	appendStringInfo(&text, "Reason: %s\n", plan->reason);
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
+	if (plan->closed_views != NIL)
+		explain_closed(&text, plan);
 	if (plan->panes != NULL)
 		appendStringInfo(&text, "Window: answered from panes in %s, aggregates of 1, 2, 4, … batches\n",
 						 sx_qualified_name(plan->panes->table));
@@ -156,6 +201,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		appendStringInfo(&text, "%s: %s\n",
 						 plan->kind == SX_STEP_SINK ? "Target table" : "State table",
 						 names->state);
+	explain_key(&text, plan, layout);
+	if (layout != NULL || (plan->kind == SX_STEP_STREAM && !plan->stateless && plan->strategy != SX_STRATEGY_CHANGES))
+		appendStringInfo(&text, "Bounded by: %s\n", sx_bound_text(plan, layout));
 	appendStringInfo(&text, "Query: %s\n", names->query);
 	explain_sql(&text, "Each batch", plan->apply_sql);
 	foreach(lc, plan->then_sql)
@@ -168,6 +216,11 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 		explain_sql(&text, "… and what is left of $1 is ($2 = numbers of arrival up to it are old)", plan->recompute->changed_sql);
 		explain_sql(&text, "… and, when there are any", plan->recompute->delete_sql);
 		explain_sql(&text, "… and then", plan->recompute->insert_sql);
+	}
+	if (plan->session != NULL)
+	{
+		explain_sql(&text, "… and, when rows were late ($1 = boundary)", plan->session->forget_sql);
+		explain_sql(&text, "When the watermark moves ($1, $2 = boundary now, before)", plan->session->evict_sql);
 	}
 	foreach(lc, plan->join_sql)
 		explain_sql(&text, lc == list_head(plan->join_sql) ?
@@ -182,7 +235,9 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	explain_sql(&text, "Late rows become dead letters", plan->late_sql);
 	explain_sql(&text, "At each emission", plan->emit_sql);
 	explain_sql(&text, "… and then", plan->emit_clear_sql);
-	explain_sql(&text, "When the watermark moves ($1 = watermark - retention)", plan->expire_sql);
+	explain_sql(&text, plan->state_ttl > 0 ? "At the end ($1 = batch time - state_ttl, $2 = so many rows)" :
+				"When the watermark moves ($1 = watermark - retention, $2 = so many rows)",
+				plan->expire_sql);
 	text.data[text.len - 1] = '\0';
 	return text.data;
 }
@@ -203,11 +258,14 @@ future_names(CreateTableAsStmt *stmt)
 static char *
 explain_sink(CreateTableAsStmt *stmt, Query *query, SxStepNames *names)
 {
-	const char *table = sx_option(stmt->into->options, "table");
+	List	   *options = stmt->into->options;
+	const char *table = sx_option(options, "table");
 	SxStepPlan *plan;
 
 	names->state = table != NULL ? pstrdup(table) : NULL;
-	plan = sx_build_sink_plan(query, stmt->into->options, InvalidOid, names);
+	if (table != NULL)
+		options = sx_sink_delete_options(query, options);
+	plan = sx_build_sink_plan(sx_sink_delete_query(query, options), options, InvalidOid, names);
 	plan->name = names->step;
 	return sx_explain_plan(plan, NULL, names);
 }
@@ -232,17 +290,20 @@ sx_plan_explain_query(CreateTableAsStmt *stmt, const char *query_string)
 						sx_streams_text(sx_query_streams(query)), sx_deparse(query));
 
 	query = sx_distinct_as_group(query);
+	if (!sx_is_single_node(query))
+		return sx_explain_by_making(stmt, query_string);
 	sx_check_view_query(query);
 	options = sx_view_options(stmt->into->options);
 	plan = sx_build_view_plan(query, options, names, &layout);
 	return sx_explain_plan(plan, layout, names);
 }
 
-/* streamext.explain(name) */
+/* streamext.explain(name, sizes) */
 Datum
 sx_explain(PG_FUNCTION_ARGS)
 {
 	text	   *name = PG_GETARG_TEXT_PP(0);
+	bool		sizes = PG_NARGS() > 1 && PG_GETARG_BOOL(1);
 	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(name)),
 										 NoLock, false);
 
@@ -260,5 +321,5 @@ sx_explain(PG_FUNCTION_ARGS)
 	}
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, get_rel_name(relid));
-	PG_RETURN_TEXT_P(cstring_to_text(sx_plan_explain(relid)));
+	PG_RETURN_TEXT_P(cstring_to_text(sx_explain_tree(relid, sizes)));
 }

@@ -125,6 +125,11 @@ add_keys(SxLayoutBuilder *builder, Query *query)
 		const char *name = tle->resjunk || tle->resname == NULL ? "key" : tle->resname;
 		SxStateColumn *column;
 
+		if (sx_is_session_call((Node *) tle->expr))
+		{
+			builder->session = (FuncExpr *) tle->expr;
+			continue;
+		}
 		check_key(clause, tle, name);
 		column = sx_layout_add(builder, SX_COLUMN_KEY, name, tle->expr);
 		column->sortgroupref = clause->tleSortGroupRef;
@@ -178,8 +183,13 @@ to_state(Node *node, SxLayoutBuilder *builder)
 {
 	SxStateColumn *key;
 
+	Node	   *session;
+
 	if (node == NULL)
 		return NULL;
+	session = builder->session != NULL ? sx_session_to_state(builder, node) : NULL;
+	if (session != NULL)
+		return session;
 	key = key_of(builder->layout, node);
 	if (key != NULL)
 		return (Node *) sx_state_var(builder->layout, key);
@@ -223,6 +233,8 @@ build_merge(SxLayoutBuilder *builder, Query *query)
 		"GROUP BY whose aggregates can be combined: each batch is aggregated alone and merged by key" :
 		"aggregates without GROUP BY that can be combined: each batch is merged into the one row";
 	add_keys(builder, query);
+	if (builder->session != NULL)
+		sx_session_layout(builder, query);
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -273,6 +285,8 @@ find_window(SxLayout *layout, Query *query)
 	AttrNumber	attno = 0;
 	ListCell   *lc;
 
+	if (layout->strategy == SX_STRATEGY_SESSION)
+		return;
 	foreach(lc, layout->columns)
 	{
 		SxStateColumn *column = lfirst(lc);

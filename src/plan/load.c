@@ -24,6 +24,7 @@
 
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
+#include "plan/bound.h"
 #include "plan/node.h"
 #include "plan/plan_internal.h"
 #include "plan/stream_def.h"
@@ -82,10 +83,23 @@ check_state_table(Oid relid, Oid state, const SxLayout *layout)
 	}
 }
 
+/* Where the step's watermark comes from, and the one that it hands on. */
+static void
+plan_times(SxStepPlan *plan, Query *query, SxLayout *layout)
+{
+	SxReads		reads = sx_query_reads(query, NIL);
+
+	plan->time_streams = reads.streams;
+	plan->time_views = reads.views;
+	plan->closed_views = sx_final_views(query);
+	if (plan->emit == SX_EMIT_FINAL && layout->windowed)
+		plan->closes = &layout->window;
+}
+
 SxLayout *
 sx_layout_of(Query *query)
 {
-	if (sx_is_single_node(query))
+	if (sx_is_single_node(query) || sx_session_call(query) != NULL)
 		return sx_layout_build(query);
 	if (sx_join_find(query) != NULL)
 		return sx_join_layout(query);
@@ -96,12 +110,40 @@ sx_layout_of(Query *query)
 	return sx_recompute_layout(query);
 }
 
+static void
+strategy_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames *names)
+{
+	switch (plan->strategy)
+	{
+		case SX_STRATEGY_SESSION:
+			sx_session_sql(plan, query, layout, names);
+			break;
+		case SX_STRATEGY_JOIN:
+			sx_join_sql(plan, query, layout, names);
+			break;
+		case SX_STRATEGY_DISTINCT:
+			sx_view_sql(plan, query, layout, names);
+			sx_distinct_sql(plan, query, layout, names);
+			break;
+		case SX_STRATEGY_RETRACT:
+			sx_retract_sql(plan, query, layout, names);
+			break;
+		case SX_STRATEGY_RECOMPUTE:
+		case SX_STRATEGY_REDUCE:
+			sx_recompute_sql(plan, query, layout, names);
+			break;
+		default:
+			sx_view_sql(plan, query, layout, names);
+	}
+}
+
 SxStepPlan *
 sx_build_view_plan(Query *query, const SxViewOptions *options,
 				   const SxStepNames *names, SxLayout **layout)
 {
 	SxStepPlan *plan = palloc0(sizeof(SxStepPlan));
 	SxReads		reads;
+	SxStepNames here;
 
 	*layout = sx_layout_of(query);
 	(*layout)->on_time = options->on_time;
@@ -117,28 +159,27 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->emit_interval = options->emit_interval;
 	plan->late = options->late;
 	plan->retention = options->retention;
+	plan->state_ttl = options->state_ttl;
 	sx_check_view_options(options, *layout, plan->streams);
 	if (plan->strategy == SX_STRATEGY_JOIN)
 		sx_join_check_options(options, query);
-	if (sx_is_single_node(query) || plan->strategy == SX_STRATEGY_DISTINCT)
-		sx_view_sql(plan, query, *layout, names);
-	if (plan->strategy == SX_STRATEGY_JOIN)
-		sx_join_sql(plan, query, *layout, names);
-	else if (plan->strategy == SX_STRATEGY_DISTINCT)
-		sx_distinct_sql(plan, query, *layout, names);
-	else if (plan->strategy == SX_STRATEGY_RETRACT)
-		sx_retract_sql(plan, query, *layout, names);
-	else if (plan->strategy == SX_STRATEGY_RECOMPUTE || plan->strategy == SX_STRATEGY_REDUCE)
-		sx_recompute_sql(plan, query, *layout, names);
+	plan_times(plan, query, *layout);
+	if (plan->closed_views != NIL)
+	{
+		query = sx_read_closed(query);
+		here = *names;
+		here.query = psprintf("(\n%s\n)", sx_deparse(query));
+		names = &here;
+	}
+	strategy_sql(plan, query, *layout, names);
 	if (options->on_time != NULL)
 		plan->windowed = true;
 	if (options->evict != NULL)
 	{
 		plan->windowed = true;
 		plan->retention = 0;
-		plan->expire_in_steps = true;
-		plan->expire_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n    SELECT s.ctid FROM %s s\n    WHERE %s\n    LIMIT $2))",
-									names->state, names->state, options->evict);
+		plan->evicts = plan->expire_in_steps = true;
+		plan->expire_sql = sx_expire_sql(names->state, options->evict, NULL);
 	}
 	return plan;
 }
@@ -202,6 +243,7 @@ load(Oid relid, SxLayout **layout, SxStepNames **names)
 	plan->query = query_view;
 	plan->state = state;
 	plan->owner = (*names)->owner;
+	plan->keeps_first = sx_option(options, SX_KEEP_OPTION) != NULL;
 	if (plan->kind == SX_STEP_VIEW && sx_option(options, SX_ON_TIME_OPTION) != NULL)
 		plan->clock = clock_of_node(relid);
 	if (plan->window != NULL)
@@ -220,6 +262,16 @@ sx_plan_load(Oid relid)
 	SxStepNames *names;
 
 	return load(relid, &layout, &names);
+}
+
+char *
+sx_step_bound(Oid relid)
+{
+	SxLayout   *layout;
+	SxStepNames *names;
+	SxStepPlan *plan = load(relid, &layout, &names);
+
+	return sx_bound_text(plan, layout);
 }
 
 SxLayout *

@@ -25,6 +25,7 @@ typedef struct SxNodeMaker
 {
 	const SxViewOptions *options;	/* of the view */
 	const char *base;			/* nodes are base_1, base_2, … in streamext_state */
+	bool		final;			/* the next one gives out closed windows */
 	const char *pipeline;		/* name of the pipeline that the view is put into */
 	List	   *nodes;			/* Oids of the hidden views made so far */
 	List	   *queries;		/* … and what each of them shows, to make none twice */
@@ -45,9 +46,13 @@ typedef struct SxNodeRef
 	bool		top;			/* in FROM of the topmost query */
 	bool		nullable;		/* an outer join extends it by NULLs */
 	List	   *key;			/* its expressions over the view, as varno 1 */
+	List	   *output;			/* of the view over its state table, once it was needed */
 } SxNodeRef;
 
 /* ---------- cut.c ---------- */
+
+/* Does the aggregate's result depend on the order of its rows? */
+extern bool sx_sees_order(const Aggref *agg);
 
 /* Is one query enough, kept by adding rows or merging aggregates? */
 extern bool sx_is_single_node(Query *query);
@@ -192,7 +197,7 @@ extern Query *sx_parse(const char *sql, const Oid *argtypes, int nargs);
 
 /*
  * SELECT what the view shows FROM its state's rows that streamext.function, such as
- * old_rows, gives; without HAVING.
+ * old_rows, gives, or of all of them (NULL); without HAVING.
  */
 extern char *sx_changes_sql(Oid view, const char *function);
 

@@ -126,7 +126,21 @@ hash_family(Node *expr)
 	return lookup_type_cache(exprType(expr), TYPECACHE_HASH_OPFAMILY)->hash_opf;
 }
 
-/* The term of an expression in the block; NULL: it is over none or several nodes. */
+/* Has the expression over the view one value for each row of its state table, for ever? */
+static bool
+can_be_indexed(SxNodeRef *ref, Node *expr)
+{
+	Oid			state;
+
+	if (ref->output == NIL)
+		ref->output = sx_view_layout(ref->view, &state)->output;
+	return !contain_mutable_functions(sx_replace_by_output(expr, ref->output));
+}
+
+/*
+ * The term of an expression in the block; NULL: it is over none or several nodes, or has
+ * no one value for an index.
+ */
 static Term *
 find_term(Search *search, Block *block, Node *expr)
 {
@@ -155,6 +169,8 @@ find_term(Search *search, Block *block, Node *expr)
 		if (term->ref == ref && equal(term->expr, expr))
 			return term;
 	}
+	if (!can_be_indexed(ref, expr))
+		return NULL;
 	term = palloc(sizeof(Term));
 	term->ref = ref;
 	term->expr = expr;

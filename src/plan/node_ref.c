@@ -43,7 +43,8 @@ sx_node_of(const RangeTblEntry *rte)
 		!IsA(linitial(from->fromlist), RangeTblRef))
 		return InvalidOid;
 	inner = rt_fetch(linitial_node(RangeTblRef, from->fromlist)->rtindex, query->rtable);
-	if (inner->rtekind != RTE_RELATION || sx_relation_kind(inner->relid) != SX_REL_VIEW)
+	if (inner->rtekind != RTE_RELATION || sx_relation_kind(inner->relid) != SX_REL_VIEW ||
+		sx_is_final_view(inner->relid))
 		return InvalidOid;
 	foreach(lc, query->targetList)
 	{
@@ -109,7 +110,13 @@ sx_rte_show(RangeTblEntry *rte, Query *subquery)
 	ListCell   *lc;
 
 	foreach(lc, subquery->targetList)
-		names = lappend(names, makeString(pstrdup(lfirst_node(TargetEntry, lc)->resname)));
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		/* What only ORDER BY wants has no name. */
+		if (!tle->resjunk)
+			names = lappend(names, makeString(pstrdup(tle->resname)));
+	}
 	memset(rte, 0, sizeof(RangeTblEntry));
 	rte->type = T_RangeTblEntry;
 	rte->rtekind = RTE_SUBQUERY;
@@ -221,6 +228,9 @@ sx_changes_sql(Oid view, const char *function)
 						 quote_identifier(tle->resname));
 	}
 	AtEOXact_GUC(true, nestlevel);
-	appendStringInfo(&sql, " FROM streamext.%s(NULL::%s) s", function, table);
+	if (function == NULL)
+		appendStringInfo(&sql, " FROM %s s", table);
+	else
+		appendStringInfo(&sql, " FROM streamext.%s(NULL::%s) s", function, table);
 	return sql.data;
 }

@@ -133,6 +133,7 @@ sx_view_options(List *options)
 {
 	SxViewOptions *result = palloc0(sizeof(SxViewOptions));
 	const char *retention = sx_option(options, "retention");
+	const char *ttl = sx_option(options, "state_ttl");
 	const char *backfill = sx_option(options, "backfill");
 
 	read_emit(result, sx_option(options, "emit"));
@@ -140,6 +141,7 @@ sx_view_options(List *options)
 	read_late(result, sx_option(options, "late"));
 	result->retention = retention == NULL ? -1 :
 		sx_interval_option_usec("retention", retention);
+	result->state_ttl = ttl == NULL ? 0 : sx_interval_option_usec("state_ttl", ttl);
 	result->backfill = true;
 	if (backfill != NULL)
 		(void) parse_bool(backfill, &result->backfill);
@@ -174,6 +176,24 @@ refuse_option(const char *option, const char *problem, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* What it forgets, a query over nodes could not know; a window has retention. */
+static void
+check_ttl(const SxViewOptions *options, const SxLayout *layout)
+{
+	if (options->state_ttl == 0)
+		return;
+	if (layout->strategy != SX_STRATEGY_MERGE ||
+		((SxStateColumn *) linitial(layout->columns))->kind == SX_COLUMN_ONLY)
+		refuse_option("option \"state_ttl\"", "needs GROUP BY with aggregates that are merged",
+					  "Group by the key that shall be forgotten; for other queries a window over the event time bounds what is kept.");
+	if (layout->windowed)
+		refuse_option("option \"state_ttl\"", "is not for groups by a window over the event time",
+					  "Use option retention: it goes by the watermark.");
+	if (options->emit != SX_EMIT_CHANGES)
+		refuse_option("option \"state_ttl\"", "cannot be combined with emit = interval",
+					  "Leave emit out.");
+}
+
 void
 sx_check_view_options(const SxViewOptions *options, const SxLayout *layout, List *streams)
 {
@@ -192,6 +212,7 @@ sx_check_view_options(const SxViewOptions *options, const SxLayout *layout, List
 	if (option != NULL && !all_have_watermark(streams))
 		refuse_option(option, "needs a watermark on every stream that the view reads",
 					  "Say how long to wait for late events: ALTER STREAM … OPTIONS (ADD watermark '10 seconds').");
+	check_ttl(options, layout);
 	if (options->emit == SX_EMIT_FINAL && options->late == SX_LATE_UPDATE)
 		refuse_option("late = 'update'", "cannot be combined with emit = 'final'",
 					  "A window that was given out does not change: use late = 'drop' or 'dead_letter', or emit = 'changes'.");

@@ -141,6 +141,12 @@ is_added_bigint(Oid aggregate)
 	return result;
 }
 
+bool
+sx_results_combine(Oid aggregate)
+{
+	return is_its_own_merge(aggregate) || is_added_bigint(aggregate);
+}
+
 typedef struct ProblemContext
 {
 	const char *problem;
@@ -161,8 +167,7 @@ problem_walker(Node *node, ProblemContext *context)
 		bool		plain = false;
 		const char *problem = sx_aggregate_problem(agg, &plain);
 
-		if (problem == NULL && plain && !is_its_own_merge(agg->aggfnoid) &&
-			!is_added_bigint(agg->aggfnoid))
+		if (problem == NULL && plain && !sx_results_combine(agg->aggfnoid))
 			problem = "has results that cannot be combined";
 		if (problem != NULL)
 			context->problem = psprintf("aggregate %s %s", get_func_name(agg->aggfnoid), problem);
@@ -256,17 +261,16 @@ qualified_function(Oid function)
 									  get_func_name(function));
 }
 
-/* Merges a column of panes that are grouped. */
-static char *
-merged_sql(const SxStateColumn *column)
+char *
+sx_combined_column_sql(const SxStateColumn *column, const char *alias, const char *order)
 {
-	char	   *value = psprintf("p.%s", quote_identifier(column->name));
+	char	   *value = psprintf("%s.%s", alias, quote_identifier(column->name));
 	char	   *merged;
 
 	if (column->kind == SX_COLUMN_PARTIAL)
-		return psprintf("streamext.combine_states(%s::regprocedure, %s ORDER BY p.%s << p.%s)",
+		return psprintf("streamext.combine_states(%s::regprocedure, %s%s)",
 						quote_literal_cstr(format_procedure_qualified(column->aggregate)),
-						value, PANE, LEVEL);
+						value, order);
 	if (column->kind == SX_COLUMN_SUM)
 		return psprintf("pg_catalog.sum(%s)", value);
 	if (is_added_bigint(column->aggregate))
@@ -298,7 +302,9 @@ merged_columns(const SxLayout *layout, char **keys)
 		if (column->kind == SX_COLUMN_ONLY)
 			appendStringInfo(&sql, "1::smallint AS %s", name);
 		else if (column->kind != SX_COLUMN_KEY)
-			appendStringInfo(&sql, "%s AS %s", merged_sql(column), name);
+			appendStringInfo(&sql, "%s AS %s",
+							 sx_combined_column_sql(column, "p", " ORDER BY p." PANE " << p." LEVEL),
+							 name);
 		else
 		{
 			appendStringInfo(&sql, "p.%s", name);

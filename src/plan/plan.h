@@ -33,6 +33,7 @@ typedef enum SxStrategy
 	SX_STRATEGY_REDUCE,			/* … over one that keeps only rows of the result */
 	SX_STRATEGY_RETRACT,		/* over a node: less its old rows, plus its new ones */
 	SX_STRATEGY_DISTINCT,		/* merge, with nodes that keep the different values */
+	SX_STRATEGY_SESSION,		/* session windows */
 	SX_STRATEGY_JOIN,			/* of two nodes: what their new rows bring */
 	SX_STRATEGY_SINK_TABLE,
 	SX_STRATEGY_SINK_NULL,
@@ -44,7 +45,8 @@ typedef enum SxStrategy
 	SX_STRATEGY_WINDOW,			/* … of the last batches */
 	SX_STRATEGY_UPDATE_STATE,
 	SX_STRATEGY_MAP_WITH_STATE,
-	SX_STRATEGY_DEDUPLICATE
+	SX_STRATEGY_DEDUPLICATE,
+	SX_STRATEGY_CHANGES			/* of a continuous view */
 } SxStrategy;
 
 typedef enum SxEmit
@@ -88,6 +90,7 @@ typedef struct SxPanes
 typedef struct SxRecompute
 {
 	bool		keyed;			/* else there is no $1, and all is computed again */
+	char	   *key;			/* the key in each node, for explain() */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
 	char	   *prune_sql;		/* SX_STRATEGY_REDUCE: $1: keys, else NULL */
 	char	   *changed_sql;	/* … those of the keys in $1 that have got a row by then,
@@ -95,6 +98,16 @@ typedef struct SxRecompute
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
 } SxRecompute;
+
+/* Session windows: plan/session.c. */
+typedef struct SxSession
+{
+	/* Where rows are kept, and not for ever; else NULL. */
+	char	   *evict_sql;		/* $1, $2 timestamptz: rows of sessions that ended at or
+								 * before $1, and behind $2, go */
+	char	   *forget_sql;		/* $1: rows of the batch that are in no session that ends
+								 * behind it go */
+} SxSession;
 
 /* A step of a pipeline: everything that a batch has to know about it. */
 typedef struct SxStepPlan
@@ -111,6 +124,11 @@ typedef struct SxStepPlan
 	List	   *reads;			/* Oids of derived streams with rows of their own,
 								 * and of continuous views a view stands on, that it
 								 * reads directly */
+	List	   *time_streams;	/* views: streams whose watermark is the step's … */
+	List	   *time_views;		/* … and views that hand one on */
+	List	   *closed_views;	/* of these, those whose closed windows are its rows */
+	const struct SxWindow *closes;	/* emit = 'final': its windows, for the watermark that
+									 * it hands on */
 	List	   *options;		/* DefElems, as given; names in them qualified */
 	bool		leaves;			/* its rows leave the database: the batch's commit
 								 * is flushed */
@@ -123,10 +141,16 @@ typedef struct SxStepPlan
 	SxLate		late;
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
+	bool		evicts;			/* a node: rows of closed windows go */
+	bool		keeps_first;	/* a node: its reader makes others go (reduce.c) */
+	int64		state_ttl;		/* microseconds; 0: none */
 	SxPanes    *panes;			/* NULL: none */
 	const char *no_panes;		/* for explain(): why none, over a windowed stream */
 	SxWindowSpec *window;		/* SX_STRATEGY_WINDOW, else NULL */
+	Oid			changes_of;		/* SX_STRATEGY_CHANGES: the view */
+	bool		closing;		/* … whose rows appear when their window closes */
 	SxRecompute *recompute;		/* SX_STRATEGY_RECOMPUTE and _REDUCE, else NULL */
+	SxSession  *session;		/* SX_STRATEGY_SESSION, else NULL */
 	List	   *join_sql;		/* SX_STRATEGY_JOIN: statements of a batch, in order;
 								 * $1 bigint: arrival numbers up to it are old */
 	char	   *join_bound;		/* … in words */
@@ -154,6 +178,9 @@ typedef struct SxStepPlan
 								 * tid) of the rows all of whose windows are late; no
 								 * arguments */
 } SxStepPlan;
+
+/* The lowest event time that a view with these windows can give out behind a watermark. */
+extern TimestampTz sx_output_watermark(const struct SxWindow *window, TimestampTz watermark);
 
 /* In the current context.  Needs a transaction and a snapshot. */
 extern SxStepPlan *sx_plan_load(Oid relid);
@@ -231,8 +258,11 @@ extern SxReads sx_view_reads(Query *query);
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);
 
-/* Does it read a continuous view, through plain views too? */
+/* … or a continuous view, likewise? */
 extern bool sx_reads_continuous_view(Node *node);
+
+/* … either of them?  Then CREATE MATERIALIZED VIEW makes a continuous one. */
+extern bool sx_query_is_continuous(Query *query);
 
 /* Only the sources, at whatever depth. */
 extern List *sx_query_streams(Query *query);

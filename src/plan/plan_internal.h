@@ -26,6 +26,7 @@ typedef struct SxLevel
 {
 	Query	   *query;
 	const struct SxLevel *parent;
+	bool		of_view;		/* topmost: the query is a continuous view's */
 } SxLevel;
 
 /* Why a query cannot be kept; filled by the check that failed. */
@@ -56,8 +57,8 @@ extern int	sx_from_streams(Query *query, Node *node, SxRefusal *refusal);
 /* The view that a call of streamext.kept_in() names: distinct.c.  InvalidOid: no such call. */
 extern Oid	sx_kept_in_view(Node *node);
 
-/* Does an aggregate of the query's see the order of its rows? */
-extern bool sx_sees_order(const Aggref *agg);
+/* Does it read a continuous view that takes rows back?  One with emit = 'final' does not. */
+extern bool sx_reads_changing_view(Node *node);
 
 /* A copy of the query behind a view. */
 extern Query *sx_view_query(Oid relid);
@@ -138,6 +139,9 @@ extern Query *sx_rewrite_clock(Query *query);
 /* Does the expression call batch_id(), batch_time() or watermark()? */
 extern bool sx_reads_batch(Node *node);
 
+/* Is it a call of one of them? */
+extern bool sx_is_batch_function(Node *node);
+
 /* Oid of streamext.name(argtypes). */
 extern Oid	sx_own_function(const char *name, int nargs, const Oid *argtypes);
 
@@ -147,7 +151,12 @@ extern Oid	sx_own_function(const char *name, int nargs, const Oid *argtypes);
 typedef struct SxWindow
 {
 	Oid			type;			/* of the start: timestamptz or timestamp */
-	int64		length;			/* microseconds; 0: calendar */
+	bool		is_end;			/* its column has the end, not the start */
+	int64		length;			/* microseconds; 0: calendar, or a session */
+	bool		closed;			/* of a view that gives out closed windows alone */
+	int64		slide;			/* between starts; 0: not known, or by the calendar */
+	TimestampTz origin;			/* … with slide */
+	const char *unit;			/* of date_trunc, or NULL */
 	char	   *calendar;		/* interval of a date_trunc window, or NULL */
 	char	   *zone;			/* third argument of date_trunc, or NULL */
 } SxWindow;
@@ -160,6 +169,8 @@ typedef struct SxWindow
 extern bool sx_trace_window(Query *query, Node *expr, AttrNumber attno,
 							SxWindow *window);
 
+/* Is this expression of the query an unmodified event time? */
+extern bool sx_is_event_time(Query *query, Node *expr);
 /* Is this column one? */
 extern bool sx_trace_event_time_column(Query *query, Node *column);
 
@@ -181,6 +192,17 @@ extern char *sx_window_closed_sql(const SxWindow *window, const char *start,
 /* "10 seconds", for people and for SQL literals */
 extern char *sx_length_text(int64 usec);
 
+/* ---------- closed_view.c ---------- */
+
+/* A continuous view with emit = 'final': its rows appear once and stay. */
+extern bool sx_is_final_view(Oid relid);
+
+/* Those that the query reads as streams: Oids. */
+extern List *sx_final_views(Query *query);
+
+/* A copy that reads, instead of such views, what they give out in the batch. */
+extern Query *sx_read_closed(Query *query);
+
 /* ---------- layout.c ---------- */
 
 typedef enum SxColumnKind
@@ -190,7 +212,9 @@ typedef enum SxColumnKind
 	SX_COLUMN_ONLY,				/* merge without GROUP BY: the constant key */
 	SX_COLUMN_PLAIN,			/* an aggregate that is its own state */
 	SX_COLUMN_SUM,				/* a sum kept as its result, added with + */
-	SX_COLUMN_PARTIAL			/* a stored state, bytea */
+	SX_COLUMN_PARTIAL,			/* a stored state, bytea */
+	SX_COLUMN_SESSION,			/* start or end of a session */
+	SX_COLUMN_VALUE				/* the value of an aggregate over all rows of a session */
 } SxColumnKind;
 
 typedef struct SxStateColumn
@@ -216,6 +240,9 @@ typedef struct SxLayout
 	bool		windowed;
 	SxWindow	window;
 	SxStateColumn *window_column;
+	bool		from_rows;		/* sessions: aggregates are computed from kept rows */
+	SxStateColumn *session_start;
+	SxStateColumn *session_end;
 	const char *on_time;		/* of a node: SX_ON_TIME_OPTION */
 } SxLayout;
 
@@ -245,6 +272,7 @@ typedef struct SxLayoutBuilder
 	List	   *names;			/* taken column names */
 	const char *base;			/* for the name of the next column */
 	bool		exact;			/* the output column is the aggregate itself */
+	FuncExpr   *session;		/* in GROUP BY */
 } SxLayoutBuilder;
 
 extern Node *sx_aggregate_to_state(SxLayoutBuilder *builder, Aggref *agg);
@@ -257,6 +285,13 @@ extern Var *sx_state_var(SxLayout *layout, SxStateColumn *column);
  */
 extern const char *sx_aggregate_problem(const Aggref *agg, bool *plain);
 extern Aggref *sx_partial_aggref(SxStateColumn *column);
+
+/* Are results of the aggregate combined by itself, or added as bigint?  Else they cannot be. */
+extern bool sx_results_combine(Oid aggregate);
+
+/* SQL that combines a column of several rows, named alias, that are grouped. */
+extern char *sx_combined_column_sql(const SxStateColumn *column, const char *alias,
+									const char *order);
 extern Aggref *sx_count_rows(void);
 
 /* ---------- options.c ---------- */
@@ -268,6 +303,7 @@ typedef struct SxViewOptions
 	SxLate		late;
 	bool		late_given;		/* not by default */
 	int64		retention;		/* -1: for ever */
+	int64		state_ttl;		/* microseconds; 0: none */
 	bool		backfill;
 	const char *pipeline;
 	const char *evict;			/* of a hidden node: sx_node_evict() */
@@ -279,6 +315,9 @@ typedef struct SxViewOptions
 #define SX_EVICT_OPTION		"evict_when"
 #define SX_KEEP_OPTION		"keep_when"	/* reduce.c */
 #define SX_ON_TIME_OPTION	"on_time"
+
+/* With state_ttl: the batch time of the last batch that had rows of a group. */
+#define SX_TOUCHED_COLUMN	"sx_touched"
 
 extern SxViewOptions *sx_view_options(List *options);
 extern void sx_check_view_options(const SxViewOptions *options,
@@ -304,14 +343,21 @@ struct SxStepNames
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
 
-/* Merges the query's rows, aggregated, into target. */
-extern char *sx_merge_sql(Query *query, const SxLayout *layout, const char *target);
+/* Merges the query's rows, aggregated, into target; state_ttl: 0, none. */
+extern char *sx_merge_sql(Query *query, const SxLayout *layout, const char *target,
+						  int64 state_ttl);
 
 /* The row of a view without GROUP BY before the first batch; NULL: it has GROUP BY. */
 extern char *sx_start_row_sql(const SxLayout *layout, const char *state);
 
-/* Deletes windows that ended by $1. */
-extern char *sx_expire_sql(const SxLayout *layout, const char *table);
+/* Deletes windows that ended by $1, at most $2 rows. */
+extern char *sx_expire_windows_sql(const SxLayout *layout, const char *table);
+
+/* SQL for "a group was touched so long ago that it is forgotten", at the SQL time now. */
+extern char *sx_forgotten_sql(int64 state_ttl, const char *now);
+
+/* Deletes rows of a table, as s, at most $2 at a time; order_by: a column, or NULL. */
+extern char *sx_expire_sql(const char *table, const char *where, const char *order_by);
 
 /* The query with keys and partial aggregates for its output. */
 extern Query *sx_partial_query(Query *query, const SxLayout *layout);
@@ -324,6 +370,32 @@ extern char *sx_key_order_sql(const SxLayout *layout, const char *prefix);
 extern char *sx_column_sql(const char *name, Oid type, int32 typmod, Oid collation);
 extern char *sx_type_sql(Oid type, int32 typmod);
 extern char *sx_qualified_name(Oid relid);
+
+/* ---------- session.c ---------- */
+
+/* The session() by which the query groups; NULL: it does not. */
+extern FuncExpr *sx_session_call(Query *query);
+extern bool sx_is_session_call(Node *node);
+
+/* Refuses session(), session_start() and session_end() where they mean nothing. */
+extern void sx_check_sessions(Query *query, bool view);
+
+/* Can sessions of the query be kept without their rows? */
+extern bool sx_sessions_combine(Query *query);
+
+/* The columns start and end, and what else the layout of sessions has of its own. */
+extern void sx_session_layout(SxLayoutBuilder *builder, Query *query);
+
+/* What an expression above the grouping is over the state table; NULL: nothing special. */
+extern Node *sx_session_to_state(SxLayoutBuilder *builder, Node *node);
+
+extern void sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
+						   const SxStepNames *names);
+/* Index of the state table: its columns */
+extern char *sx_session_index_sql(const SxLayout *layout);
+
+/* Makes what the node of rows below needs. */
+extern void sx_session_prepare(Query *query, SxLayout *layout);
 
 /* ---------- arrival.c ---------- */
 

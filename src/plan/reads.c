@@ -61,18 +61,42 @@ refuse_sink(Oid relid)
 			 errhint("Put its query into a derived stream (CREATE STREAM … AS SELECT), and let both read that.")));
 }
 
+/* Is this a stream of changes of a continuous view, by its options? */
+static bool
+shows_changes(const char *json)
+{
+	return sx_option(sx_options_from_json(json), "changes") != NULL;
+}
+
+/* It reads what the view stands on, and the view is behind it. */
+static void
+add_reads(SxReads *reads, Oid relid, Query *query)
+{
+	SxReads		behind = sx_view_reads(query);
+
+	reads->streams = list_concat_unique_oid(reads->streams, behind.streams);
+	reads->all_derived = list_concat_unique_oid(reads->all_derived, behind.all_derived);
+	reads->all_derived = list_concat_unique_oid(reads->all_derived, behind.derived);
+}
+
 /* A derived stream with rows of its own: what it reads is behind it. */
 static void
 collect_derived(Oid relid, ReadsContext *context)
 {
 	bool		direct = context->direct;
 	Oid			query;
+	char	   *json;
 
 	if (direct)
 		context->reads->derived = lappend_oid(context->reads->derived, relid);
 	context->reads->all_derived = lappend_oid(context->reads->all_derived, relid);
-	if (sx_step_options(relid, &query, NULL) == NULL)
+	if ((json = sx_step_options(relid, &query, NULL)) == NULL)
 		return;
+	if (shows_changes(json))
+	{
+		add_reads(context->reads, relid, sx_view_query(query));
+		return;
+	}
 	context->direct = false;
 	(void) reads_walker((Node *) sx_view_query(query), context);
 	sx_reads_of_option(sx_table_options(relid), context->reads, context->direct);
@@ -271,6 +295,12 @@ sx_query_reads_stream(Query *query)
 	return sx_node_reads_stream((Node *) query);
 }
 
+bool
+sx_query_is_continuous(Query *query)
+{
+	return sx_query_reads_stream(query) || sx_reads_continuous_view((Node *) query);
+}
+
 List *
 sx_query_streams(Query *query)
 {
@@ -293,7 +323,11 @@ sx_relation_reads(Oid relid)
 	}
 	else if ((is_table && (kind == SX_REL_SINK || kind == SX_REL_DERIVED)))
 	{
-		if (sx_step_options(relid, &query, NULL) != NULL)
+		char	   *json = sx_step_options(relid, &query, NULL);
+
+		if (json != NULL && shows_changes(json))
+			return sx_view_reads(sx_view_query(query));
+		if (json != NULL)
 			(void) reads_walker((Node *) sx_view_query(query), &context);
 		if (is_table)
 			sx_reads_of_option(sx_table_options(relid), &reads, true);

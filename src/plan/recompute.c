@@ -29,6 +29,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -159,17 +160,18 @@ keys_sql(Query *query, const SxLayout *layout, List *refs)
 /* ---------- the query for some keys ---------- */
 
 /*
- * Each node is read for the keys in $1 alone, and gives the key's number, but for the
- * branches of a set operation, which compares their rows.
+ * Each node is read for the keys in $1 alone, unless all are wanted, and gives the key's
+ * number, but for the branches of a set operation, which compares their rows.
  */
 static void
-restrict_ref(SxNodeRef *ref, bool with_key)
+restrict_ref(SxNodeRef *ref, bool with_key, bool all)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	char	   *hash = hash_sql(ref, "c");
 	Query	   *subquery = sx_node_query_where(ref->view,
 											   with_key ? psprintf(", %s AS " KEY_COLUMN, hash) : "",
-											   psprintf("%s = ANY ($1)", hash), types, 1);
+											   all ? "" : psprintf("%s = ANY ($1)", hash),
+											   types, all ? 0 : 1);
 	bool		lateral = ref->rte->lateral;
 
 	sx_rte_show(ref->rte, subquery);
@@ -251,58 +253,46 @@ add_key_column(Query *query, Expr *key)
 		query->hasAggs = true;
 }
 
-/* Where the rows themselves are compared, the number is added around the query. */
+/*
+ * Where the rows themselves are compared, the number is added around the query.  (DISTINCT
+ * can have it as a column more: what the key consists of is among its columns.)
+ */
 static char *
 wrapped_sql(Query *query, List *refs)
 {
 	SxNodeRef  *first = linitial(refs);
 	StringInfoData hash;
-	bool		any = false;
 	ListCell   *lc;
 
 	initStringInfo(&hash);
 	foreach(lc, first->key)
 	{
-		ListCell   *t;
-		Node	   *expr = copyObject(lfirst(lc));
+		TargetEntry *tle = get_tle_by_resno(query->targetList, castNode(Var, lfirst(lc))->varattno);
 
-		ChangeVarNodes(expr, 1, first->varno, 0);
-		foreach(t, query->targetList)
-		{
-			TargetEntry *tle = lfirst_node(TargetEntry, t);
-			bool		same = query->setOperations != NULL ?
-				IsA(lfirst(lc), Var) && ((Var *) lfirst(lc))->varattno == tle->resno :
-				equal(tle->expr, expr);
-
-			if (!same || tle->resjunk)
-				continue;
-			appendStringInfo(&hash, "%su.%s", any ? ", " : "", quote_identifier(tle->resname));
-			any = true;
-			break;
-		}
+		appendStringInfo(&hash, "%su.%s", lc == list_head(first->key) ? "" : ", ",
+						 quote_identifier(tle->resname));
 	}
 	return psprintf("SELECT u.*, %s AS " KEY_COLUMN "\nFROM (\n%s\n) u",
-					any ? psprintf("streamext.key_hash(%s)", hash.data) : "0::bigint",
+					first->key == NIL ? "0::bigint" :
+					psprintf("streamext.key_hash(%s)", hash.data),
 					sx_deparse(query));
 }
 
 static char *
-insert_sql(Query *query, const SxLayout *layout, const char *state)
+insert_sql(Query *query, const SxLayout *layout, const char *state, bool all)
 {
 	List	   *refs;
-	bool		compared;
+	bool		compared = query->setOperations != NULL;
 	char	   *select;
 	ListCell   *lc;
 
 	query = copyObject(query);
 	refs = sx_node_refs(query);
-	compared = query->setOperations != NULL ||
-		(query->distinctClause != NIL && !query->hasDistinctOn);
 	if (has_key(refs))
 	{
 		foreach(lc, refs)
-			restrict_ref(lfirst(lc), query->setOperations == NULL);
-		foreach(lc, query->setOperations == NULL ? refs : NIL)
+			restrict_ref(lfirst(lc), !compared, all);
+		foreach(lc, compared ? NIL : refs)
 			sx_fix_joins(((SxNodeRef *) lfirst(lc))->query);
 	}
 	if (compared)
@@ -314,6 +304,33 @@ insert_sql(Query *query, const SxLayout *layout, const char *state)
 	}
 	return psprintf("INSERT INTO %s (%s)\n%s", state, sx_columns_sql(layout->columns, ""),
 					select);
+}
+
+/* The key in each node, for people */
+static char *
+key_text(List *refs)
+{
+	StringInfoData text;
+	List	   *seen = NIL;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	foreach(lc, refs)
+	{
+		SxNodeRef  *ref = lfirst(lc);
+		List	   *same = list_make2(list_make1_oid(ref->view), ref->key);
+		ListCell   *k;
+
+		if (list_member(seen, same))
+			continue;
+		seen = lappend(seen, same);
+		appendStringInfo(&text, "%s(", text.len == 0 ? "" : " = ");
+		foreach(k, ref->key)
+			appendStringInfo(&text, "%s%s", k == list_head(ref->key) ? "" : ", ",
+							 sx_node_expr_sql(ref->view, lfirst(k), "c"));
+		appendStringInfo(&text, ") of %s", sx_qualified_name(ref->view));
+	}
+	return text.data;
 }
 
 void
@@ -332,13 +349,14 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 	if (kept != NULL)
 		sx_reduce_sql(recompute, query, linitial(refs), kept,
 					  has_key(refs) ? hash_sql(linitial(refs), "s") : NULL);
-	recompute->insert_sql = insert_sql(query, layout, names->state);
+	recompute->insert_sql = insert_sql(query, layout, names->state, false);
 	recompute->keyed = has_key(refs);
+	recompute->key = recompute->keyed ? key_text(refs) : NULL;
 	plan->recompute = recompute;
 	if (plan->retention >= 0 && layout->windowed)
-		plan->expire_sql = sx_expire_sql(layout, names->state);
-	if (!has_key(refs))
-		plan->start_sql = recompute->insert_sql;
+		plan->expire_sql = sx_expire_windows_sql(layout, names->state);
+	/* Nodes may have rows already: an aggregate without GROUP BY, a view of the user's. */
+	plan->start_sql = insert_sql(query, layout, names->state, true);
 }
 
 SxLayout *

@@ -234,7 +234,7 @@ sx_retract_layout(Query *query)
 
 /* ---------- the statements ---------- */
 
-/* The view's partial query over the rows that function gives. */
+/* The view's partial query over the rows that function gives, or all (NULL). */
 static char *
 partial_sql(Query *query, const SxLayout *layout, const char *function)
 {
@@ -343,7 +343,9 @@ sx_retract_sql(SxStepPlan *plan, Query *query, const SxLayout *layout, const SxS
 										"@ = COALESCE(s.@, 0) + COALESCE(excluded.@, 0)", ",\n    "));
 	if (query->groupClause != NIL)
 		plan->then_sql = list_make1(psprintf("DELETE FROM %s\nWHERE " ROWS_COLUMN " = 0", names->state));
-	plan->start_sql = sx_start_row_sql(layout, names->state);
+	/* The node may have rows already: an aggregate without GROUP BY, a view of the user's. */
+	plan->start_sql = psprintf("INSERT INTO %s (%s)\n%s", names->state, columns,
+							   partial_sql(query, layout, NULL));
 	if (plan->retention >= 0 && layout->windowed)
-		plan->expire_sql = sx_expire_sql(layout, names->state);
+		plan->expire_sql = sx_expire_windows_sql(layout, names->state);
 }

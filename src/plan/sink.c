@@ -7,7 +7,7 @@
  * hidden view streamext_state.<sink>_q that holds the query.  In each batch
  *
  *		table			INSERT INTO target SELECT … FROM the hidden view
- *		table, key		the same as an upsert.  One statement may touch a row only
+ *		table, key		the same as an upsert, or a delete (sink_delete.c).  One statement may touch a row only
  *						once, so of several rows of a key the last one by order of
  *						arrival is taken, or by the query's own ORDER BY.
  *		null			the query is evaluated and its rows are thrown away
@@ -41,6 +41,7 @@
 #include "catalog/sx_catalog.h"
 #include "ddl/ddl.h"
 #include "plan/plan_internal.h"
+#include "plan/sink_delete.h"
 #include "plan/stream_def.h"
 #include "sink/sink.h"
 
@@ -56,9 +57,26 @@ typedef struct SinkColumn
 	int32		typmod;
 	Oid			target_type;
 	bool		is_key;
+	bool		may_be_null;
 } SinkColumn;
 
 /* ---------- columns and keys ---------- */
+
+/* Does the query have a column that says whether a row deletes? */
+static bool
+deletes(Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk && strcmp(tle->resname, SX_DELETE_COLUMN) == 0)
+			return true;
+	}
+	return false;
+}
 
 static List *
 query_columns(Query *query)
@@ -71,12 +89,13 @@ query_columns(Query *query)
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		SinkColumn *column;
 
-		if (tle->resjunk)
+		if (tle->resjunk || strcmp(tle->resname, SX_DELETE_COLUMN) == 0)
 			continue;
 		column = palloc0(sizeof(SinkColumn));
 		column->name = column->target = tle->resname;
 		column->type = column->target_type = exprType((Node *) tle->expr);
 		column->typmod = exprTypmod((Node *) tle->expr);
+		column->may_be_null = true;
 		columns = lappend(columns, column);
 	}
 	return columns;
@@ -166,6 +185,7 @@ match_target(List *columns, Oid target)
 		column->target = pstrdup(NameStr(att->attname));
 		column->attno = att->attnum;
 		column->target_type = att->atttypid;
+		column->may_be_null = !att->attnotnull;
 		if (!can_coerce_type(1, &column->type, &att->atttypid, COERCION_ASSIGNMENT) ||
 			(column->is_key && column->type != att->atttypid))
 			ereport(ERROR,
@@ -320,9 +340,50 @@ last_rows_sql(Query *query, List *columns, const SxStepNames *names)
 	return psprintf("SELECT DISTINCT ON (%s) r.*\n"
 					"FROM (SELECT d.*, pg_catalog.row_number() OVER () AS " SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
 					"ORDER BY %s, %s DESC, %s DESC, " SINK_ROW " DESC",
-					keys, sx_deparse(arrival), list_sql(columns, false, ""),
+					keys, sx_deparse(arrival),
+					psprintf("%s%s", list_sql(columns, false, ""),
+							 deletes(query) ? ", " SX_DELETE_COLUMN : ""),
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, keys,
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD);
+}
+
+/* Rows of one key: in the target t and among the last rows l. */
+static char *
+same_key_sql(List *columns)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, columns)
+	{
+		SinkColumn *column = lfirst(lc);
+
+		if (column->is_key)
+			appendStringInfo(&sql, " AND %s",
+							 sx_same_value_sql(column->target_type,
+											   psprintf("t.%s", quote_identifier(column->target)),
+											   psprintf("l.%s", quote_identifier(column->name)),
+											   column->may_be_null));
+	}
+	return sql.data;
+}
+
+/* Where the rows to put come from; a key is deleted or put, never both. */
+static char *
+insert_rows_sql(Query *query, List *columns, const SxStepNames *names)
+{
+	char	   *last = last_rows_sql(query, columns, names);
+	char	   *target = list_sql(columns, true, "");
+	char	   *values = list_sql(columns, false, "l.");
+
+	if (!deletes(query))
+		return psprintf("INSERT INTO %s (%s)\nSELECT %s\nFROM (\n%s\n) l", names->state, target,
+						values, last);
+	return psprintf("WITH l AS MATERIALIZED (\n%s\n), gone AS (\n"
+					"DELETE FROM %s t USING l WHERE l." SX_DELETE_COLUMN "%s\n)\n"
+					"INSERT INTO %s (%s)\nSELECT %s\nFROM l\nWHERE l." SX_DELETE_COLUMN " IS NOT TRUE",
+					last, names->state, same_key_sql(columns), names->state, target, values);
 }
 
 static char *
@@ -333,9 +394,7 @@ upsert_sql(Query *query, List *columns, const SxStepNames *names)
 	ListCell   *lc;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s (%s)\nSELECT %s\nFROM (\n%s\n) l\nON CONFLICT (%s) DO ",
-					 names->state, list_sql(columns, true, ""),
-					 list_sql(columns, false, "l."), last_rows_sql(query, columns, names),
+	appendStringInfo(&sql, "%s\nON CONFLICT (%s) DO ", insert_rows_sql(query, columns, names),
 					 key_names(columns, true));
 	foreach(lc, columns)
 	{
@@ -393,7 +452,10 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 		match_target(columns, target);
 	if (keyed)
 	{
-		plan->reason = "a key: the last row of each key in the batch replaces the one in the table";
+		plan->reason = deletes(query) ?
+			psprintf("a key: the last row of each key in the batch replaces the one in the table, or deletes it: %s",
+					 sx_option(options, "delete_when")) :
+			"a key: the last row of each key in the batch replaces the one in the table";
 		plan->apply_sql = upsert_sql(query, columns, names);
 	}
 	else
@@ -439,8 +501,10 @@ create_target(const char *qualified, List *columns, bool keyed)
 }
 
 static void
-check_target(Oid target, bool keyed)
+check_target(Oid target, bool keyed, bool deleting)
 {
+	AclMode		needed = ACL_INSERT | (keyed ? ACL_UPDATE | ACL_SELECT : 0) |
+		(deleting ? ACL_DELETE : 0);
 	char		relkind = get_rel_relkind(target);
 
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
@@ -453,8 +517,7 @@ check_target(Oid target, bool keyed)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table %s is unlogged or temporary", sx_qualified_name(target)),
 				 errhint("Rows would be lost after a crash that keeps the position: ALTER TABLE … SET LOGGED.")));
-	if (pg_class_aclcheck(target, GetUserId(),
-						  keyed ? ACL_INSERT | ACL_UPDATE | ACL_SELECT : ACL_INSERT) != ACLCHECK_OK)
+	if (pg_class_aclmask(target, GetUserId(), needed, ACLMASK_ALL) != needed)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(target));
 }
 
@@ -478,7 +541,7 @@ prepare_target(List *options, Query *query)
 					  columns, keyed);
 		target = get_relname_relid(name->relname, schema);
 	}
-	check_target(target, keyed);
+	check_target(target, keyed, sx_option(options, "delete_when") != NULL);
 	match_target(columns, target);
 	if (keyed)
 	{
@@ -504,6 +567,7 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	SxReads		reads = sx_query_reads(query, options);
 	SxViewOptions *common = sx_view_options(options);
 	const char *connector = sx_option(options, "connector");
+	Query	   *stored;
 	Oid			target = InvalidOid;
 	Oid			function = InvalidOid;
 	Oid			panes;
@@ -522,6 +586,9 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 	sx_check_slides(&reads);
 	schema = get_namespace_name(RangeVarGetCreationNamespace(rel));
 	if (is_table_sink(options))
+		options = sx_sink_delete_options(query, options);
+	stored = sx_sink_delete_query(query, options);
+	if (is_table_sink(options))
 		target = prepare_target(options, query);
 	else if (strcmp(connector, "function") == 0)
 		function = sx_function_sink_check(options);
@@ -531,7 +598,7 @@ sx_plan_create_sink(CreateTableAsStmt *stmt, const char *query_string)
 
 	sx_trusted_begin(&trusted);
 	base = sx_state_base_name(schema, rel->relname);
-	query_view = sx_define_query_view(base, query, owner);
+	query_view = sx_define_query_view(base, stored, owner);
 	panes = sx_panes_create(base, query, owner);
 	sx_trusted_end(&trusted);
 	sx_belongs_to(query_view, sink);

@@ -236,8 +236,24 @@ merged_sql(const SxStateColumn *column)
 					a, b, b, a, call_sql(function, a, b));
 }
 
+char *
+sx_forgotten_sql(int64 state_ttl, const char *now)
+{
+	return psprintf("s." SX_TOUCHED_COLUMN " <= %s - interval %s", now,
+					quote_literal_cstr(sx_length_text(state_ttl)));
+}
+
+/* The new value where a group that is forgotten begins anew, gone or not. */
 static char *
-on_conflict_sql(const SxLayout *layout)
+begun_anew_sql(const SxStateColumn *column, int64 state_ttl)
+{
+	return psprintf("CASE WHEN %s THEN excluded.%s ELSE %s END",
+					sx_forgotten_sql(state_ttl, "streamext.batch_time()"),
+					quote_identifier(column->name), merged_sql(column));
+}
+
+static char *
+on_conflict_sql(const SxLayout *layout, int64 state_ttl)
 {
 	StringInfoData sql;
 	bool		first = true;
@@ -252,7 +268,14 @@ on_conflict_sql(const SxLayout *layout)
 		if (is_key(column))
 			continue;
 		appendStringInfo(&sql, "%s\n    %s = %s", first ? "UPDATE SET" : ",",
-						 quote_identifier(column->name), merged_sql(column));
+						 quote_identifier(column->name),
+						 state_ttl > 0 ? begun_anew_sql(column, state_ttl) : merged_sql(column));
+		first = false;
+	}
+	if (state_ttl > 0)
+	{
+		appendStringInfo(&sql, "%s\n    " SX_TOUCHED_COLUMN " = excluded." SX_TOUCHED_COLUMN,
+						 first ? "UPDATE SET" : ",");
 		first = false;
 	}
 	if (first)
@@ -328,7 +351,7 @@ on_time_sql(const SxLayout *layout, const char *prefix, const char *rows)
 }
 
 char *
-sx_merge_sql(Query *query, const SxLayout *layout, const char *target)
+sx_merge_sql(Query *query, const SxLayout *layout, const char *target, int64 state_ttl)
 {
 	char	   *names = sx_columns_sql(layout->columns, "");
 	const char *rows = quote_identifier(rows_name(layout));
@@ -338,7 +361,7 @@ sx_merge_sql(Query *query, const SxLayout *layout, const char *target)
 					sx_deparse(sx_partial_query(query, layout)), names,
 					layout->windowed ? ", " : "", layout->windowed ? rows : "",
 					on_time_sql(layout, "d.", psprintf("d.%s", rows)),
-					sx_key_order_sql(layout, "d."), on_conflict_sql(layout));
+					sx_key_order_sql(layout, "d."), on_conflict_sql(layout, state_ttl));
 }
 
 static char *
@@ -364,7 +387,7 @@ publish_sql(const SxLayout *layout, const SxStepNames *names)
 						columns, names->delta);
 	return psprintf("INSERT INTO %s AS s (%s)\nSELECT %s\nFROM %s\nORDER BY %s\n%s",
 					names->state, columns, columns, names->delta,
-					sx_key_order_sql(layout, ""), on_conflict_sql(layout));
+					sx_key_order_sql(layout, ""), on_conflict_sql(layout, 0));
 }
 
 /* The row that exists from the start when there is no GROUP BY; else NULL. */
@@ -428,12 +451,25 @@ late_rows_sql(Query *query, const SxLayout *layout, Oid owner)
 					late);
 }
 
+/*
+ * In small steps: what a jump of the watermark expires is deleted by the batches that
+ * follow, too, the oldest first.
+ */
 char *
-sx_expire_sql(const SxLayout *layout, const char *table)
+sx_expire_sql(const char *table, const char *where, const char *order_by)
 {
-	return psprintf("DELETE FROM %s\nWHERE %s", table,
-					sx_window_closed_sql(&layout->window,
-										 quote_identifier(layout->window_column->name), "$1"));
+	return psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n"
+					"    SELECT s.ctid FROM %s s\n    WHERE %s%s\n    LIMIT $2))",
+					table, table, where,
+					order_by == NULL ? "" : psprintf("\n    ORDER BY %s", order_by));
+}
+
+char *
+sx_expire_windows_sql(const SxLayout *layout, const char *table)
+{
+	char	   *window = psprintf("s.%s", quote_identifier(layout->window_column->name));
+
+	return sx_expire_sql(table, sx_window_closed_sql(&layout->window, window, "$1"), window);
 }
 
 void
@@ -442,7 +478,7 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 	const char *target = plan->emit == SX_EMIT_INTERVAL ? names->delta : names->state;
 
 	if (layout->strategy != SX_STRATEGY_APPEND)
-		plan->apply_sql = sx_merge_sql(query, layout, target);
+		plan->apply_sql = sx_merge_sql(query, layout, target, plan->state_ttl);
 	else
 		plan->apply_sql = append_sql(layout, target, names->query);
 	if (plan->emit == SX_EMIT_INTERVAL)
@@ -451,9 +487,13 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 		plan->emit_clear_sql = psprintf("DELETE FROM %s", names->delta);
 	}
 	plan->start_sql = sx_start_row_sql(layout, names->state);
-	if (plan->retention >= 0)
-		plan->expire_sql = sx_expire_sql(layout, names->state);
-	if (plan->late == SX_LATE_DEAD_LETTER && (layout->windowed || layout->on_time != NULL))
+	if (plan->state_ttl > 0)
+		plan->expire_sql = sx_expire_sql(names->state, "s." SX_TOUCHED_COLUMN " <= $1",
+										 "s." SX_TOUCHED_COLUMN);
+	else if (plan->retention >= 0)
+		plan->expire_sql = sx_expire_windows_sql(layout, names->state);
+	if (plan->late == SX_LATE_DEAD_LETTER && (layout->windowed || layout->on_time != NULL) &&
+		plan->closed_views == NIL)
 	{
 		plan->late_sql = late_rows_sql(query, layout, names->owner);
 		if (plan->late_sql == NULL)

@@ -29,14 +29,14 @@ static const struct
 {
 	const char *option;
 	const char *with;
-	const char *or_with;
+	const char *or_with[2];
 }			belongs[] = {
-	{"key", "map_with_state", "update_state"},
-	{"initial_state", "map_with_state", "update_state"},
-	{"idle_timeout", "map_with_state", NULL},
-	{"event_timer", "map_with_state", NULL},
-	{"changed_only", "update_state", NULL},
-	{"within", "deduplicate", NULL}
+	{"key", "map_with_state", {"update_state", "changes"}},
+	{"initial_state", "map_with_state", {"update_state"}},
+	{"idle_timeout", "map_with_state"},
+	{"event_timer", "map_with_state"},
+	{"changed_only", "update_state"},
+	{"within", "deduplicate"}
 };
 
 void
@@ -44,17 +44,18 @@ sx_check_state_options(List *options)
 {
 	for (int i = 0; i < lengthof(belongs); i++)
 	{
-		const char *or_with = belongs[i].or_with;
+		const char *const *or_with = belongs[i].or_with;
 
 		if (sx_option(options, belongs[i].option) == NULL ||
 			sx_option(options, belongs[i].with) != NULL ||
-			(or_with != NULL && sx_option(options, or_with) != NULL))
+			(or_with[0] != NULL && sx_option(options, or_with[0]) != NULL) ||
+			(or_with[1] != NULL && sx_option(options, or_with[1]) != NULL))
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"%s\" of a derived stream needs option \"%s\"%s",
 						belongs[i].option, belongs[i].with,
-						or_with != NULL ? psprintf(" or \"%s\"", or_with) : ""),
+						or_with[0] != NULL ? psprintf(" or \"%s\"", or_with[0]) : ""),
 				 strcmp(belongs[i].option, "idle_timeout") == 0 ?
 				 errhint("For idle partitions it is an option of the source.") :
 				 errhint("Leave it out, or give both.")));

@@ -13,6 +13,7 @@
  *		update_state	a function over every key's state
  *		map_with_state	a function over each record and its key's state
  *		deduplicate		the first row of each key
+ *		changes			what a batch changes in a continuous view
  *
  * Adding a kind is one SxStreamKind in derived.c and one SxStepOps in worker/.
  *
@@ -84,6 +85,7 @@ extern const SxStreamKind sx_kind_window;
 extern const SxStreamKind sx_kind_update_state;
 extern const SxStreamKind sx_kind_map_with_state;
 extern const SxStreamKind sx_kind_deduplicate;
+extern const SxStreamKind sx_kind_changes;
 
 /* stream_window.c: ERROR where only a window has such options */
 extern void sx_check_window_options(List *options);

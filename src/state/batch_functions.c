@@ -23,6 +23,7 @@
 
 #include "catalog/sx_catalog.h"
 #include "plan/plan.h"
+#include "state/changes.h"
 #include "worker/batch.h"
 
 PG_FUNCTION_INFO_V1(sx_batch_id);
@@ -31,6 +32,9 @@ PG_FUNCTION_INFO_V1(sx_arrival);
 PG_FUNCTION_INFO_V1(sx_timing_out);
 PG_FUNCTION_INFO_V1(sx_watermark);
 PG_FUNCTION_INFO_V1(sx_view_watermark);
+PG_FUNCTION_INFO_V1(sx_view_time);
+PG_FUNCTION_INFO_V1(sx_closed_before);
+PG_FUNCTION_INFO_V1(sx_closed_by);
 
 /* The counter moves when the batch commits, so the one in progress is the next. */
 Datum
@@ -156,4 +160,50 @@ sx_view_watermark(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(watermark);
+}
+
+/* Batch time of the last batch of the view that keeps this state table. */
+Datum
+sx_view_time(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {PG_GETARG_DATUM(0)};
+	bool		isnull;
+	Datum		time;
+
+	if (sx_current != NULL)
+		PG_RETURN_TIMESTAMPTZ(sx_current->time);
+	time = sx_catalog_value("SELECT g.batch_time FROM streamext.progress g "
+							"JOIN streamext.step s USING (pipeline) WHERE s.state = $1 AND g.slot = 0",
+							1, types, values, NULL, &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(time);
+}
+
+/* The step of the running batch that keeps a state table. */
+static const SxStep *
+step_of_state(Oid state)
+{
+	const SxStep *step = sx_step_of_state(state);
+
+	if (step == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("windows close inside a batch only"),
+				 errhint("streamext.closed_before() and streamext.closed_by() belong to the maintenance of views.")));
+	return step;
+}
+
+/* Windows of the view that end behind closed_before() and up to closed_by() close in this batch. */
+Datum
+sx_closed_before(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(step_of_state(PG_GETARG_OID(0))->watermark);
+}
+
+Datum
+sx_closed_by(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(step_of_state(PG_GETARG_OID(0))->new_watermark);
 }

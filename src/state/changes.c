@@ -54,12 +54,16 @@ sx_changes_open(SxPipeline *pl)
 	{
 		ListCell   *lc;
 
+		pl->steps[i].after_closing = pl->steps[i].plan->closed_views != NIL;
 		foreach(lc, pl->steps[i].plan->reads)
 		{
 			SxStep	   *below = sx_find_step(pl, lfirst_oid(lc));
 
-			if (below != NULL && below->plan->kind == SX_STEP_VIEW)
-				below->captured = true;
+			if (below == NULL || below->plan->kind != SX_STEP_VIEW)
+				continue;
+			below->captured = true;
+			if (below->after_closing)
+				pl->steps[i].after_closing = true;
 		}
 	}
 }
@@ -120,9 +124,8 @@ copy_rows(Tuplestorestate *from, Tuplestorestate *to, TupleDesc desc)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* The step of the running batch that keeps this state table; NULL: none. */
-static SxStep *
-step_of_state(Oid state)
+SxStep *
+sx_step_of_state(Oid state)
 {
 	for (int i = 0; sx_current != NULL && i < sx_current->nsteps; i++)
 	{
@@ -145,7 +148,7 @@ sx_capture_changes(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("capture_changes() is a trigger")));
-	step = step_of_state(RelationGetRelid(data->tg_relation));
+	step = sx_step_of_state(RelationGetRelid(data->tg_relation));
 	if (step == NULL || !step->captured || sx_current->running_step != step->index)
 		return PointerGetDatum(NULL);
 	if (step->changes.context == NULL)
@@ -201,7 +204,7 @@ rows_of_batch(FunctionCallInfo fcinfo, bool before, bool after)
 	SxStep	   *step;
 
 	sx_init_materialized_srf(fcinfo);
-	step = step_of_state(relid);
+	step = sx_step_of_state(relid);
 	if (step == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

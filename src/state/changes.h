@@ -23,4 +23,7 @@ extern void sx_changes_forget(SxStep *step);
 /* Makes the triggers that note what is written to a state table; none twice. */
 extern void sx_changes_capture(Oid state);
 
+/* The step of the running batch that keeps this state table; NULL: none. */
+extern SxStep *sx_step_of_state(Oid state);
+
 #endif							/* SX_CHANGES_H */

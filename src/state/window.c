@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * window.c
- *		tumble(), hop() and the test for late rows.
+ *		tumble(), hop(), cumulate() and the test for late rows.
  *
  * A window holds the times [start, start + size).  Windows are aligned to an
  * origin, 1970-01-01 00:00 UTC unless given, as in Spark and Flink.  All of it is
@@ -34,6 +34,7 @@
 PG_FUNCTION_INFO_V1(sx_tumble);
 PG_FUNCTION_INFO_V1(sx_tumble_date);
 PG_FUNCTION_INFO_V1(sx_hop);
+PG_FUNCTION_INFO_V1(sx_cumulate);
 PG_FUNCTION_INFO_V1(sx_on_time);
 PG_FUNCTION_INFO_V1(sx_is_late);
 
@@ -70,6 +71,22 @@ sx_hop_check(int64 slide, int64 size)
 				 errhint("hop(ts, slide, size) takes the slide first; rows between two windows would be lost.")));
 }
 
+void
+sx_cumulate_check(int64 step, int64 size)
+{
+	if (step > size || size % step != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("size of a cumulating window must be a multiple of its step"),
+				 errhint("cumulate(ts, step, size) takes the step first, for example cumulate(ts, '1 hour', '1 day').")));
+}
+
+TimestampTz
+sx_window_default_origin(void)
+{
+	return DEFAULT_ORIGIN;
+}
+
 /*
  * How far ts lies behind the start of its window.  Remainders are taken first, as
  * ts - origin may not fit.
@@ -82,8 +99,8 @@ offset_in_window(int64 ts, int64 size, int64 origin)
 	return rest < 0 ? rest + size : rest;
 }
 
-static Timestamp
-window_start(Timestamp ts, int64 size, Timestamp origin)
+Timestamp
+sx_window_start(Timestamp ts, int64 size, Timestamp origin)
 {
 	Timestamp	start;
 
@@ -109,7 +126,7 @@ sx_tumble(PG_FUNCTION_ARGS)
 	int64		size = sx_window_usec(PG_GETARG_INTERVAL_P(1), "size");
 	Timestamp	origin = PG_NARGS() > 2 ? PG_GETARG_TIMESTAMP(2) : DEFAULT_ORIGIN;
 
-	PG_RETURN_TIMESTAMP(window_start(ts, size, origin));
+	PG_RETURN_TIMESTAMP(sx_window_start(ts, size, origin));
 }
 
 /* tumble(date, size) → timestamp, whatever the time zone */
@@ -119,7 +136,7 @@ sx_tumble_date(PG_FUNCTION_ARGS)
 	DateADT		date = PG_GETARG_DATEADT(0);
 	int64		size = sx_window_usec(PG_GETARG_INTERVAL_P(1), "size");
 
-	PG_RETURN_TIMESTAMP(window_start(date2timestamp_opt_overflow(date, NULL), size,
+	PG_RETURN_TIMESTAMP(sx_window_start(date2timestamp_opt_overflow(date, NULL), size,
 									 DEFAULT_ORIGIN));
 }
 
@@ -142,7 +159,7 @@ hop_begin(FunctionCallInfo fcinfo)
 	Timestamp	last;
 
 	sx_hop_check(slide, size);
-	last = window_start(ts, slide, origin);
+	last = sx_window_start(ts, slide, origin);
 	state->slide = slide;
 	state->left = 1;
 	state->next = last;
@@ -160,13 +177,15 @@ hop_begin(FunctionCallInfo fcinfo)
 	return state;
 }
 
+static HopState *cumulate_begin(FunctionCallInfo fcinfo);
+
 /*
  * hop(ts, slide, size [, origin]): the starts of the windows that hold ts, oldest
  * first.  A NULL argument gives one NULL, so that such a row reaches on_time() and
  * is counted instead of vanishing.
  */
-Datum
-sx_hop(PG_FUNCTION_ARGS)
+static Datum
+next_window(FunctionCallInfo fcinfo, HopState *(*begin) (FunctionCallInfo fcinfo))
 {
 	FuncCallContext *funcctx;
 	HopState   *state;
@@ -181,7 +200,7 @@ sx_hop(PG_FUNCTION_ARGS)
 		old = MemoryContextSwitchTo(funcctx->multi_call_memory_ctx);
 		for (int i = 0; i < PG_NARGS(); i++)
 			has_null |= PG_ARGISNULL(i);
-		funcctx->user_fctx = has_null ? NULL : hop_begin(fcinfo);
+		funcctx->user_fctx = has_null ? NULL : begin(fcinfo);
 		MemoryContextSwitchTo(old);
 	}
 
@@ -199,6 +218,50 @@ sx_hop(PG_FUNCTION_ARGS)
 	if (--state->left > 0)
 		state->next += state->slide;
 	SRF_RETURN_NEXT(funcctx, TimestampGetDatum(start));
+}
+
+Datum
+sx_hop(PG_FUNCTION_ARGS)
+{
+	return next_window(fcinfo, hop_begin);
+}
+
+/* cumulate(ts, step, size [, origin]): the ends of the growing windows that hold ts */
+Datum
+sx_cumulate(PG_FUNCTION_ARGS)
+{
+	return next_window(fcinfo, cumulate_begin);
+}
+
+/* The ends of the windows: a step at a time, up to the end of the largest. */
+static HopState *
+cumulate_begin(FunctionCallInfo fcinfo)
+{
+	HopState   *state = palloc(sizeof(HopState));
+	Timestamp	ts = PG_GETARG_TIMESTAMP(0);
+	int64		step = sx_window_usec(PG_GETARG_INTERVAL_P(1), "step");
+	int64		size = sx_window_usec(PG_GETARG_INTERVAL_P(2), "size");
+	Timestamp	origin = PG_NARGS() > 3 ? PG_GETARG_TIMESTAMP(3) : DEFAULT_ORIGIN;
+	Timestamp	start;
+	Timestamp	last;
+
+	sx_cumulate_check(step, size);
+	start = sx_window_start(ts, size, origin);
+	state->slide = step;
+	state->left = 1;
+	state->next = start;
+	if (!TIMESTAMP_NOT_FINITE(ts))
+	{
+		int64		passed = (ts - start) / step;
+
+		state->left = size / step - passed;
+		if (pg_add_s64_overflow(start, size, &last) || !IS_VALID_TIMESTAMP(last))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+					 errmsg("timestamp out of range")));
+		state->next = start + (passed + 1) * step;
+	}
+	return state;
 }
 
 /* Windows that end at or before this are closed for the step. */

@@ -8,7 +8,7 @@
  *		  progress: batch_id n → n + 1, if batch_id and epoch are still ours
  *		  the sources fix their records (load)
  *		  every step, in order of creation
- *		  watermarks; what they close or expire
+ *		  watermarks; steps that stand on the windows that these close; what they expire
  *		  positions, counters, dead letters, one row of history
  *		COMMIT
  *		the sources let go of the records (committed)
@@ -135,13 +135,22 @@ run_steps(SxPipeline *pl)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pl->applying = i;
-		sx_step_apply(pl, &pl->steps[i]);
+		if (!pl->steps[i].after_closing)
+			sx_step_apply(pl, &pl->steps[i]);
 	}
 	pl->applying = -1;
 	if (pl->must_restart)
 		return;
 	for (int i = 0; i < pl->ninputs; i++)
 		sx_track_rest(pl, &pl->inputs[i]);
+	for (int i = 0; i < pl->nsteps && !pl->must_restart; i++)
+	{
+		pl->applying = i;
+		sx_step_close(pl, &pl->steps[i]);
+	}
+	pl->applying = -1;
+	if (pl->must_restart)
+		return;
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		pl->applying = i;
@@ -254,6 +263,7 @@ adopt(SxPipeline *pl)
 		step->watermark = step->new_watermark;
 		step->pending = step->new_pending;
 		step->last_emit = step->new_last_emit;
+		step->expired = step->new_expired;
 		step->timer = step->new_timer;
 		step->errors_from = step->new_errors_from;
 		step->errors_now = step->new_errors_now;

@@ -56,6 +56,9 @@ typedef struct SxStepOps
 	 */
 	void		(*apply) (SxPipeline *pl, SxStep *step);
 
+	/* When the step has its new_watermark, before anything goes for it.  May be NULL. */
+	void		(*close) (SxPipeline *pl, SxStep *step);
+
 	/*
 	 * At the end of the batch, when every watermark is known and the step has its
 	 * new_watermark: sets new_timer.  May be NULL.
@@ -111,6 +114,8 @@ typedef enum SxOwnPlan
 	SX_OWN_CHANGED,
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
+	SX_OWN_EVICT,				/* sessions: rows of those that are closed, late rows */
+	SX_OWN_FORGET,
 	SX_OWN_JOIN,				/* joins: the first of their statements */
 	SX_OWN_PLANS = SX_OWN_JOIN + SX_JOIN_STATEMENTS
 } SxOwnPlan;
@@ -137,16 +142,18 @@ struct SxStep
 								 * DT_NOBEGIN: none */
 	TimestampTz last_emit;		/* SX_EMIT_INTERVAL; a window's last boundary */
 	bool		pending;		/* … rows were collected since */
-	TimestampTz expired_upto;	/* expire ran for this boundary */
-	bool		expire_again;	/* … and left rows over */
+	bool		expired;		/* nothing is left to expire; false: not known */
 
 	/* of the batch in progress */
 	TimestampTz new_watermark;	/* become the ones above at commit */
+	bool		new_expired;
 	TimestampTz new_last_emit;
 	bool		new_pending;
 	int64		rows;			/* rows that apply wrote */
 	int64		late_rows;		/* pairs (row, window) found late */
 	int64		null_time_rows;
+	int64		runs;			/* of apply, in this process: sessions */
+	bool		late_told;		/* letters of late rows are noted */
 	int			scans;			/* scans of streams begun by the running statement */
 	int64		arrivals;		/* calls of streamext.arrival() */
 
@@ -174,6 +181,8 @@ struct SxStep
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
+	bool		after_closing;	/* it stands on closed windows: runs when watermarks are
+								 * known */
 	bool		captured;		/* another step starts from what this one changes … */
 	SxChanges	changes;		/* … in this attempt at the batch */
 	bool		applied;		/* in this attempt, or probe */

@@ -75,6 +75,7 @@ extern int64 sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 								 DestReceiver *dest);
 extern int	sx_step_enter(SxPipeline *pl, const SxStep *step);
 extern void sx_step_leave(int nestlevel);
+extern void sx_step_close(SxPipeline *pl, SxStep *step);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
 
@@ -102,7 +103,8 @@ extern void sx_rows_forget_all(SxPipeline *pl);
 
 /* batch_watermark.c: the watermark that an input has now, never below its last */
 extern TimestampTz sx_input_new_watermark(const SxInput *input);
-extern TimestampTz sx_step_new_watermark(const SxPipeline *pl, const SxStep *step);
+extern TimestampTz sx_step_new_watermark(SxPipeline *pl, const SxStep *step);
+extern TimestampTz sx_handed_on(SxPipeline *pl, const SxStep *step);
 
 /* conflict.c: true when the batch lost against another transaction and may begin anew */
 extern bool sx_lost_conflict(SxPipeline *pl, const ErrorData *edata);

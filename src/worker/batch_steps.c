@@ -29,8 +29,7 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
-/* Rows that may go with a batch at its end, however few it has brought. */
-#define EXPIRE_AT_LEAST	INT64CONST(20000)
+#define EXPIRE_ROWS		20000	/* that any batch may delete of a state table */
 
 bool
 sx_step_reads(const SxStep *step, const SxInput *input)
@@ -337,6 +336,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	sx_blamed_step = step->relid;
 	step->scans = 0;
 	step->late_rows = step->null_time_rows = 0;
+	step->late_told = false;
 	step->rows = step->arrivals = 0;
 	step->ops->apply(pl, step);
 	sx_blamed_step = InvalidOid;
@@ -408,6 +408,29 @@ is_due(SxPipeline *pl, const SxStep *step)
 	return true;
 }
 
+/*
+ * Publishes what was collected, when its interval has passed.  It is the step that does so:
+ * who reads the view's changes stands behind it.
+ */
+static void
+emit_pending(SxPipeline *pl, SxStep *step)
+{
+	step->new_pending = step->pending || step->rows > 0;
+	step->new_last_emit = step->last_emit;
+	if (!step->new_pending ||
+		(step->last_emit != DT_NOBEGIN &&
+		 pl->time < step->last_emit + step->plan->emit_interval))
+		return;
+
+	pl->running_step = step->index;
+	sx_step_execute(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
+	sx_step_execute(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
+					0, NULL, NULL);
+	pl->running_step = -1;
+	step->new_pending = false;
+	step->new_last_emit = pl->time;
+}
+
 /* Panes take every batch; the step, as a rule, those in which there is something to read. */
 static void
 run_step(SxPipeline *pl, SxStep *step)
@@ -419,6 +442,8 @@ run_step(SxPipeline *pl, SxStep *step)
 		run_operations(pl, step);
 	else
 		step->rows = step->late_rows = step->null_time_rows = 0;
+	if (step->plan->emit_sql != NULL)
+		emit_pending(pl, step);
 }
 
 /* Puts this batch into the view, sink or stream. */
@@ -452,70 +477,93 @@ sx_step_apply_alone(SxPipeline *pl, SxStep *step)
 	run_step(pl, step);
 }
 
-/* Publishes what was collected, when its interval has passed. */
-static void
-emit_pending(SxPipeline *pl, SxStep *step)
+/* Have the closed windows that the step reads no rows in this batch? */
+static bool
+nothing_closed(SxPipeline *pl, const SxStep *step)
 {
-	if (step->rows > 0)
-		step->new_pending = true;
-	if (!step->new_pending ||
-		(step->last_emit != DT_NOBEGIN &&
-		 pl->time < step->last_emit + step->plan->emit_interval))
-		return;
+	ListCell   *lc;
 
-	sx_step_execute(pl, step, &step->emit, step->plan->emit_sql, 0, NULL, NULL);
-	sx_step_execute(pl, step, &step->emit_clear, step->plan->emit_clear_sql,
-					0, NULL, NULL);
-	step->new_pending = false;
-	step->new_last_emit = pl->time;
+	foreach(lc, step->plan->closed_views)
+	{
+		SxStep	   *below = sx_find_step(pl, lfirst_oid(lc));
+
+		if (below != NULL && below->new_watermark > below->watermark)
+			return false;
+	}
+	return step->plan->closed_views != NIL && step->plan->time_streams == NIL &&
+		list_length(step->plan->closed_views) == list_length(step->plan->time_views);
 }
 
-/* Rows that go with one batch: more than it can bring, so that what is left over shrinks. */
+/*
+ * The step's watermark at the end of the batch.  A step that stands on closed windows
+ * takes its rows now, when it is known what has closed.
+ */
+void
+sx_step_close(SxPipeline *pl, SxStep *step)
+{
+	if (step->after_closing && nothing_closed(pl, step))
+	{
+		step->due = step->applied = true;
+		step->rows = step->late_rows = step->null_time_rows = 0;
+		if (step->plan->emit_sql != NULL)
+			emit_pending(pl, step);
+	}
+	else if (step->after_closing)
+		sx_step_apply(pl, step);
+	sx_blamed_step = step->relid;
+	step->new_watermark = sx_step_new_watermark(pl, step);
+	if (step->ops->close != NULL)
+		step->ops->close(pl, step);
+}
+
 static int64
-expire_limit(const SxPipeline *pl)
+rows_brought(const SxPipeline *pl, const SxStep *step)
 {
 	int64		rows = 0;
 
 	for (int i = 0; i < pl->ninputs; i++)
 		rows += pl->inputs[i].rows;
-	return Max(EXPIRE_AT_LEAST, 2 * rows);
+	return Max(rows, step->rows);
 }
 
 /*
- * Deletes what has closed.  After a jump of the watermark that may be a lot: where it does
- * no harm to keep rows a little longer, a batch takes a part, and the next ones the rest.
+ * Deletes what the watermark has passed by retention, or batch time by state_ttl.  However
+ * far it has jumped, a batch deletes no more than some rows, or twice what it has brought,
+ * so that in the long run more goes than comes; what is left is for the next ones.
  */
 static void
 expire(SxPipeline *pl, SxStep *step)
 {
 	Oid			types[] = {TIMESTAMPTZOID, INT8OID};
-	int64		limit = expire_limit(pl);
+	int64		most = Max(EXPIRE_ROWS, 2 * rows_brought(pl, step));
+	bool		by_time = step->plan->state_ttl > 0;
 	Datum		values[] = {
-		TimestampTzGetDatum(step->new_watermark - step->plan->retention),
-		Int64GetDatum(limit)
+		TimestampTzGetDatum(by_time ? pl->time - step->plan->state_ttl :
+							step->new_watermark - step->plan->retention),
+		Int64GetDatum(most)
 	};
-	int64		rows = sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
-									   step->plan->expire_in_steps ? 2 : 1, types, values);
 
-	step->expire_again = rows >= limit;
+	step->new_expired = step->expired;
+	if (step->plan->expire_sql == NULL ||
+		(!by_time && (step->new_watermark == DT_NOBEGIN ||
+					  (step->expired && step->new_watermark == step->watermark))))
+		return;
+	step->new_expired = sx_step_execute(pl, step, &step->expire, step->plan->expire_sql,
+										2, types, values) < most;
 }
 
-/* What the end of a batch brings: the watermark has moved, an interval has passed. */
+/* What the end of a batch brings: the watermark has moved. */
 void
 sx_step_finish(SxPipeline *pl, SxStep *step)
 {
 	sx_blamed_step = step->relid;
-	step->new_watermark = sx_step_new_watermark(pl, step);
-	step->new_pending = step->pending;
-	step->new_last_emit = step->last_emit;
+	if (step->plan->emit_sql == NULL)
+	{
+		step->new_pending = step->pending;
+		step->new_last_emit = step->last_emit;
+	}
 
-	if (step->plan->emit == SX_EMIT_INTERVAL)
-		emit_pending(pl, step);
-
-	if (step->plan->expire_sql != NULL && step->new_watermark != DT_NOBEGIN &&
-		(step->new_watermark > step->watermark ||
-		 (step->expire_again && step->plan->expire_in_steps)))
-		expire(pl, step);
+	expire(pl, step);
 
 	step->new_timer = step->timer;
 	if (step->ops->finish != NULL)
@@ -529,8 +577,9 @@ sx_step_late_letters(SxPipeline *pl, SxStep *step)
 {
 	int			nestlevel;
 
-	if (step->late_rows == 0 || step->plan->late_sql == NULL)
+	if (step->late_rows == 0 || step->plan->late_sql == NULL || step->late_told)
 		return;
+	step->late_told = true;
 
 	nestlevel = NewGUCNestLevel();
 	apply_settings(step);

@@ -81,8 +81,6 @@ add_step(HeapTuple row, TupleDesc desc, void *arg)
 	step->errors_now = sx_row_int(row, desc, 10, 0);
 	step->errors_before = sx_row_int(row, desc, 11, 0);
 	step->delivery_offset = sx_row_int(row, desc, 12, 0);
-	step->expired_upto = DT_NOBEGIN;
-	step->expire_again = true;	/* nobody has written down whether rows were left over */
 	step->panes_upto = step->panes_trimmed = -1;
 	step->timer = step->new_timer = DT_NOEND;
 }

@@ -17,7 +17,9 @@
 #include "state/join.h"
 #include "state/keyed.h"
 #include "state/recompute.h"
+#include "state/session.h"
 #include "state/statements.h"
+#include "state/view_changes.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
@@ -94,6 +96,8 @@ sx_step_ops(SxStrategy strategy)
 		case SX_STRATEGY_RECOMPUTE:
 		case SX_STRATEGY_REDUCE:
 			return &sx_recompute_ops;
+		case SX_STRATEGY_SESSION:
+			return &sx_session_ops;
 		case SX_STRATEGY_JOIN:
 			return &sx_join_ops;
 		case SX_STRATEGY_WINDOW:
@@ -104,6 +108,8 @@ sx_step_ops(SxStrategy strategy)
 			return &sx_map_with_state_ops;
 		case SX_STRATEGY_DEDUPLICATE:
 			return &sx_deduplicate_ops;
+		case SX_STRATEGY_CHANGES:
+			return &sx_changes_ops;
 	}
 	elog(ERROR, "unknown strategy %d", (int) strategy);
 }

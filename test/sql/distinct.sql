@@ -1,5 +1,5 @@
 -- Aggregates over different values, and SELECT DISTINCT: after every batch each view equals its SELECT over all rows.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SET timezone = 'UTC';
 CREATE SCHEMA uniq;
 CREATE SCHEMA uniq_all;

@@ -1,6 +1,6 @@
 -- A continuous view equals its own SELECT over all rows.  Each view is compared with the
 -- same query over a table that got the same rows, batch after batch.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SET timezone = 'UTC';
 SET extra_float_digits = 0;		-- sums in another order
 CREATE SCHEMA plan_oracle;

@@ -1,5 +1,5 @@
 -- The first rows of a key: nodes forget the others, and after every batch each view equals its SELECT over all rows.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SET timezone = 'UTC';
 CREATE SCHEMA first;
 CREATE SCHEMA first_all;

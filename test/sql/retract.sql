@@ -1,5 +1,5 @@
 -- GROUP BY over what changes: after every batch each view equals its SELECT over all rows.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SET timezone = 'UTC';
 CREATE SCHEMA undo;
 CREATE SCHEMA undo_all;

@@ -38,8 +38,8 @@ sub put { $broker->client("put t 0 $put 10"); $put += 10; return }
 my $node = SxKafka->small_node('secure', 'streamext.max_workers' => 16, log_statement => 'none');
 sub psql { return $node->safe_psql('postgres', $_[0]) }
 
-# As somebody who is no superuser.
-psql(q{CREATE ROLE app LOGIN; GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON FOREIGN DATA WRAPPER streamext TO app});
+# As a superuser: others are told less of what answers where (253_security_network).
+psql(q{CREATE ROLE app LOGIN SUPERUSER; GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON FOREIGN DATA WRAPPER streamext TO app});
 sub app { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'app' ]) }
 
 sub make_stream
