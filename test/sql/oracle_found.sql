@@ -1,5 +1,5 @@
 -- What the randomised oracle has found (test/oracle), each in its smallest form.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE SCHEMA oracle_found;
 SET search_path = oracle_found, public;
 CREATE STREAM a (k int, x int, ts timestamptz) WITH (connector = 'queue', pipeline = 'oracle_found', paused);
