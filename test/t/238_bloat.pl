@@ -62,7 +62,10 @@ sub measure
 		note "$what, $table: $note";
 		fault_row(row => 'P4', what => "$table, $what", tried => 1, note => $note);
 		next if !$limit;
-		cmp_ok($size, '<=', 3 * $live + 128 * 1024, "$what: $table stays small");
+		# Each batch writes every row anew, and whatever has a snapshot for the length of some
+		# batches (autovacuum's ANALYZE, the statement above) keeps as many versions of them.
+		# Without HOT, or beside an open snapshot, it is sixty times what lives.
+		cmp_ok($size, '<=', 10 * $live + 128 * 1024, "$what: $table stays small");
 		cmp_ok($hot, '>=', 90, "$what: its updates are HOT");
 	}
 	return;
