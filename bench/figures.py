@@ -145,8 +145,13 @@ def medians(rounds):
 
 
 def paired(rounds, series, base, name):
-    """The median of the ratios of a round to the base's round of the same number."""
-    mine, theirs = ([r.get(name) for r in rounds if r['series'] == s] for s in (series, base))
+    """The median of the ratios of a round to the base's round that is nearest to it."""
+    mine, theirs = [], []
+    for i, r in enumerate(rounds):
+        if r['series'] == series:
+            near = sorted((abs(i - j), j) for j, o in enumerate(rounds) if o['series'] == base)
+            mine.append(r.get(name))
+            theirs.append(rounds[near[0][1]].get(name) if near else None)
     ratios = [a / b for a, b in zip(mine, theirs) if isinstance(a, float) and isinstance(b, float) and b]
     return statistics.median(ratios) if ratios else None
 
