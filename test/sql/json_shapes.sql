@@ -48,6 +48,6 @@ CREATE STREAM s (a int, b text) WITH (connector = 'file', path = :'dir', format 
 CREATE MATERIALIZED VIEW v AS SELECT a, b, count(*) AS n FROM s GROUP BY 1, 2;
 SELECT rows, dead_letters FROM streamext.step('v');
 SELECT * FROM v ORDER BY 1, 2;
-SELECT convert_from(value, 'UTF8') AS document, sqlstate, error FROM streamext.dead_letters ORDER BY "offset";
+SELECT convert_from(value, 'UTF8') AS document, sqlstate, message FROM streamext.dead_letters ORDER BY "offset";
 DROP STREAM s CASCADE;
 DROP TABLE document;
