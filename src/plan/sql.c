@@ -350,7 +350,7 @@ on_time_sql(const SxLayout *layout, const char *prefix, const char *rows)
 					sx_window_end_sql(&layout->window, start), rows);
 }
 
-/* What the batch has for each key. */
+/* What the batch has for each key, up to the end of a line. */
 static char *
 rows_sql(Query *query, const SxLayout *layout)
 {
@@ -484,7 +484,10 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 	const char *target = plan->emit == SX_EMIT_INTERVAL ? names->delta : names->state;
 
 	if (layout->strategy == SX_STRATEGY_MERGE && plan->emit != SX_EMIT_INTERVAL)
+	{
 		plan->rows_sql = rows_sql(query, layout);
+		plan->rows_sql[strlen(plan->rows_sql) - 1] = '\0';
+	}
 	if (layout->strategy != SX_STRATEGY_APPEND)
 		plan->apply_sql = sx_merge_sql(query, layout, target, plan->state_ttl);
 	else

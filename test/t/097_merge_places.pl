@@ -127,7 +127,7 @@ attack('VACUUM FULL', $all->('VACUUM FULL EACH'));
 attack('rows moved to and fro', sql('BEGIN; CLUSTER streamext_state.plain USING plain_a_b_idx; ROLLBACK'));
 attack('rows moved', sql('UPDATE streamext_state.plain SET n = n; UPDATE streamext_state.folded SET n = n WHERE n % 2 = 0'));
 attack('REINDEX', $all->('REINDEX TABLE CONCURRENTLY EACH'));
-attack('an index that ends HOT updates', sql('CREATE INDEX i_n ON streamext_state.plain (n); CREATE INDEX ON streamext_state.stored (d_stddev) WHERE a > 5'));
+attack('an index that ends HOT updates', sql('CREATE INDEX i_n ON streamext_state.plain (n); CREATE INDEX ON streamext_state.stored (bits) WHERE a > 5'));
 is($node->safe_psql('app', q(SET enable_seqscan = off; SET enable_bitmapscan = off;
 	SELECT (SELECT sum(n) FROM streamext_state.plain WHERE n > 0) = (SELECT count(*) FROM history))), 't', 'the index has all rows');
 attack('a trigger', sql(q(CREATE TABLE told (n bigint);
