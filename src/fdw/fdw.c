@@ -4,7 +4,8 @@
  *		The foreign-data wrapper: planning of scans, and the table of callbacks.
  *
  * Estimates are fixed: a batch's plans are generic and kept, and a batch of one
- * record must not make a plan that a batch of 100,000 then suffers from.
+ * record must not make a plan that a batch of 100,000 then suffers from.  Small batches
+ * have plans of their own where that matters (worker/step_ops.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,7 @@
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
 #include "utils/rel.h"
+#include "worker/batch.h"
 
 #include "compat.h"
 
@@ -30,10 +32,16 @@
 
 PG_FUNCTION_INFO_V1(sx_fdw_handler);
 
+static double
+estimated_rows(void)
+{
+	return sx_current != NULL && sx_current->plan_small ? SX_SMALL_BATCH : ESTIMATED_ROWS;
+}
+
 static void
 get_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
-	baserel->tuples = ESTIMATED_ROWS;
+	baserel->tuples = estimated_rows();
 	set_baserel_size_estimates(root, baserel);
 }
 
@@ -41,7 +49,7 @@ static void
 get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
 	Cost		startup = baserel->baserestrictcost.startup;
-	Cost		total = startup + ESTIMATED_ROWS *
+	Cost		total = startup + estimated_rows() *
 		(cpu_tuple_cost + baserel->baserestrictcost.per_tuple);
 
 	add_path(baserel, (Path *)

@@ -182,7 +182,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 	pl->arrival_batch = 0;
 	pl->must_restart = pl->record_named = pl->timing_out = false;
 	pl->on_behalf = pl->read_input = pl->applying = -1;
-	pl->feeding = false;
+	pl->feeding = pl->plan_small = false;
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
 	sx_blamed_step = InvalidOid;
@@ -201,6 +201,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 		return SX_BATCH_NOTHING;
 	sx_current = pl;
 	sx_load_inputs(pl);
+	sx_idle_begin(pl);
 	count_rows(pl, result);
 	result->load_us = sx_elapsed_us(start);
 

@@ -134,6 +134,7 @@ struct SxStep
 	char	   *intervalstyle;
 	char	   *search_path;
 	SPIPlanPtr	apply;			/* saved plans, prepared at first use */
+	SPIPlanPtr	apply_small;	/* … of the same statement, for small batches */
 	SPIPlanPtr	emit;
 	SPIPlanPtr	emit_clear;
 	SPIPlanPtr	expire;
@@ -271,6 +272,9 @@ struct SxPipeline
 	TimestampTz batch_time;
 	TimestampTz first_batch_time;	/* DT_NOBEGIN: none yet */
 
+	struct SxIdle *idle;		/* statements with nothing to do: step_idle.c */
+	bool		plan_small;		/* what is planned now is for small batches alone */
+
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
@@ -351,6 +355,14 @@ sx_input_was_full(const SxInput *input)
 {
 	return input->rows * 10 >= input->allowed * 9;
 }
+
+/*
+ * A small batch has at most this many records of each source.  It has plans of its own, and
+ * may leave out statements that would do nothing.
+ */
+#define SX_SMALL_BATCH	64
+
+extern bool sx_batch_is_small(const SxPipeline *pl);
 
 /*
  * An option of the pipeline: the first source that gives it decides; they were checked

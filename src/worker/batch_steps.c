@@ -252,7 +252,8 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 		if (!lock_relation(step->relid, AccessShareLock, wait, &busy) ||
 			!lock_relation(step->plan->query, AccessShareLock, wait, &busy) ||
 			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
-			!lock_plan(step->apply, wait, &busy))
+			!lock_plan(step->apply, wait, &busy) ||
+			!lock_plan(step->apply_small, wait, &busy))
 			return busy;
 		sx_blamed_step = step->relid;
 		require_logged(step->plan->state);
@@ -280,9 +281,12 @@ int64
 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 				int nargs, Oid *types, Datum *values)
 {
-	int			nestlevel = NewGUCNestLevel();
+	int			nestlevel;
 	int64		processed;
 
+	if (sx_statement_is_idle(pl, step, *plan))
+		return 0;
+	nestlevel = NewGUCNestLevel();
 	apply_settings(step);
 	run_connected(pl, plan, sql, nargs, types, values);
 	processed = rows_processed();

@@ -143,6 +143,7 @@ static void
 open_steps(SxPipeline *pl)
 {
 	sx_changes_open(pl);
+	sx_idle_open(pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		sx_blamed_step = pl->steps[i].relid;
@@ -396,6 +397,7 @@ sx_pipeline_close(SxPipeline *pl)
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		free_plan(pl->steps[i].apply);
+		free_plan(pl->steps[i].apply_small);
 		free_plan(pl->steps[i].emit);
 		free_plan(pl->steps[i].emit_clear);
 		free_plan(pl->steps[i].expire);

@@ -23,10 +23,18 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
+/*
+ * A plan for 10,000 records hashes the tables that these are joined to, which takes a small
+ * batch longer than all the rest.  So that has a plan of its own.
+ */
 static void
 apply_statement(SxPipeline *pl, SxStep *step)
 {
-	step->rows = sx_step_execute(pl, step, &step->apply, step->plan->apply_sql, 0, NULL, NULL);
+	SPIPlanPtr *plan = sx_batch_is_small(pl) ? &step->apply_small : &step->apply;
+
+	pl->plan_small = plan == &step->apply_small;
+	step->rows = sx_step_execute(pl, step, plan, step->plan->apply_sql, 0, NULL, NULL);
+	pl->plan_small = false;
 }
 
 static void
