@@ -201,6 +201,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 		return SX_BATCH_NOTHING;
 	sx_current = pl;
 	sx_load_inputs(pl);
+	sx_idle_begin(pl);
 	count_rows(pl, result);
 	result->load_us = sx_elapsed_us(start);
 

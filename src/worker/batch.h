@@ -273,6 +273,8 @@ struct SxPipeline
 	TimestampTz batch_time;
 	TimestampTz first_batch_time;	/* DT_NOBEGIN: none yet */
 
+	struct SxIdle *idle;		/* statements with nothing to do: step_idle.c */
+
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
 	Snapshot	snapshot;
@@ -353,6 +355,12 @@ sx_input_was_full(const SxInput *input)
 {
 	return input->rows * 10 >= input->allowed * 9;
 }
+
+/*
+ * A small batch has at most this many records of each source.  It may leave out statements
+ * that would do nothing.
+ */
+#define SX_SMALL_BATCH	64
 
 /*
  * An option of the pipeline: the first source that gives it decides; they were checked

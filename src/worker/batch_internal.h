@@ -79,6 +79,15 @@ extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern void sx_step_close(SxPipeline *pl, SxStep *step);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 
+/*
+ * step_idle.c: would this statement of the step, or all of them that begin with what the
+ * nodes below have changed, do nothing in this batch?  When in doubt: no.
+ */
+extern void sx_idle_open(SxPipeline *pl);
+extern void sx_idle_begin(SxPipeline *pl);
+extern bool sx_statement_is_idle(SxPipeline *pl, const SxStep *step, SPIPlanPtr plan);
+extern bool sx_nodes_are_unchanged(SxPipeline *pl, const SxStep *step);
+
 /* The step of a relation, NULL when the pipeline has none. */
 extern SxStep *sx_find_step(SxPipeline *pl, Oid relid);
 

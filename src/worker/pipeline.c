@@ -143,6 +143,7 @@ static void
 open_steps(SxPipeline *pl)
 {
 	sx_changes_open(pl);
+	sx_idle_open(pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		sx_blamed_step = pl->steps[i].relid;
