@@ -440,7 +440,7 @@ extern void sx_qualify_source_option(List *options);
 extern Oid	sx_function_sink_check(List *options);
 extern void sx_function_sink_plan(SxStepPlan *plan, const SxStepNames *names);
 
-/* ---------- load.c, explain.c, create.c ---------- */
+/* ---------- load.c, explain.c, create*.c ---------- */
 
 /* *layout gets what the plan was made from */
 extern SxStepPlan *sx_build_view_plan(Query *query, const SxViewOptions *options,

@@ -12,8 +12,8 @@
  *
  * It never follows a change in place: it leaves, and the scheduler starts another
  * one, which reads everything anew.  An error ends the process as well.  What the
- * error was goes into the pipeline's row, in a transaction of its own; the
- * scheduler decides by that row alone.
+ * error was goes into the pipeline's row, in a transaction of its own (worker_error.c);
+ * the scheduler decides by that row alone.
  *
  * A look costs a query.  It happens at once when the catalog of pipelines was
  * changed (sx_must_look), and at most once in LOOK_MS after other hints that
@@ -43,12 +43,12 @@
 #include "source/rights.h"
 #include "streamext.h"
 #include "worker/batch.h"
-#include "worker/errors_class.h"
 #include "worker/lane.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
 #include "worker/rate.h"
 #include "worker/timetable.h"
+#include "worker/worker_error.h"
 
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
@@ -81,8 +81,8 @@ static bool is_superuser;		/* … and whether it counts for them */
  */
 
 /* False: the extension is gone, and with it the catalog, or of another version. */
-static bool
-begin(void)
+bool
+sx_worker_begin(void)
 {
 	sx_transaction_begin();
 	if (sx_extension_usable())
@@ -97,7 +97,7 @@ leave(void)
 {
 	if (pl != NULL)
 		sx_pipeline_close(pl);
-	if (!proven && begin())
+	if (!proven && sx_worker_begin())
 	{
 		sx_row_not_started(pipeline_id);
 		sx_transaction_end();
@@ -111,7 +111,7 @@ read_row(MemoryContext context)
 {
 	SxPipelineRow *result;
 
-	if (!begin())
+	if (!sx_worker_begin())
 		return NULL;
 	MemoryContextSwitchTo(context);
 	result = sx_pipeline_row(pipeline_id);
@@ -129,7 +129,7 @@ check_rights(void)
 {
 	bool		same;
 
-	if (!begin())
+	if (!sx_worker_begin())
 		leave();
 	same = superuser() == is_superuser;
 	for (int i = 0; same && i < pl->ninputs; i++)
@@ -210,7 +210,7 @@ works(void)
 	if (proven)
 		return;
 	set_lock_timeout(false);
-	if (begin())
+	if (sx_worker_begin())
 	{
 		proven = sx_row_works(pipeline_id);
 		sx_transaction_end();
@@ -222,7 +222,7 @@ works(void)
 static void
 leave_at_end(void)
 {
-	if (begin())
+	if (sx_worker_begin())
 	{
 		sx_row_reached_end(pipeline_id);
 		sx_transaction_end();
@@ -414,7 +414,7 @@ wait_until(TimestampTz due, TimestampTz now)
 static void
 follow(void)
 {
-	if (!begin())
+	if (!sx_worker_begin())
 		leave();
 	sx_lane_limit(pl);
 	sx_transaction_end();
@@ -496,13 +496,13 @@ open_pipeline(void)
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
-	if (!begin())
+	if (!sx_worker_begin())
 		leave();
 	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
 	sx_transaction_end();
 	do
 	{
-		if (sx_process_breathe() || !begin())
+		if (sx_process_breathe() || !sx_worker_begin())
 			leave();
 		is_superuser = superuser();
 		pl = sx_pipeline_try_open(pipeline_id);
@@ -553,140 +553,6 @@ run_pipeline(void)
 	}
 }
 
-/* ----------------------------------------------------------------------
- * Errors
- * ----------------------------------------------------------------------
- */
-
-/* Of a lock that was not to be had the context says on what. */
-static const char *
-failure_message(const ErrorData *edata)
-{
-	if ((edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		 edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED) || edata->context == NULL)
-		return edata->message;
-	return psprintf("%s %.*s", edata->message,
-					(int) strcspn(edata->context, "\n"), edata->context);
-}
-
-/* The same failure as the one that the row tells of is not logged again. */
-static bool
-is_news(const ErrorData *edata)
-{
-	return row == NULL || proven ||
-		row->error_message == NULL || row->error_sqlstate == NULL ||
-		strcmp(row->error_sqlstate, unpack_sql_state(edata->sqlerrcode)) != 0 ||
-		strcmp(row->error_message, failure_message(edata)) != 0;
-}
-
-/*
- * The statements of a worker have the names that tables, columns and functions had when it
- * opened the pipeline.  What it cannot find any more may be there under another name: the
- * next worker, which reads the catalogs anew, finds it or stops.
- */
-static bool
-may_be_renamed(int sqlerrcode)
-{
-	return proven && ERRCODE_TO_CATEGORY(sqlerrcode) ==
-		ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
-}
-
-/* By its class, unless a source says that its polls always are. */
-static bool
-is_worth_another_try(int sqlerrcode)
-{
-	if (may_be_renamed(sqlerrcode))
-		return true;
-	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
-		return true;
-	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
-}
-
-/*
- * What is said of a record may hold its data, which is not for the log: the pipeline's row
- * has it for its owner.
- */
-static void
-log_error(ErrorData *edata)
-{
-	if (sx_error_class(edata->sqlerrcode) != SX_ERR_RECORD &&
-		edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
-	{
-		sx_process_log_error(edata);
-		return;
-	}
-	PG_TRY();
-	{
-		ereport(ERROR,
-				(errcode(edata->sqlerrcode),
-				 errmsg("records failed in pipeline \"%s\" with SQLSTATE %s",
-						row != NULL ? row->name : "", unpack_sql_state(edata->sqlerrcode)),
-				 errhint("SELECT error_message FROM streamext.pipelines tells more.")));
-	}
-	PG_CATCH();
-	{
-		EmitErrorReport();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-}
-
-/* A step that fails for itself goes its own way, and the others go on without it. */
-static bool
-detach_failed(ErrorData *edata)
-{
-	if (held_epoch < 0 || !OidIsValid(sx_blamed_step) ||
-		is_worth_another_try(edata->sqlerrcode) ||
-		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
-							   edata->sqlerrcode, edata->message))
-		return false;
-	if (is_news(edata))
-		log_error(edata);
-	ereport(LOG,
-			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
-			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));
-	if (!proven && begin())
-	{
-		sx_row_not_started(pipeline_id);
-		sx_transaction_end();
-	}
-	return true;
-}
-
-static void
-record_failure(const ErrorData *edata)
-{
-	if (is_worth_another_try(edata->sqlerrcode))
-		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
-	else
-		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
-}
-
-/*
- * Called in the error's handler.  An error when the extension has just been dropped
- * is of no interest.  An error in here ends the process with status 1.
- */
-static void
-fail(void)
-{
-	ErrorData  *edata;
-
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(TopMemoryContext);
-	edata = CopyErrorData();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-
-	QueryCancelPending = false;
-	if (detach_failed(edata) || !begin())
-		return;
-	if (is_news(edata))
-		log_error(edata);
-	record_failure(edata);
-	sx_transaction_end();
-}
-
 void
 sx_pipeline_main(Datum arg)
 {
@@ -704,7 +570,9 @@ sx_pipeline_main(Datum arg)
 	}
 	PG_CATCH();
 	{
-		fail();
+		SxWorkerLife life = {pipeline_id, pl, row, proven, held_epoch};
+
+		sx_worker_fail(&life);
 	}
 	PG_END_TRY();
 	proc_exit(0);
