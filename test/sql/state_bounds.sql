@@ -53,6 +53,8 @@ CREATE MATERIALIZED VIEW join_semi WITH (late = 'drop', retention = '0 s') AS
 CREATE MATERIALIZED VIEW join_anti WITH (emit = 'final', retention = '0 s') AS
     SELECT s.ts, s.k FROM s WHERE NOT EXISTS (SELECT FROM t WHERE s.k = t.k AND t.ts BETWEEN s.ts AND s.ts + interval '3 s');
 
+CREATE MATERIALIZED VIEW join_counted WITH (retention = '0 s') AS SELECT tumble(ts, '10 s') AS w, k, count(*) AS n, sum(v) AS v FROM join_inner GROUP BY 1, 2;
+
 -- what people write first: aggregates over joins
 CREATE MATERIALIZED VIEW window_join WITH (late = 'drop', retention = '0 s') AS
     SELECT a.w, a.k, count(*) AS n FROM (SELECT tumble(ts, '10 s') AS w, k FROM s) a JOIN (SELECT tumble(ts, '10 s') AS w, k FROM t) b ON a.k = b.k AND a.w = b.w GROUP BY 1, 2;
@@ -74,4 +76,6 @@ SELECT a.relation AS view, count(*) AS tables, sum(b.rows) AS after_10, sum(a.ro
 FROM before b JOIN after a USING (state_table) GROUP BY 1 ORDER BY a.relation::text;
 SELECT a.relation AS grows, a.state_table, b.rows AS after_10, a.rows AS after_60
 FROM before b JOIN after a USING (state_table) WHERE a.rows > b.rows ORDER BY a.state_table::text;
+SELECT count(*) FROM join_counted;
+SELECT streamext.state_bound('bounded_join_count'), streamext.state_bound('join_counted');
 DROP SCHEMA bounds CASCADE;
