@@ -133,6 +133,13 @@
 #define sx_rte_group_expr(rte, attno) ((Node *) NULL)
 #endif
 
+/* Since 18 a sort clause says itself whether it is by a "greater than". */
+#if PG_VERSION_NUM >= 180000
+#define sx_set_reverse(clause, reverse) ((clause)->reverse_sort = (reverse))
+#else
+#define sx_set_reverse(clause, reverse) ((void) (reverse))
+#endif
+
 /* Join aliases are replaced with the help of a planner's root, which may be NULL, since 16. */
 #if PG_VERSION_NUM >= 160000
 #define sx_flatten_join_alias_vars(q, node) flatten_join_alias_vars(NULL, (q), (node))

@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "source/rights.h"
+#include "state/remember.h"
 #include "streamext.h"
 #include "utils/guc.h"
 #include "worker/worker.h"
@@ -115,6 +116,7 @@ _PG_init(void)
 
 	sx_utility_init();
 	sx_state_guard_init();
+	sx_remember_init();
 	if (sx_preloaded)
 	{
 		sx_worker_init();

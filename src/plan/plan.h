@@ -92,6 +92,7 @@ typedef struct SxRecompute
 	bool		keyed;			/* else there is no $1, and all is computed again */
 	char	   *key;			/* the key in each node, for explain() */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
+	char	   *feed_sql;		/* SX_STRATEGY_REDUCE: in place of the node's apply_sql, or NULL */
 	char	   *prune_sql;		/* SX_STRATEGY_REDUCE: $1: keys, else NULL */
 	char	   *changed_sql;	/* … those of the keys in $1 that have got a row by then,
 								 * with a number of arrival above $2; NULL: all of them */

@@ -370,16 +370,22 @@ sx_merge_sql(Query *query, const SxLayout *layout, const char *target, int64 sta
 					sx_key_order_sql(layout, "d."), on_conflict_sql(layout, state_ttl));
 }
 
-static char *
-append_sql(const SxLayout *layout, const char *target, const char *source)
+/* The rows that a batch adds to a view without aggregates. */
+char *
+sx_added_rows_sql(const SxLayout *layout, const char *source)
 {
-	char	   *sql = psprintf("INSERT INTO %s (%s)\nSELECT %s\nFROM %s d\n%s", target,
-							   sx_columns_sql(layout->columns, ""),
-							   sx_columns_sql(layout->columns, "d."), source,
-							   on_time_sql(layout, "d.", "1"));
+	char	   *sql = psprintf("SELECT %s\nFROM %s d\n%s", sx_columns_sql(layout->columns, "d."),
+							   source, on_time_sql(layout, "d.", "1"));
 
 	sql[strlen(sql) - 1] = '\0';
 	return sql;
+}
+
+static char *
+append_sql(const SxLayout *layout, const char *target, const char *source)
+{
+	return psprintf("INSERT INTO %s (%s)\n%s", target, sx_columns_sql(layout->columns, ""),
+					sx_added_rows_sql(layout, source));
 }
 
 /* Publishes what the delta table collected. */

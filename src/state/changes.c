@@ -62,6 +62,9 @@ sx_changes_open(SxPipeline *pl)
 			if (below == NULL || below->plan->kind != SX_STEP_VIEW)
 				continue;
 			below->captured = true;
+			if (below->plan->keeps_first && pl->steps[i].plan->recompute != NULL &&
+				pl->steps[i].plan->recompute->feed_sql != NULL)
+				below->plan->apply_sql = pl->steps[i].plan->recompute->feed_sql;
 			if (below->after_closing)
 				pl->steps[i].after_closing = true;
 		}
