@@ -91,7 +91,7 @@ sub ddl
 	my $began = time();
 	my ($rc, $out, $err) = $node->psql('postgres', $sql, on_error_stop => 1);
 	my $took = time() - $began;
-	my $bound = longest_batch() + 1 + ($more // 0);
+	my $bound = longest_batch() + scale(20, 1) + ($more // 0);
 	$tried++;
 	($worst, $worst_what) = ($took, $what) if $took > $worst && !$more;
 	is($err =~ /ERROR.*/ ? $& : '', '', $what);
