@@ -222,6 +222,8 @@ goes_on('joined: DROP TABLE CASCADE');
 # ------------------------------------------------------------------ end
 $load->signal('TERM');
 $load->finish;
+# the step that was stopped catches up and joins the others again
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM streamext.pipelines'), 'all steps run together');
 ok($node->safe_psql('postgres', q{SELECT streamext.wait('totals')}) eq 't', 'everything is processed');
 oracle('at the end');
 ok(!$node->log_contains('deadlock detected'), 'no deadlock, so no insert has failed');
