@@ -120,6 +120,8 @@ typedef struct KafkaSource
 	SxKafkaClient *client;
 	StringInfoData config;
 	uint64		ring_bytes;
+	StringInfoData careful_config;	/* … of a helper that fetches one batch at a time */
+	bool		careful;		/* that is the helper to have */
 	int			deaths;			/* of helpers, without progress in between */
 	int64		progress;		/* records taken in all */
 	int64		progress_at_start;	/* … when the helper was started */
