@@ -3,6 +3,7 @@
 
 figures.py cpu PID                  CPU of the server whose postmaster is PID, as JSON
 figures.py spent BEFORE AFTER       seconds between two of those, "kind=seconds …"
+figures.py latency SENT SEEN PARTITIONS SKIP  p50, p95, p99 and maximum in milliseconds
 figures.py note FILE SERIES NAME=VALUE …      one round of a series
 figures.py report FILE NAME=VALUE …           medians over the rounds: a table, and JSON
 
@@ -84,6 +85,31 @@ def spent(before, after):
     return seconds
 
 
+def latency(sent_file, seen_file, partitions, skip):
+    """SENT: when event i was sent, which is number i // partitions of partition i % partitions.
+    SEEN: "microseconds,partition,next number" of each look, in order.  The first SKIP seconds are left out."""
+    with open(sent_file) as f:
+        sent = [int(line) for line in f]
+    begin = sent[0] + int(skip * 1e6)
+    known = [0] * partitions
+    taken = []
+    with open(seen_file) as f:
+        for line in f:
+            at, partition, position = (int(x) for x in line.split(','))
+            for n in range(known[partition], position):
+                i = n * partitions + partition
+                if i < len(sent) and sent[i] >= begin:
+                    taken.append(at - sent[i])
+            known[partition] = max(known[partition], position)
+    if sum(known) != len(sent):
+        sys.exit('%d events were sent, %d were seen' % (len(sent), sum(known)))
+    taken.sort()
+
+    def quantile(q):
+        return taken[min(int(q * len(taken)), len(taken) - 1)] / 1000
+    return 'events=%d p50=%.2f p95=%.2f p99=%.2f max=%.2f' % (len(taken), quantile(0.5), quantile(0.95), quantile(0.99), taken[-1] / 1000)
+
+
 def number(text):
     try:
         return float(text)
@@ -119,8 +145,13 @@ def medians(rounds):
 
 
 def paired(rounds, series, base, name):
-    """The median of the ratios of a round to the base's round of the same number."""
-    mine, theirs = ([r.get(name) for r in rounds if r['series'] == s] for s in (series, base))
+    """The median of the ratios of a round to the base's round that is nearest to it."""
+    mine, theirs = [], []
+    for i, r in enumerate(rounds):
+        if r['series'] == series:
+            near = sorted((abs(i - j), j) for j, o in enumerate(rounds) if o['series'] == base)
+            mine.append(r.get(name))
+            theirs.append(rounds[near[0][1]].get(name) if near else None)
     ratios = [a / b for a, b in zip(mine, theirs) if isinstance(a, float) and isinstance(b, float) and b]
     return statistics.median(ratios) if ratios else None
 
@@ -170,6 +201,8 @@ def main(verb, *words):
     elif verb == 'spent':
         before, after = ({int(k): v for k, v in json.loads(w).items()} for w in words)
         print(' '.join('%s=%.3f' % x for x in spent(before, after).items()))
+    elif verb == 'latency':
+        print(latency(words[0], words[1], int(words[2]), float(words[3])))
     elif verb == 'note':
         with open(words[0], 'a') as f:
             f.write(json.dumps({'series': words[1], **pairs(words[2:])}) + '\n')

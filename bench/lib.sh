@@ -95,7 +95,8 @@ bare_round() {
 	note bare $(sed -E 's|^([0-9]+) records, [0-9]+ bytes, ([0-9.]+) s, ([0-9]+) records/s, ([0-9.]+) CPU.*|events=\1 seconds=\2 events_s=\3 cpu_m=\4|' <<<"$out")
 }
 
-# job_round SERIES PIPELINE EVENTS: runs a paused pipeline over what its sources hold, EVENTS events,
+# job_round SERIES PIPELINE EVENTS (it looks for the end in short transactions: the snapshot of a wait()
+# would keep old versions of rows in their pages): runs a paused pipeline over what its sources hold, EVENTS events,
 # and notes events_s from resume() to the end of wait(), warm_s the same from the first batch (without
 # start-up), CPU seconds a million events in all (cpu_m) and of the larger parts, WAL bytes an event.
 # The session that waits is not counted.
@@ -105,7 +106,7 @@ job_round() {
 	wal=$(ask -c 'SELECT pg_current_wal_insert_lsn()')
 	cpu=$(cpu_now)
 	began=$(date +%s.%N)
-	session=$(PGOPTIONS="-c statement_timeout=${RUN_TIMEOUT:-600}s" ask -F ' ' -c "SELECT FROM streamext.resume('$2')" -c "SELECT FROM streamext.wait('$2', '1 hour')" \
+	session=$(PGOPTIONS="-c statement_timeout=${RUN_TIMEOUT:-600}s" ask -F ' ' -c "SELECT FROM streamext.resume('$2')" -c "DO 'BEGIN LOOP COMMIT; EXIT WHEN (SELECT sum(rows) >= $3 FROM streamext.batches WHERE pipeline = ''$2''); PERFORM pg_sleep(0.02); END LOOP; END'" \
 		-c "SELECT extract(epoch FROM clock_timestamp()), x[14]::int + x[15]::int FROM string_to_array(pg_read_file('/proc/self/stat'), ' ') x") || return 1
 	session=${session##*$'\n'}
 	seconds=$(awk -v a="$began" -v b="${session% *}" 'BEGIN { print b - a }')

@@ -468,6 +468,15 @@ COMMENT ON FUNCTION streamext.row_image(record) IS 'the bytes of a row''s values
 CREATE FUNCTION streamext.key_hash(VARIADIC "any") RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_key_hash' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION streamext.key_hash("any") IS 'one number for a key of any columns, NULL among them; equal keys have equal numbers';
+CREATE FUNCTION streamext.remember_text(function oid, VARIADIC arguments "any") RETURNS text
+    AS 'MODULE_PATHNAME', 'sx_remember' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION streamext.remember_text(oid, "any") IS 'the result of a regular expression, lower() or upper(), from those seen before: what batches call in their place';
+CREATE FUNCTION streamext.remember_texts(function oid, VARIADIC arguments "any") RETURNS text[]
+    AS 'MODULE_PATHNAME', 'sx_remember' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION streamext.remember_texts(oid, "any") IS 'the result of a regular expression, lower() or upper(), from those seen before: what batches call in their place';
+CREATE FUNCTION streamext.remember_boolean(function oid, VARIADIC arguments "any") RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_remember' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION streamext.remember_boolean(oid, "any") IS 'the result of a regular expression, lower() or upper(), from those seen before: what batches call in their place';
 
 CREATE FUNCTION streamext.explain(name text, sizes boolean DEFAULT false) RETURNS text
     AS 'MODULE_PATHNAME', 'sx_explain' LANGUAGE C STABLE STRICT;

@@ -133,6 +133,13 @@
 #define sx_rte_group_expr(rte, attno) ((Node *) NULL)
 #endif
 
+/* Since 18 a sort clause says itself whether it is by a "greater than". */
+#if PG_VERSION_NUM >= 180000
+#define sx_set_reverse(clause, reverse) ((clause)->reverse_sort = (reverse))
+#else
+#define sx_set_reverse(clause, reverse) ((void) (reverse))
+#endif
+
 /* Join aliases are replaced with the help of a planner's root, which may be NULL, since 16. */
 #if PG_VERSION_NUM >= 160000
 #define sx_flatten_join_alias_vars(q, node) flatten_join_alias_vars(NULL, (q), (node))
@@ -154,6 +161,19 @@
 #else
 #define sx_insert_index_tuples(rinfo, slot, estate) \
 	ExecInsertIndexTuples(rinfo, slot, estate, false, false, NULL, NIL)
+#endif
+
+/* Which indexes an update concerns: since 16 it may be summarizing ones alone. */
+#if PG_VERSION_NUM >= 160000
+#define SxUpdateIndexes		TU_UpdateIndexes
+#define sx_update_concerns(which)	((which) != TU_None)
+#define sx_update_index_tuples(rinfo, slot, estate, which) \
+	ExecInsertIndexTuples(rinfo, slot, estate, true, false, NULL, NIL, (which) == TU_Summarizing)
+#else
+#define SxUpdateIndexes		bool
+#define sx_update_concerns(which)	(which)
+#define sx_update_index_tuples(rinfo, slot, estate, which) \
+	ExecInsertIndexTuples(rinfo, slot, estate, true, false, NULL, NIL)
 #endif
 
 /* index_beginscan() got room for instrumentation in 18. */

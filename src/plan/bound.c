@@ -176,6 +176,23 @@ growing_nodes(const SxStepPlan *top, List *nodes)
 	return names.len == 0 ? NULL : names.data;
 }
 
+static bool
+joins(Query *query)
+{
+	return list_length(query->jointree->fromlist) > 1 ||
+		(query->jointree->fromlist != NIL && IsA(linitial(query->jointree->fromlist), JoinExpr));
+}
+
+/* The whole query is a join that nothing stands above, and that is not kept as one. */
+static void
+warn_of_join(const char *name, const char *growing)
+{
+	ereport(WARNING,
+			(errmsg("the state of continuous view \"%s\" can only grow", name),
+			 errdetail("The join looks again at what was read before: %s.", growing),
+			 errhint("Rows are released by a join of two streams with a bound on their event times, and by any join on equal windows that are among the view's columns, with late = 'drop' or retention.")));
+}
+
 void
 sx_warn_of_growth(const char *name, Query *query, const SxStepPlan *plan, const SxLayout *layout,
 				  List *nodes)
@@ -184,7 +201,8 @@ sx_warn_of_growth(const char *name, Query *query, const SxStepPlan *plan, const 
 	char	   *growing;
 
 	/* What is made of closed windows, or from rows (sessions), has ways of its own to forget. */
-	if (clause == NULL || plan->closed_views != NIL || layout->from_rows)
+	if ((clause == NULL && layout->strategy != SX_STRATEGY_RECOMPUTE) || plan->closed_views != NIL ||
+		layout->from_rows)
 		return;
 	if (layout->strategy == SX_STRATEGY_MERGE && !layout->windowed && sx_bound(plan, layout) == NULL)
 		ereport(WARNING,
@@ -192,10 +210,13 @@ sx_warn_of_growth(const char *name, Query *query, const SxStepPlan *plan, const 
 				 errdetail("%s has no window over the event time: %s.", clause, growth(layout)),
 				 errhint("Group by tumble() or hop() of the event time too, and give option retention, or give option state_ttl; few groups need neither.")));
 	growing = growing_nodes(plan, nodes);
-	if (growing != NULL)
+	if (growing != NULL && clause == NULL)
+		warn_of_join(name, growing);
+	else if (growing != NULL)
 		ereport(WARNING,
 				(errmsg("the state of continuous view \"%s\" can only grow", name),
 				 errdetail("%s looks again at what was read before: %s.", clause, growing),
-				 errhint("With a window over the event time in %s, and late = 'drop' or retention, rows go when their window is closed.",
-						 strcmp(clause, "LIMIT") == 0 || strcmp(clause, "an aggregate") == 0 ? "GROUP BY" : clause)));
+				 errhint("With a window over the event time in %s, and late = 'drop' or retention, rows go when their window is closed.%s",
+						 strcmp(clause, "LIMIT") == 0 || strcmp(clause, "an aggregate") == 0 ? "GROUP BY" : clause,
+						 joins(query) ? " A join with a bound on the event times releases its rows in a view of its own, over which another view can aggregate." : "")));
 }

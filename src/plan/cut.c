@@ -241,6 +241,11 @@ cut_block(Query *query, SxNodeMaker *maker)
 		cut_branches(query, query->setOperations, maker);
 		return;
 	}
+	if (sx_subtree_streams(query, (Node *) query->jointree) != 1)
+	{
+		flatten_joins(query);
+		(void) sx_max_join_as_rank(query);
+	}
 	/* from_streams() wants a query without WHERE's subqueries: it looks at FROM alone. */
 	single = sx_subtree_streams(query, (Node *) query->jointree) == 1;
 	if (single)

@@ -40,6 +40,9 @@ extern Bitmapset *sx_relids_of(Node *subtree);
 /* 0: reads tables only; 1: row by row over one stream; -1: neither. */
 extern int	sx_subtree_streams(Query *query, Node *subtree);
 
+/* max_join.c: a join of rows with the highest of their group becomes a rank, in place. */
+extern bool sx_max_join_as_rank(Query *query);
+
 /* What an entry was is out of reach. */
 extern void sx_blank_entry(RangeTblEntry *rte);
 

@@ -205,12 +205,15 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	if (layout != NULL || (plan->kind == SX_STEP_STREAM && !plan->stateless && plan->strategy != SX_STRATEGY_CHANGES))
 		appendStringInfo(&text, "Bounded by: %s\n", sx_bound_text(plan, layout));
 	appendStringInfo(&text, "Query: %s\n", names->query);
-	explain_sql(&text, "Each batch", plan->apply_sql);
+	explain_sql(&text, plan->keeps_first ? "Each batch, as far as its reader takes them" : "Each batch",
+				plan->apply_sql);
 	foreach(lc, plan->then_sql)
 		explain_sql(&text, "… and then", lfirst(lc));
 	if (plan->recompute != NULL)
 	{
-		explain_sql(&text, "Each batch ($1 = the touched keys)", plan->recompute->keys_sql);
+		explain_sql(&text, "Each batch, into its node", plan->recompute->feed_sql);
+		explain_sql(&text, plan->recompute->feed_sql == NULL ? "Each batch ($1 = the touched keys)" :
+					"… and then ($1 = the touched keys)", plan->recompute->keys_sql);
 		explain_sql(&text, "… and, when there are any, rows that cannot matter any more go",
 					plan->recompute->prune_sql);
 		explain_sql(&text, "… and what is left of $1 is ($2 = numbers of arrival up to it are old)", plan->recompute->changed_sql);

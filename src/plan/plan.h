@@ -92,6 +92,7 @@ typedef struct SxRecompute
 	bool		keyed;			/* else there is no $1, and all is computed again */
 	char	   *key;			/* the key in each node, for explain() */
 	char	   *keys_sql;		/* bigint[] of touched keys, NULL: none */
+	char	   *feed_sql;		/* SX_STRATEGY_REDUCE: in place of the node's apply_sql, or NULL */
 	char	   *prune_sql;		/* SX_STRATEGY_REDUCE: $1: keys, else NULL */
 	char	   *changed_sql;	/* … those of the keys in $1 that have got a row by then,
 								 * with a number of arrival above $2; NULL: all of them */
@@ -163,6 +164,8 @@ typedef struct SxStepPlan
 	 */
 	char	   *apply_sql;		/* once a batch; no arguments.  A SELECT where the
 								 * rows go to the step's operations */
+	char	   *rows_sql;		/* SX_STRATEGY_MERGE: the rows that apply_sql merges, in no
+								 * order; NULL: they are collected elsewhere first */
 	List	   *then_sql;		/* … and these, after it; no arguments */
 	char	   *emit_sql;		/* SX_EMIT_INTERVAL: publish what was collected */
 	char	   *emit_clear_sql; /* … and forget it, run right after */

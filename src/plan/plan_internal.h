@@ -340,6 +340,7 @@ struct SxStepNames
 	char	   *delta;			/* for SX_EMIT_INTERVAL */
 };
 
+extern char *sx_added_rows_sql(const SxLayout *layout, const char *source);
 extern void sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout,
 						const SxStepNames *names);
 

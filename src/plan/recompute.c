@@ -133,26 +133,72 @@ on_time_sql(const SxNodeRef *ref, const SxLayout *layout, int window)
 									  sx_node_expr_sql(ref->view, list_nth(ref->key, window), "c")));
 }
 
+static SxStrategy
+strategy_of(const SxNodeRef *ref)
+{
+	Oid			state;
+
+	return sx_view_layout(ref->view, &state)->strategy;
+}
+
+/*
+ * A key of new rows alone gives nothing unless each inner side of the join has it.  One
+ * other such side, rather one that aggregates, as that has fewer keys; NULL: there is none.
+ *
+ * A key that has gone from there in this batch is among the changes of that side.  Hence this
+ * is for sides from which nothing ever goes within a step.
+ */
+static const SxNodeRef *
+partner(Query *query, List *refs, const SxNodeRef *ref)
+{
+	const SxNodeRef *found = NULL;
+	ListCell   *lc;
+
+	if (!has_key(refs) || query->setOperations != NULL || query->groupingSets != NIL ||
+		strategy_of(ref) != SX_STRATEGY_APPEND)
+		return NULL;
+	foreach(lc, refs)
+	{
+		SxNodeRef  *other = lfirst(lc);
+
+		if (other == ref || !other->top || other->nullable ||
+			(other->view == ref->view && equal(other->key, ref->key)))
+			continue;
+		if (found == NULL || strategy_of(found) == SX_STRATEGY_APPEND)
+			found = other;
+	}
+	return found;
+}
+
+/* The keys of what has changed in a node, as h */
+static char *
+touched_sql(Query *query, const SxLayout *layout, List *refs, const SxNodeRef *ref)
+{
+	const char *hash = has_key(refs) ? hash_sql(ref, "c") : "0::bigint";
+	const char *on_time = on_time_sql(ref, layout, window_in_key(query, layout, refs));
+	const SxNodeRef *other = partner(query, refs, ref);
+
+	if (other == NULL)
+		return psprintf("    SELECT %s AS h FROM (%s) c%s", hash,
+						sx_changes_sql(ref->view, "changed_rows"), on_time);
+	return psprintf("    SELECT n.h\n    FROM (SELECT DISTINCT %s AS h FROM (%s) c%s) n\n"
+					"    WHERE EXISTS (SELECT FROM %s p WHERE %s = n.h)",
+					hash, sx_changes_sql(ref->view, "new_rows"), on_time,
+					sx_qualified_name(other->view), hash_sql(other, "p"));
+}
+
 /* bigint[], NULL when nothing was touched */
 static char *
 keys_sql(Query *query, const SxLayout *layout, List *refs)
 {
-	bool		keyed = has_key(refs);
-	int			window = window_in_key(query, layout, refs);
 	StringInfoData sql;
 	ListCell   *lc;
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT pg_catalog.array_agg(DISTINCT k.h)\nFROM (");
 	foreach(lc, refs)
-	{
-		SxNodeRef  *ref = lfirst(lc);
-
-		appendStringInfo(&sql, "%s\n    SELECT %s AS h FROM (%s) c%s",
-						 lc == list_head(refs) ? "" : "\n    UNION ALL",
-						 keyed ? hash_sql(ref, "c") : "0::bigint", sx_changes_sql(ref->view, "changed_rows"),
-						 on_time_sql(ref, layout, window));
-	}
+		appendStringInfo(&sql, "%s\n%s", lc == list_head(refs) ? "" : "\n    UNION ALL",
+						 touched_sql(query, layout, refs, lfirst(lc)));
 	appendStringInfoString(&sql, "\n) k");
 	return sql.data;
 }

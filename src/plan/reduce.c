@@ -13,7 +13,8 @@
  * before the rows of the touched keys are computed again, those of the node that are not
  * among the first ones are deleted (prune_sql): a key costs what its result has, and what the
  * batch brings, not what was ever there.  A key none of whose new rows is left then
- * (changed_sql) is as it was.
+ * (changed_sql) is as it was.  Rows that are behind others of their own batch do not even get
+ * into the node (feed_sql).
  *
  * In the last example, the subquery is a view of its own with all ranks, over the node.  The
  * condition on the rank stands above it; cut.c finds it (sx_rank_condition) and hands it down.
@@ -219,9 +220,12 @@ rows_with_place(const SxNodeRef *ref, const char *hash)
 	return sx_parse(sql, types, 1);
 }
 
-/* The reader's query with the place of each row for a further column. */
+/*
+ * The reader's query over these rows in the node's place, and further columns: the rows' own,
+ * from the one at this position on, named by the format.
+ */
 static char *
-ranked_sql(Query *query, const char *hash)
+ranked_sql(Query *query, Query *rows, int from, const char *name)
 {
 	SxNodeRef  *ref;
 	List	   *junk = NIL;
@@ -231,7 +235,7 @@ ranked_sql(Query *query, const char *hash)
 
 	query = copyObject(query);
 	ref = linitial(sx_node_refs(query));
-	sx_rte_show(ref->rte, rows_with_place(ref, hash));
+	sx_rte_show(ref->rte, rows);
 	foreach(lc, query->targetList)
 	{
 		if (lfirst_node(TargetEntry, lc)->resjunk)
@@ -239,27 +243,58 @@ ranked_sql(Query *query, const char *hash)
 		else
 			output = lappend(output, lfirst(lc));
 	}
-	output = lappend(output, makeTargetEntry((Expr *) makeVar(ref->varno,
-															  list_length(ref->rte->subquery->targetList),
-															  TIDOID, -1, InvalidOid, 0),
-											 0, pstrdup(ROW_COLUMN), false));
+	for_each_from(lc, rows->targetList, from)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		output = lappend(output, makeTargetEntry((Expr *) makeVarFromTargetEntry(ref->varno, tle), 0,
+												 psprintf("%s%d", name, tle->resno), false));
+	}
 	query->targetList = list_concat(output, junk);
 	foreach(lc, query->targetList)
 		lfirst_node(TargetEntry, lc)->resno = ++resno;
 	return sx_deparse(query);
 }
 
+/*
+ * Of the rows that a batch brings, only those that are among the first ones there are put
+ * into the node: others would be deleted in the same batch.
+ */
+static char *
+feed_sql(Query *query, const SxNodeRef *ref, const char *kept)
+{
+	Oid			state;
+	Oid			query_view;
+	SxLayout   *layout = sx_view_layout(ref->view, &state);
+	Query	   *rows;
+	StringInfoData columns;
+
+	if (layout->strategy != SX_STRATEGY_APPEND)
+		return NULL;
+	(void) sx_step_options(ref->view, &query_view, NULL);
+	rows = sx_parse(sx_added_rows_sql(layout, sx_qualified_name(query_view)), NULL, 0);
+	initStringInfo(&columns);
+	for (int i = 1; i <= list_length(layout->columns); i++)
+		appendStringInfo(&columns, "%su." ROW_COLUMN "%d", i == 1 ? "" : ", ", i);
+	return psprintf("INSERT INTO %s (%s)\nSELECT %s\nFROM (\n%s\n) u\nWHERE %s",
+					sx_qualified_name(state), sx_columns_sql(layout->columns, ""), columns.data,
+					ranked_sql(query, rows, 0, ROW_COLUMN), kept);
+}
+
 /* Places of the node's rows that the reader does not need; they are few, but for a first batch. */
 static char *
-places_sql(Query *query, Oid state, const char *kept, const char *hash)
+places_sql(Query *query, const SxNodeRef *ref, Oid state, const char *kept, const char *hash)
 {
-	char	   *ranked = ranked_sql(query, hash);
+	Query	   *rows = rows_with_place(ref, hash);
+	int			place = list_length(rows->targetList);
+	char	   *column = psprintf("u." ROW_COLUMN "%d", place);
+	char	   *ranked = ranked_sql(query, rows, place - 1, ROW_COLUMN);
 
 	if (query->hasWindowFuncs)
-		return psprintf("SELECT u." ROW_COLUMN "\nFROM (\n%s\n) u\nWHERE NOT (%s)", ranked, kept);
-	return psprintf("SELECT s.ctid FROM %s s%s\nEXCEPT\nSELECT u." ROW_COLUMN "\nFROM (\n%s\n) u\nWHERE %s",
+		return psprintf("SELECT %s\nFROM (\n%s\n) u\nWHERE NOT (%s)", column, ranked, kept);
+	return psprintf("SELECT s.ctid FROM %s s%s\nEXCEPT\nSELECT %s\nFROM (\n%s\n) u\nWHERE %s",
 					sx_qualified_name(state),
-					hash == NULL ? "" : psprintf(" WHERE %s = ANY ($1)", hash), ranked, kept);
+					hash == NULL ? "" : psprintf(" WHERE %s = ANY ($1)", hash), column, ranked, kept);
 }
 
 /*
@@ -294,6 +329,7 @@ sx_reduce_sql(SxRecompute *recompute, Query *query, const SxNodeRef *ref, const 
 	SxLayout   *layout = sx_view_layout(ref->view, &state);
 
 	recompute->prune_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY (ARRAY(\n%s))",
-									sx_qualified_name(state), places_sql(query, state, kept, hash));
+									sx_qualified_name(state), places_sql(query, ref, state, kept, hash));
 	recompute->changed_sql = changed_sql(layout, state, hash);
+	recompute->feed_sql = feed_sql(query, ref, kept);
 }

@@ -55,6 +55,9 @@ typedef struct KafkaPart
 
 	/* records taken from the ring, in [first, last) */
 	SxRecord  **queue;
+	int64	   *upto;			/* bytes of all records so far, each with those before
+								 * it: a prefix is found without a look at its records */
+	int64		bytes;			/* … the last one */
 	int			first;
 	int			last;
 	int			room;
@@ -117,6 +120,8 @@ typedef struct KafkaSource
 	SxKafkaClient *client;
 	StringInfoData config;
 	uint64		ring_bytes;
+	StringInfoData careful_config;	/* … of a helper that fetches one batch at a time */
+	bool		careful;		/* that is the helper to have */
 	int			deaths;			/* of helpers, without progress in between */
 	int64		progress;		/* records taken in all */
 	int64		progress_at_start;	/* … when the helper was started */

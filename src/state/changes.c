@@ -62,6 +62,9 @@ sx_changes_open(SxPipeline *pl)
 			if (below == NULL || below->plan->kind != SX_STEP_VIEW)
 				continue;
 			below->captured = true;
+			if (below->plan->keeps_first && pl->steps[i].plan->recompute != NULL &&
+				pl->steps[i].plan->recompute->feed_sql != NULL)
+				below->plan->apply_sql = pl->steps[i].plan->recompute->feed_sql;
 			if (below->after_closing)
 				pl->steps[i].after_closing = true;
 		}
@@ -156,6 +159,33 @@ sx_capture_changes(PG_FUNCTION_ARGS)
 	copy_rows(data->tg_oldtable, step->changes.before, RelationGetDescr(data->tg_relation));
 	copy_rows(data->tg_newtable, step->changes.after, RelationGetDescr(data->tg_relation));
 	return PointerGetDatum(NULL);
+}
+
+void
+sx_changes_note(SxStep *step, TupleTableSlot *before, TupleTableSlot *after)
+{
+	if (!step->captured)
+		return;
+	if (step->changes.context == NULL)
+		begin_changes(&step->changes);
+	if (before != NULL)
+		tuplestore_puttupleslot(step->changes.before, before);
+	if (after != NULL)
+		tuplestore_puttupleslot(step->changes.after, after);
+}
+
+bool
+sx_changes_triggers_only(Relation state)
+{
+	for (int i = 0; state->trigdesc != NULL && i < state->trigdesc->numtriggers; i++)
+	{
+		FmgrInfo	function;
+
+		fmgr_info(state->trigdesc->triggers[i].tgfoid, &function);
+		if (function.fn_addr != sx_capture_changes)
+			return false;
+	}
+	return true;
 }
 
 static bool

@@ -182,7 +182,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 	pl->arrival_batch = 0;
 	pl->must_restart = pl->record_named = pl->timing_out = false;
 	pl->on_behalf = pl->read_input = pl->applying = -1;
-	pl->feeding = pl->plan_small = false;
+	pl->feeding = false;
 	sx_rows_forget_all(pl);
 	forget_late_letters(pl);
 	sx_blamed_step = InvalidOid;

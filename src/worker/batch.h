@@ -134,7 +134,8 @@ struct SxStep
 	char	   *intervalstyle;
 	char	   *search_path;
 	SPIPlanPtr	apply;			/* saved plans, prepared at first use */
-	SPIPlanPtr	apply_small;	/* … of the same statement, for small batches */
+	int			plan_size;		/* of batches that apply is planned for: plan_size.c */
+	int			smaller;		/* batches since that would have another one */
 	SPIPlanPtr	emit;
 	SPIPlanPtr	emit_clear;
 	SPIPlanPtr	expire;
@@ -273,7 +274,6 @@ struct SxPipeline
 	TimestampTz first_batch_time;	/* DT_NOBEGIN: none yet */
 
 	struct SxIdle *idle;		/* statements with nothing to do: step_idle.c */
-	bool		plan_small;		/* what is planned now is for small batches alone */
 
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
@@ -357,12 +357,10 @@ sx_input_was_full(const SxInput *input)
 }
 
 /*
- * A small batch has at most this many records of each source.  It has plans of its own, and
- * may leave out statements that would do nothing.
+ * A small batch has at most this many records of each source.  It may leave out statements
+ * that would do nothing.
  */
 #define SX_SMALL_BATCH	64
-
-extern bool sx_batch_is_small(const SxPipeline *pl);
 
 /*
  * An option of the pipeline: the first source that gives it decides; they were checked

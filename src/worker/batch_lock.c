@@ -100,8 +100,7 @@ sx_steps_lock(const SxPipeline *pl, bool wait)
 		if (!lock_relation(step->relid, AccessShareLock, wait, &busy) ||
 			!lock_relation(step->plan->query, AccessShareLock, wait, &busy) ||
 			!lock_relation(step->plan->state, RowExclusiveLock, wait, &busy) ||
-			!lock_plan(step->apply, wait, &busy) ||
-			!lock_plan(step->apply_small, wait, &busy))
+			!lock_plan(step->apply, wait, &busy))
 			return busy;
 		sx_blamed_step = step->relid;
 		require_logged(step->plan->state);

@@ -397,7 +397,6 @@ sx_pipeline_close(SxPipeline *pl)
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		free_plan(pl->steps[i].apply);
-		free_plan(pl->steps[i].apply_small);
 		free_plan(pl->steps[i].emit);
 		free_plan(pl->steps[i].emit_clear);
 		free_plan(pl->steps[i].expire);

@@ -48,7 +48,7 @@
 
 #define NAP_MS			5000
 #define BUSY_NAP_MS		500
-#define LACK_MS			10000
+#define LACK_MS			12000
 
 /*
  * What kept pipelines from being started in the last cycle; said once.  Whether there

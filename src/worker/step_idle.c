@@ -116,17 +116,6 @@ sx_idle_begin(SxPipeline *pl)
 	pl->idle->usable = pl->dead == NIL && pl->replay == NULL;
 }
 
-bool
-sx_batch_is_small(const SxPipeline *pl)
-{
-	for (int i = 0; i < pl->ninputs; i++)
-	{
-		if (pl->inputs[i].source->nrecords > SX_SMALL_BATCH)
-			return false;
-	}
-	return true;
-}
-
 /* Does this attempt see all records of the batch, and each of them as good? */
 static bool
 is_usable(const SxPipeline *pl)

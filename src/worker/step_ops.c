@@ -16,6 +16,7 @@
 #include "state/arrival_window.h"
 #include "state/join.h"
 #include "state/keyed.h"
+#include "state/merge.h"
 #include "state/recompute.h"
 #include "state/session.h"
 #include "state/statements.h"
@@ -23,18 +24,10 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
-/*
- * A plan for 10,000 records hashes the tables that these are joined to, which takes a small
- * batch longer than all the rest.  So that has a plan of its own.
- */
 static void
 apply_statement(SxPipeline *pl, SxStep *step)
 {
-	SPIPlanPtr *plan = sx_batch_is_small(pl) ? &step->apply_small : &step->apply;
-
-	pl->plan_small = plan == &step->apply_small;
-	step->rows = sx_step_execute(pl, step, plan, step->plan->apply_sql, 0, NULL, NULL);
-	pl->plan_small = false;
+	step->rows = sx_step_execute(pl, step, &step->apply, step->plan->apply_sql, 0, NULL, NULL);
 }
 
 static void
@@ -85,8 +78,9 @@ sx_step_ops(SxStrategy strategy)
 {
 	switch (strategy)
 	{
-		case SX_STRATEGY_APPEND:
 		case SX_STRATEGY_MERGE:
+			return &sx_merge_ops;
+		case SX_STRATEGY_APPEND:
 		case SX_STRATEGY_SINK_TABLE:
 		case SX_STRATEGY_SINK_NULL:
 			return &statement_ops;

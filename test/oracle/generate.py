@@ -37,6 +37,7 @@ class World:
             self.streams.append(Stream(name, columns))
         self.keys = random.choice((1, 3, 5, 20))
         self.watermark = random.choice(("0 seconds", "1 second", "5 seconds", "1 minute", None))
+        self.timeless = random.choice((0, 0, 0.1))      # rows without event time
         self.dim = [(i, f"n{i % 3}" if i % 4 else None, i * 10) for i in range(0, 6)]
         self.derived = []       # (name, Select): row by row over one stream
         self.views = []         # (name, Select, options)
@@ -51,7 +52,7 @@ class World:
 
     def value(self, kind, at):
         r = self.r
-        if r.random() < 0.12 and kind != "ts":
+        if r.random() < (0.12 if kind != "ts" else self.timeless):
             return None
         if kind == "k":
             return r.randrange(self.keys)
@@ -346,6 +347,34 @@ class Queries(Expressions):
         s.order = self.total(scope)
         s.limit = self.r.randint(1, 5)
 
+    def highest(self, s, scope, depth):
+        """Rows joined with the highest or lowest of their group, mostly of the same rows."""
+        r = self.r
+        first = s.sources[0]
+        columns = [(n, t) for n, t in scope if n.startswith(first.alias + ".")]
+        values = [n for n, t in columns if t in ("int", "numeric(10,2)", "date", "timestamptz", "text")]
+        where = [w for w in s.where if isinstance(w, str) and not any(a.alias + "." in w for a in s.sources[1:])]
+        if not isinstance(first.body, str) or not values:
+            return self.plain(s, scope, depth)
+        keys = [n for n, _ in self.column_list(columns, ("int", "text", "boolean", "date"), 2)]
+        rows, groups, value = Select(), Select(), r.choice(values)
+        other, below, m = self.alias(), self.alias(), self.alias()
+        rows.sources, rows.where = [Source(first.body, first.alias)], where
+        rows.items = [[n, n.split(".")[1], t] for n, t in columns]
+        groups.sources = [Source(first.body, other)]
+        groups.where = [w.replace(first.alias + ".", other + ".") for w in where] if r.random() < 0.85 else []
+        groups.group = [n.replace(first.alias + ".", other + ".") for n in keys]
+        groups.items = [[n, f"g{i}", "int"] for i, n in enumerate(groups.group)]
+        groups.items.append([f"{r.choice(('max', 'min'))}({value.replace(first.alias + '.', other + '.')})", "m", "int"])
+        on = [f"{below}.{n.split('.')[1]} = {m}.g{i}" for i, n in enumerate(keys)] + [f"{below}.{value.split('.')[1]} = {m}.m"]
+        if r.random() < 0.1:
+            on.pop(0)
+        s.sources = [Source(rows, below), Source(groups, m, r.choice(("JOIN", "JOIN", "JOIN", "LEFT JOIN")), " AND ".join(on))]
+        s.where = []
+        self.plain(s, [(f"{below}.{n}", t) for n, t in rows.columns()], depth)
+        if r.random() < 0.3:
+            s.items.append([f"{m}.m", "m", "text"])
+
     def set_operation(self, s, scope, depth):
         r = self.r
         some = self.column_list(scope, ("int", "text", "boolean", "date", "timestamptz"), 2)
@@ -365,8 +394,8 @@ class Queries(Expressions):
         s = Select()
         scope = self.from_clause(s, depth)
         self.conditions(s, scope)
-        shape = r.choices((self.plain, self.grouped, self.distinct_on, self.window, self.top, self.set_operation),
-                          (25, 40, 5, 13, 4, 8))[0]
+        shape = r.choices((self.plain, self.grouped, self.distinct_on, self.window, self.top, self.set_operation, self.highest),
+                          (25, 40, 5, 13, 4, 8, 6))[0]
         shape(s, scope, depth)
         return s
 
