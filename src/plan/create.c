@@ -286,7 +286,7 @@ frame_sql(const SxStepPlan *plan, Query *query, const SxLayout *layout,
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT s.* FROM %s s CROSS JOIN (SELECT) read_only",
-					 names->state);
+					 layout->by_slot ? sx_combined_state_sql(layout, names->state) : names->state);
 	foreach(lc, plan->streams)
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
@@ -653,6 +653,8 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	maker.arrival = sx_join_is_candidate(query);
 	query = cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
+	if (sx_slots_for_step(new.reads.streams) > 1)
+		query = sx_mark_by_slot(query);
 	view = define_view(&new, query, &plan, &layout);
 	if (plan->join_sql != NIL)
 		sx_join_prepare(query, new.options, new.rel->relname);
