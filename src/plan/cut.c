@@ -16,289 +16,33 @@
  * later change of a table would do to the past, recomputing does not.
  *
  * Before that, CTEs and plain views over streams are put in the place where they are
- * read.  Set operations have a node for each branch.
+ * read (cut_expand.c).  Set operations have a node for each branch.  Which part of FROM can
+ * be a node is in cut_reads.c, how it becomes one in cut_leaf.c.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/pg_aggregate.h"
-#include "catalog/pg_namespace.h"
-#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/tlist.h"
-#include "parser/parse_clause.h"
-#include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
-#include "utils/lsyscache.h"
 
-#include "catalog/sx_catalog.h"
 #include "compat.h"
-#include "fdw/stream.h"
-#include "plan/node.h"
+#include "plan/cut_internal.h"
 
 static void cut_block(Query *query, SxNodeMaker *maker);
-
-/* A part of FROM that becomes a node. */
-typedef struct Leaf
-{
-	Node	   *subtree;		/* of the jointree */
-	Bitmapset  *relids;			/* what is in it */
-	bool		nullable;		/* no condition above may move into it */
-	bool		alone;			/* it is the whole FROM */
-	Query	   *query;			/* of the node */
-	Index		varno;			/* of the node, above */
-	List	   *wholes;			/* expressions that it computes, not only columns */
-	const char *keep;			/* reduce.c: the rows that it must keep; NULL: all */
-} Leaf;
-
-static void
-refuse(const char *message, const char *hint)
-{
-	SxRefusal	refusal;
-
-	sx_refuse(&refusal, pstrdup(message), pstrdup(hint));
-	sx_report_refusal(&refusal);
-}
-
-/* ---------- what is there ---------- */
-
-typedef struct ViewContext
-{
-	List	   *seen;
-	bool		changing;		/* views with emit = 'final' do not count */
-} ViewContext;
-
-/* A view's query names the view itself among its entries: seen ends that. */
-static bool
-view_walker(Node *node, ViewContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		if (rte->rtekind != RTE_RELATION)
-			return false;
-		if (sx_relation_kind(rte->relid) == SX_REL_VIEW)
-			return !context->changing || !sx_is_final_view(rte->relid);
-		if (!sx_is_view(rte->relid) || list_member_oid(context->seen, rte->relid) ||
-			sx_is_barrier(rte->relid))
-			return false;
-		context->seen = lappend_oid(context->seen, rte->relid);
-		return view_walker((Node *) sx_view_query(rte->relid), context);
-	}
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, view_walker, context, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, view_walker, context);
-}
-
-/* Does it read a continuous view? */
-bool
-sx_reads_continuous_view(Node *node)
-{
-	ViewContext context = {NIL, false};
-
-	return view_walker(node, &context);
-}
-
-bool
-sx_reads_changing_view(Node *node)
-{
-	ViewContext context = {NIL, true};
-
-	return view_walker(node, &context);
-}
-
-static bool
-reads_node(Node *node)
-{
-	return sx_node_reads_stream(node) || sx_reads_continuous_view(node);
-}
-
-typedef struct RelidsContext
-{
-	Bitmapset  *relids;
-} RelidsContext;
-
-static bool
-relids_walker(Node *node, RelidsContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblRef))
-		context->relids = bms_add_member(context->relids, ((RangeTblRef *) node)->rtindex);
-	if (IsA(node, JoinExpr) && ((JoinExpr *) node)->rtindex != 0)
-		context->relids = bms_add_member(context->relids, ((JoinExpr *) node)->rtindex);
-	if (IsA(node, Query) || IsA(node, SubLink))
-		return false;
-	return expression_tree_walker(node, relids_walker, context);
-}
-
-static Bitmapset *
-relids_of(Node *subtree)
-{
-	RelidsContext context = {NULL};
-
-	(void) relids_walker(subtree, &context);
-	return context.relids;
-}
-
-static bool
-subtree_reads_view(const Query *query, Node *subtree)
-{
-	Bitmapset  *relids = relids_of(subtree);
-	int			i = -1;
-
-	while ((i = bms_next_member(relids, i)) >= 0)
-	{
-		RangeTblEntry *rte = rt_fetch(i, query->rtable);
-
-		if (sx_reads_changing_view((Node *) rte) ||
-			sx_reads_changing_view((Node *) rte->subquery))
-			return true;
-	}
-	return false;
-}
-
-/* 0: reads tables only; 1: row by row over one stream; -1: neither. */
-static int
-subtree_streams(Query *query, Node *subtree)
-{
-	SxRefusal	refusal = {NULL, NULL};
-
-	return subtree_reads_view(query, subtree) ? -1 : sx_from_streams(query, subtree, &refusal);
-}
-
-bool
-sx_is_single_node(Query *query)
-{
-	SxRefusal	refusal = {NULL, NULL};
-
-	return !sx_reads_changing_view((Node *) query) && sx_can_keep_alone(query, &refusal);
-}
-
-/* What an entry was is out of reach. */
-static void
-blank_entry(RangeTblEntry *rte)
-{
-	Alias	   *eref = rte->eref;
-
-	memset(rte, 0, sizeof(RangeTblEntry));
-	rte->type = T_RangeTblEntry;
-	rte->rtekind = RTE_RESULT;
-	rte->eref = makeAlias(eref->aliasname, NIL);
-}
-
-/* ---------- CTEs and views in their place ---------- */
-
-typedef struct ExpandContext
-{
-	const SxLevel *level;
-} ExpandContext;
-
-static void expand_query(Query *query, const SxLevel *parent);
-
-static bool
-expand_walker(Node *node, ExpandContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-	{
-		expand_query((Query *) node, context->level);
-		return false;
-	}
-	return expression_tree_walker(node, expand_walker, context);
-}
-
-static void
-expand_cte(const SxLevel *level, RangeTblEntry *rte)
-{
-	const SxLevel *defined_at;
-	CommonTableExpr *cte = sx_find_cte(level, rte, &defined_at);
-	int			up = rte->ctelevelsup;
-	Query	   *query;
-
-	if (cte->cterecursive)
-		refuse("WITH RECURSIVE is not supported in this continuous view",
-			   "A recursive query over tables can be made a view of its own and be joined to the stream.");
-	query = copyObject(castNode(Query, cte->ctequery));
-	IncrementVarSublevelsUp((Node *) query, up, 1);
-	rte->ctename = NULL;
-	sx_rte_show(rte, query);
-}
-
-/* The query of a plain view, without the entries that stand for the view itself. */
-static Query *
-plain_view_query(Oid view)
-{
-	Query	   *query = sx_view_query(view);
-	ListCell   *lc;
-
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (rte->rtekind == RTE_RELATION && rte->relid == view)
-			blank_entry(rte);
-	}
-	return query;
-}
-
-/* A plain view that is not row by row is what its query is. */
-static void
-expand_view(RangeTblEntry *rte)
-{
-	if (sx_relation_kind(rte->relid) == SX_REL_VIEW)
-	{
-		sx_join_check_reader(rte->relid);
-		if (!sx_is_final_view(rte->relid))
-			sx_rte_show(rte, sx_node_query(rte->relid));
-	}
-	else if (sx_relation_kind(rte->relid) == SX_REL_NONE && sx_is_view(rte->relid) &&
-			 reads_node((Node *) sx_view_query(rte->relid)) &&
-			 (sx_reads_continuous_view((Node *) rte) || !sx_is_row_wise(sx_view_query(rte->relid))))
-		sx_rte_show(rte, plain_view_query(rte->relid));
-}
-
-static void
-expand_query(Query *query, const SxLevel *parent)
-{
-	SxLevel		level = {query, parent};
-	ExpandContext context = {&level};
-	ListCell   *lc;
-
-	sx_flatten_group_exprs(query);
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (rte->rtekind == RTE_CTE)
-			expand_cte(&level, rte);
-		else if (rte->rtekind == RTE_RELATION)
-			expand_view(rte);
-		if (rte->rtekind == RTE_SUBQUERY && !OidIsValid(sx_node_of(rte)))
-			expand_query(rte->subquery, &level);
-	}
-	(void) query_tree_walker(query, expand_walker, &context,
-							 QTW_IGNORE_RT_SUBQUERIES | QTW_IGNORE_CTE_SUBQUERIES);
-	query->cteList = NIL;
-}
 
 /* ---------- finding the leaves ---------- */
 
 static void
 add_leaf(List **leaves, Node *subtree, bool nullable)
 {
-	Leaf	   *leaf = palloc0(sizeof(Leaf));
+	SxLeaf	   *leaf = palloc0(sizeof(SxLeaf));
 
 	leaf->subtree = subtree;
-	leaf->relids = relids_of(subtree);
+	leaf->relids = sx_relids_of(subtree);
 	leaf->nullable = nullable;
 	*leaves = lappend(*leaves, leaf);
 }
@@ -308,8 +52,8 @@ static void
 cut_entry(RangeTblEntry *rte, const char *rank_condition, SxNodeMaker *maker)
 {
 	if (rte->rtekind != RTE_SUBQUERY)
-		refuse("a function that reads a stream is not supported in a continuous view",
-			   "Call it in a derived stream, which is evaluated per batch: CREATE STREAM … AS SELECT … FROM f().");
+		sx_cut_refuse("a function that reads a stream is not supported in a continuous view",
+					  "Call it in a derived stream, which is evaluated per batch: CREATE STREAM … AS SELECT … FROM f().");
 	if (OidIsValid(sx_node_of(rte)))
 		return;
 	if (contain_vars_of_level((Node *) rte->subquery, 1))
@@ -325,8 +69,8 @@ cut_entry(RangeTblEntry *rte, const char *rank_condition, SxNodeMaker *maker)
 static void
 refuse_table_beside_nodes(void)
 {
-	refuse("a table beside a join of streams or an aggregate is not supported in a continuous view",
-		   "Join the table to a stream, in a subquery: FROM (SELECT … FROM stream JOIN table …) s JOIN …; it is read when the row arrives.");
+	sx_cut_refuse("a table beside a join of streams or an aggregate is not supported in a continuous view",
+				  "Join the table to a stream, in a subquery: FROM (SELECT … FROM stream JOIN table …) s JOIN …; it is read when the row arrives.");
 }
 
 /* A join of a stream to tables that is not row by row says itself why. */
@@ -336,7 +80,7 @@ check_outer_join(Query *query, JoinExpr *join)
 	SxRefusal	refusal = {NULL, NULL};
 
 	if (join->jointype != JOIN_INNER &&
-		(subtree_streams(query, join->larg) == 0 || subtree_streams(query, join->rarg) == 0) &&
+		(sx_subtree_streams(query, join->larg) == 0 || sx_subtree_streams(query, join->rarg) == 0) &&
 		sx_from_streams(query, (Node *) join, &refusal) < 0)
 		sx_report_refusal(&refusal);
 }
@@ -357,7 +101,7 @@ find_in_join(Query *query, JoinExpr *join, bool nullable, List **leaves, SxNodeM
 static void
 find_leaves(Query *query, Node *node, bool nullable, List **leaves, SxNodeMaker *maker)
 {
-	int			streams = subtree_streams(query, node);
+	int			streams = sx_subtree_streams(query, node);
 	ListCell   *lc;
 
 	if (streams < 0 && IsA(node, JoinExpr))
@@ -384,30 +128,14 @@ find_leaves(Query *query, Node *node, bool nullable, List **leaves, SxNodeMaker 
 
 /* ---------- conditions ---------- */
 
-static bool
-sublink_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, SubLink) && reads_node(((SubLink *) node)->subselect))
-		return true;
-	return expression_tree_walker(node, sublink_walker, context);
-}
-
-static bool
-reads_node_in_sublink(Node *node)
-{
-	return sublink_walker(node, NULL);
-}
-
 /* Can the condition be tested when the row arrives? */
 static bool
-belongs_to(Node *qual, const Leaf *leaf)
+belongs_to(Node *qual, const SxLeaf *leaf)
 {
 	Bitmapset  *used = pull_varnos(NULL, qual);
 
 	return !leaf->nullable && !bms_is_empty(used) && bms_is_subset(used, leaf->relids) &&
-		!contain_vars_of_level(qual, 1) && !reads_node_in_sublink(qual);
+		!contain_vars_of_level(qual, 1) && !sx_reads_node_in_sublink(qual);
 }
 
 /* Splits WHERE: what a leaf can test goes into it. */
@@ -417,14 +145,14 @@ move_conditions(Query *query, List *leaves, bool single)
 	List	   *quals = make_ands_implicit((Expr *) query->jointree->quals);
 	List	   *moved = NIL;
 	List	   *kept = NIL;
-	Leaf	   *leaf = leaves == NIL ? NULL : linitial(leaves);
+	SxLeaf	   *leaf = leaves == NIL ? NULL : linitial(leaves);
 	ListCell   *lc;
 
 	foreach(lc, quals)
 	{
 		Node	   *qual = lfirst(lc);
 		ListCell   *l;
-		Leaf	   *found = NULL;
+		SxLeaf	   *found = NULL;
 
 		foreach(l, leaves)
 		{
@@ -433,7 +161,7 @@ move_conditions(Query *query, List *leaves, bool single)
 		}
 		/* A condition without columns, in a query with one leaf. */
 		if (single && found == NULL && !contain_vars_of_level(qual, 1) &&
-			!reads_node_in_sublink(qual))
+			!sx_reads_node_in_sublink(qual))
 			found = leaf;
 		if (found == NULL)
 			kept = lappend(kept, qual);
@@ -442,349 +170,6 @@ move_conditions(Query *query, List *leaves, bool single)
 	}
 	query->jointree->quals = (Node *) (kept == NIL ? NULL : make_ands_explicit(kept));
 	return moved;
-}
-
-/* ---------- what is computed below ---------- */
-
-/* Expressions by which the query groups: computed when the row arrives, as SRFs must be. */
-static List *
-key_expressions(Query *query)
-{
-	List	   *result = NIL;
-	List	   *clauses = list_concat_copy(query->groupClause, query->distinctClause);
-	ListCell   *lc;
-
-	foreach(lc, query->windowClause)
-		clauses = list_concat(clauses, lfirst_node(WindowClause, lc)->partitionClause);
-	foreach(lc, clauses)
-	{
-		Node	   *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
-
-		if (!IsA(expr, Var) && !sx_is_session_call(expr) && !contain_aggs_of_level(expr, 0) && !contain_windowfuncs(expr) &&
-			!checkExprHasSubLink(expr))
-			result = list_append_unique(result, expr);
-	}
-	return result;
-}
-
-typedef struct ReplaceContext
-{
-	Query	   *query;
-	Leaf	   *leaf;
-	int			sublevels_up;
-} ReplaceContext;
-
-static char *
-free_column_name(Leaf *leaf, const char *wanted)
-{
-	const char *name = wanted != NULL && strcmp(wanted, "?column?") != 0 ? wanted : "key";
-	char	   *result = pstrdup(name);
-	int			n = 1;
-	ListCell   *lc;
-
-restart:
-	foreach(lc, leaf->query->targetList)
-	{
-		if (strcmp(lfirst_node(TargetEntry, lc)->resname, result) == 0)
-		{
-			result = psprintf("%s_%d", name, ++n);
-			goto restart;
-		}
-	}
-	return result;
-}
-
-/* The column of the node that has this expression, as seen from above. */
-static Node *
-leaf_column(ReplaceContext *context, Node *expr, const char *name)
-{
-	Leaf	   *leaf = context->leaf;
-	TargetEntry *tle = tlist_member((Expr *) expr, leaf->query->targetList);
-	Var		   *var;
-
-	if (tle == NULL)
-	{
-		tle = makeTargetEntry(copyObject((Expr *) expr),
-							  list_length(leaf->query->targetList) + 1,
-							  free_column_name(leaf, name), false);
-		leaf->query->targetList = lappend(leaf->query->targetList, tle);
-	}
-	var = makeVar(leaf->varno, tle->resno, exprType(expr), exprTypmod(expr),
-				  exprCollation(expr), context->sublevels_up);
-	return (Node *) var;
-}
-
-static const char *
-name_of_key(Query *query, Node *expr)
-{
-	ListCell   *lc;
-
-	foreach(lc, query->targetList)
-	{
-		if (equal(lfirst_node(TargetEntry, lc)->expr, expr))
-			return lfirst_node(TargetEntry, lc)->resname;
-	}
-	return NULL;
-}
-
-static Node *
-replace_var(Var *var, ReplaceContext *context)
-{
-	Var		   *below;
-
-	if (var->varattno <= 0)
-		refuse(var->varattno == 0 ? "a whole row of a stream is not supported here in a continuous view" :
-			   "system columns of a stream are not supported in a continuous view",
-			   "Name the columns.");
-	below = copyObject(var);
-	below->varlevelsup = 0;
-	return leaf_column(context, (Node *) below,
-					   get_rte_attribute_name(rt_fetch(var->varno, context->query->rtable),
-											  var->varattno));
-}
-
-static Node *
-replace_mutator(Node *node, ReplaceContext *context)
-{
-	if (node == NULL)
-		return NULL;
-	if (context->sublevels_up == 0 && list_member(context->leaf->wholes, node))
-		return leaf_column(context, node, name_of_key(context->query, node));
-	/* That of the batch in which the row came, not of one that computes it again. */
-	if (context->sublevels_up == 0 && context->leaf->alone && sx_is_batch_function(node))
-		return leaf_column(context, node, get_func_name(((FuncExpr *) node)->funcid));
-	if (IsA(node, Var))
-	{
-		Var		   *var = (Var *) node;
-
-		if (var->varlevelsup == context->sublevels_up &&
-			bms_is_member(var->varno, context->leaf->relids))
-			return replace_var(var, context);
-		return copyObject(node);
-	}
-	if (IsA(node, Query))
-	{
-		Query	   *result;
-
-		context->sublevels_up++;
-		result = query_tree_mutator((Query *) node, replace_mutator, context, 0);
-		context->sublevels_up--;
-		return (Node *) result;
-	}
-	return expression_tree_mutator(node, replace_mutator, context);
-}
-
-/* Conditions of the joins that remain, and the reference to the node in place of the leaf. */
-static Node *
-replace_in_from(Node *node, ReplaceContext *context)
-{
-	if (node == context->leaf->subtree)
-	{
-		RangeTblRef *ref = makeNode(RangeTblRef);
-
-		ref->rtindex = context->leaf->varno;
-		return (Node *) ref;
-	}
-	if (IsA(node, JoinExpr))
-	{
-		JoinExpr   *join = (JoinExpr *) node;
-
-		join->larg = replace_in_from(join->larg, context);
-		join->rarg = replace_in_from(join->rarg, context);
-		join->quals = replace_mutator(join->quals, context);
-	}
-	else if (IsA(node, FromExpr))
-	{
-		FromExpr   *from = (FromExpr *) node;
-		ListCell   *lc;
-
-		foreach(lc, from->fromlist)
-			lfirst(lc) = replace_in_from(lfirst(lc), context);
-		from->quals = replace_mutator(from->quals, context);
-	}
-	return node;
-}
-
-static void
-blank_entries(Query *query, const Bitmapset *relids, bool inside)
-{
-	Index		i = 0;
-	ListCell   *lc;
-
-	foreach(lc, query->rtable)
-	{
-		if (bms_is_member(++i, relids) == inside)
-			blank_entry(lfirst_node(RangeTblEntry, lc));
-	}
-}
-
-/* ---------- a leaf becomes a node ---------- */
-
-static Query *
-leaf_query(const Query *query, const Leaf *leaf, List *moved)
-{
-	Query	   *result = makeNode(Query);
-	List	   *quals = NIL;
-	ListCell   *lc;
-
-	foreach(lc, moved)
-	{
-		if (linitial(lfirst(lc)) == leaf)
-			quals = lappend(quals, copyObject(lsecond(lfirst(lc))));
-	}
-	result->commandType = CMD_SELECT;
-	result->canSetTag = true;
-	result->rtable = copyObject(query->rtable);
-	sx_copy_perminfos(result, query);
-	blank_entries(result, leaf->relids, false);
-	result->jointree = makeFromExpr(IsA(leaf->subtree, FromExpr) ?
-									copyObject(((FromExpr *) leaf->subtree)->fromlist) :
-									list_make1(copyObject(leaf->subtree)),
-									quals == NIL ? NULL : (Node *) make_ands_explicit(quals));
-	return result;
-}
-
-/* ---------- aggregates that see the order of their rows ---------- */
-
-/* Those of the server that do not; a user's own may be anything. */
-bool
-sx_sees_order(const Aggref *agg)
-{
-	static const char *const ordered[] = {
-		"array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg",
-		"jsonb_object_agg", "xmlagg"
-	};
-	const char *name = get_func_name(agg->aggfnoid);
-
-	if (agg->aggkind != AGGKIND_NORMAL || agg->aggorder != NIL || agg->aggdistinct != NIL ||
-		agg->aggstar)
-		return false;
-	if (get_func_namespace(agg->aggfnoid) != PG_CATALOG_NAMESPACE)
-		return true;
-	for (int i = 0; i < lengthof(ordered); i++)
-	{
-		if (strcmp(name, ordered[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
-static Node *
-arrival_call(void)
-{
-	return (Node *) makeFuncExpr(sx_own_function("arrival", 0, NULL), INT8OID, NIL, InvalidOid,
-								 InvalidOid, COERCE_EXPLICIT_CALL);
-}
-
-static SortGroupClause *
-arrival_order(void)
-{
-	SortGroupClause *sort = makeNode(SortGroupClause);
-
-	get_sort_group_operators(INT8OID, true, true, false, &sort->sortop, &sort->eqop, NULL,
-							 &sort->hashable);
-	return sort;
-}
-
-/* f(x) becomes f(x ORDER BY the row's arrival). */
-static void
-order_by_arrival(Aggref *agg, ReplaceContext *context)
-{
-	SortGroupClause *sort = arrival_order();
-	TargetEntry *tle = makeTargetEntry((Expr *) leaf_column(context, arrival_call(), "arrival"),
-									   list_length(agg->args) + 1, NULL, true);
-
-	tle->ressortgroupref = sort->tleSortGroupRef = 1;
-	agg->args = lappend(agg->args, tle);
-	agg->aggorder = list_make1(sort);
-}
-
-static bool
-order_walker(Node *node, ReplaceContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Aggref))
-	{
-		if (sx_sees_order((Aggref *) node) && ((Aggref *) node)->agglevelsup == 0)
-			order_by_arrival((Aggref *) node, context);
-		return false;
-	}
-	return expression_tree_walker(node, order_walker, context);
-}
-
-/* Rows that the order leaves equal are taken as they came: reduce.c. */
-static void
-complete_order(Query *query, ReplaceContext *context)
-{
-	List	  **clause = sx_order_to_complete(query);
-	SortGroupClause *sort;
-	TargetEntry *tle;
-
-	if (clause == NULL)
-		return;
-	tle = makeTargetEntry((Expr *) leaf_column(context, arrival_call(), "arrival"),
-						  list_length(query->targetList) + 1, NULL, true);
-	query->targetList = lappend(query->targetList, tle);
-	sort = arrival_order();
-	sort->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
-	*clause = lappend(*clause, sort);
-}
-
-/* A node must have a column, also when only rows are counted. */
-static void
-add_row_column(Leaf *leaf)
-{
-	if (leaf->query->targetList == NIL)
-		leaf->query->targetList =
-			list_make1(makeTargetEntry((Expr *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
-														  Int32GetDatum(1), false, true),
-									   1, pstrdup("row"), false));
-}
-
-static void
-replace_leaf(Query *query, Leaf *leaf, List *moved, SxNodeMaker *maker)
-{
-	ReplaceContext context = {query, leaf, 0};
-	Oid			node;
-	ListCell   *lc;
-
-	/* Joins expect what they join before themselves: the node takes a place of the leaf. */
-	leaf->query = leaf_query(query, leaf, moved);
-	leaf->varno = bms_next_member(leaf->relids, -1);
-
-	query->targetList = (List *) replace_mutator((Node *) query->targetList, &context);
-	query->havingQual = replace_mutator(query->havingQual, &context);
-	query->jointree = (FromExpr *) replace_in_from((Node *) query->jointree, &context);
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *other = lfirst(lc);
-
-		if (other->rtekind != RTE_SUBQUERY || !other->lateral)
-			continue;
-		context.sublevels_up = 1;
-		other->subquery = query_tree_mutator(other->subquery, replace_mutator, &context, 0);
-		context.sublevels_up = 0;
-	}
-	if (leaf->alone)
-	{
-		(void) order_walker((Node *) query->targetList, &context);
-		(void) order_walker(query->havingQual, &context);
-	}
-	if (leaf->keep != NULL)
-		complete_order(query, &context);
-	if (maker->arrival)
-		(void) leaf_column(&context, arrival_call(), "sx_arrival");
-	add_row_column(leaf);
-	leaf->query->hasSubLinks = checkExprHasSubLink((Node *) leaf->query->targetList) ||
-		checkExprHasSubLink((Node *) leaf->query->jointree);
-	leaf->query->hasTargetSRFs = expression_returns_set((Node *) leaf->query->targetList);
-	blank_entries(query, leaf->relids, true);
-	maker->unshared = leaf->keep != NULL;
-	node = sx_make_node(maker, leaf->query);
-	if (leaf->keep != NULL)
-		sx_node_keep(node, leaf->keep);
-	sx_rte_show(rt_fetch(leaf->varno, query->rtable), sx_node_query(node));
 }
 
 /* ---------- blocks ---------- */
@@ -801,9 +186,9 @@ cut_branches(Query *query, Node *node, SxNodeMaker *maker)
 	{
 		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
 
-		if (!reads_node((Node *) rte->subquery))
-			refuse("a branch of a set operation that reads no stream is not supported in a continuous view",
-				   "Add its rows in a view over the continuous view.");
+		if (!sx_reads_node((Node *) rte->subquery))
+			sx_cut_refuse("a branch of a set operation that reads no stream is not supported in a continuous view",
+						  "Add its rows in a view over the continuous view.");
 		if (!OidIsValid(sx_node_of(rte)))
 			sx_rte_show(rte, sx_node_query(sx_make_node(maker, rte->subquery)));
 	}
@@ -819,11 +204,11 @@ cut_sublinks(Node *node, SxNodeMaker *maker)
 		SubLink    *sublink = (SubLink *) node;
 
 		(void) cut_sublinks(sublink->testexpr, maker);
-		if (reads_node(sublink->subselect))
+		if (sx_reads_node(sublink->subselect))
 			cut_block(castNode(Query, sublink->subselect), maker);
 		else
-			refuse("a subquery over a table beside a join of streams or an aggregate is not supported in a continuous view",
-				   "Use it in a subquery over one stream: FROM (SELECT … FROM stream WHERE …) s; it is evaluated when the row arrives.");
+			sx_cut_refuse("a subquery over a table beside a join of streams or an aggregate is not supported in a continuous view",
+						  "Use it in a subquery over one stream: FROM (SELECT … FROM stream WHERE …) s; it is evaluated when the row arrives.");
 		return false;
 	}
 	return expression_tree_walker(node, cut_sublinks, maker);
@@ -849,15 +234,15 @@ cut_block(Query *query, SxNodeMaker *maker)
 
 	maker->rank_condition = NULL;
 	if (query->rowMarks != NIL)
-		refuse("FOR UPDATE and FOR SHARE are not supported over a stream",
-			   "Leave the clause out: rows of a stream cannot be locked.");
+		sx_cut_refuse("FOR UPDATE and FOR SHARE are not supported over a stream",
+					  "Leave the clause out: rows of a stream cannot be locked.");
 	if (query->setOperations != NULL)
 	{
 		cut_branches(query, query->setOperations, maker);
 		return;
 	}
 	/* from_streams() wants a query without WHERE's subqueries: it looks at FROM alone. */
-	single = subtree_streams(query, (Node *) query->jointree) == 1;
+	single = sx_subtree_streams(query, (Node *) query->jointree) == 1;
 	if (single)
 		add_leaf(&leaves, (Node *) query->jointree, false);
 	else
@@ -867,26 +252,26 @@ cut_block(Query *query, SxNodeMaker *maker)
 			find_leaves(query, lfirst(lc), false, &leaves, maker);
 	}
 	if (!single && sx_session_call(query) != NULL)
-		refuse("session windows over a join of streams, an aggregate or a continuous view are not supported",
-			   "Group by session() over one stream, or over streams put together by UNION ALL; tables may be joined to it.");
+		sx_cut_refuse("session windows over a join of streams, an aggregate or a continuous view are not supported",
+					  "Group by session() over one stream, or over streams put together by UNION ALL; tables may be joined to it.");
 	if (!single && (sx_reads_batch((Node *) query->targetList) || sx_reads_batch(query->havingQual) ||
 					sx_reads_batch((Node *) query->jointree)))
-		refuse("batch_id(), batch_time(), watermark() and now() are not supported above a join of streams, an aggregate or a continuous view",
-			   "Its rows are computed again in other batches: call them in a subquery over one stream, FROM (SELECT …, streamext.batch_time() AS t FROM stream) s.");
+		sx_cut_refuse("batch_id(), batch_time(), watermark() and now() are not supported above a join of streams, an aggregate or a continuous view",
+					  "Its rows are computed again in other batches: call them in a subquery over one stream, FROM (SELECT …, streamext.batch_time() AS t FROM stream) s.");
 	moved = move_conditions(query, leaves, single);
 	if (single)
 	{
-		Leaf	   *leaf = linitial(leaves);
+		SxLeaf	   *leaf = linitial(leaves);
 
 		/* The whole FROM, without what remains of WHERE. */
 		leaf->alone = true;
 		leaf->keep = sx_reduces(query, rank_condition);
-		leaf->wholes = key_expressions(query);
+		leaf->wholes = sx_key_expressions(query);
 		leaf->subtree = (Node *) makeFromExpr(query->jointree->fromlist, NULL);
 		query->jointree = makeFromExpr(list_make1(leaf->subtree), query->jointree->quals);
 	}
 	foreach(lc, leaves)
-		replace_leaf(query, lfirst(lc), moved, maker);
+		sx_replace_leaf(query, lfirst(lc), moved, maker);
 	(void) cut_sublinks((Node *) query->targetList, maker);
 	(void) cut_sublinks(query->havingQual, maker);
 	(void) cut_sublinks((Node *) query->jointree, maker);
@@ -936,12 +321,12 @@ sx_cut_query(Query *query, SxNodeMaker *maker)
 	sx_refuse_volatile(query);
 	if (query->sortClause != NIL && query->limitCount == NULL && query->limitOffset == NULL &&
 		!query->hasDistinctOn)
-		refuse("ORDER BY is not supported in a continuous view",
-			   "Order in the query that reads the view.");
+		sx_cut_refuse("ORDER BY is not supported in a continuous view",
+					  "Order in the query that reads the view.");
 	if ((query->limitCount != NULL || query->limitOffset != NULL) && query->sortClause == NIL)
-		refuse("LIMIT and OFFSET without ORDER BY are not supported in a continuous view",
-			   "Say which rows: ORDER BY … LIMIT n; or limit in the query that reads the view.");
-	expand_query(query, NULL);
+		sx_cut_refuse("LIMIT and OFFSET without ORDER BY are not supported in a continuous view",
+					  "Say which rows: ORDER BY … LIMIT n; or limit in the query that reads the view.");
+	sx_expand_query(query, NULL);
 	if (maker->options->emit == SX_EMIT_FINAL && close_subqueries(query, maker) &&
 		sx_is_single_node(query))
 		sx_check_view_query(query);

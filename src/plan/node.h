@@ -49,7 +49,7 @@ typedef struct SxNodeRef
 	List	   *output;			/* of the view over its state table, once it was needed */
 } SxNodeRef;
 
-/* ---------- cut.c ---------- */
+/* ---------- cut*.c ---------- */
 
 /* Does the aggregate's result depend on the order of its rows? */
 extern bool sx_sees_order(const Aggref *agg);
@@ -60,7 +60,7 @@ extern bool sx_is_single_node(Query *query);
 /* The query over nodes, which it makes.  query is consumed.  ERROR when it cannot be kept. */
 extern Query *sx_cut_query(Query *query, SxNodeMaker *maker);
 
-/* ---------- create.c ---------- */
+/* ---------- create_node.c ---------- */
 
 /* A hidden continuous view of the query; one made before when it is the same. */
 extern Oid	sx_make_node(SxNodeMaker *maker, Query *query);

@@ -302,6 +302,9 @@ extern Query *sx_mark_by_slot(Query *query);
 extern bool sx_is_by_slot(const Query *query);
 extern void sx_layout_add_slot(SxLayoutBuilder *builder);
 
+/* ERROR when a view with this query would need nodes, which one worker keeps. */
+extern void sx_check_query_slots(Query *query, const char *relname);
+
 /* The state table with its slots combined, for FROM. */
 extern char *sx_combined_state_sql(const SxLayout *layout, const char *state);
 
@@ -450,7 +453,7 @@ extern void sx_qualify_source_option(List *options);
 extern Oid	sx_function_sink_check(List *options);
 extern void sx_function_sink_plan(SxStepPlan *plan, const SxStepNames *names);
 
-/* ---------- load.c, explain.c, create.c ---------- */
+/* ---------- load.c, explain.c, create*.c ---------- */
 
 /* *layout gets what the plan was made from */
 extern SxStepPlan *sx_build_view_plan(Query *query, const SxViewOptions *options,

@@ -3,7 +3,7 @@
  * relink.c
  *		The dependencies of a view, sink or derived stream, made again.
  *
- * They are what creation makes (create.c, derived.c, sink.c), and a dump does not have
+ * They are what creation makes (create.c, derived.c, sink_create.c), and a dump does not have
  * them.  Those that are there already are left alone.
  *
  *-------------------------------------------------------------------------

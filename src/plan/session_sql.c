@@ -26,109 +26,28 @@
  *
  * From rows (layout->from_rows) the same statement merges bounds alone, and computes the
  * aggregates from the rows that the node below keeps.  Its rows go when their session is
- * closed, so those within the bounds of a live session are its own.
+ * closed (session_evict.c), so those within the bounds of a live session are its own.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "compat.h"
 #include "lib/stringinfo.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
-#include "optimizer/tlist.h"
-#include "parser/analyze.h"
 #include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
-#include "utils/typcache.h"
 
 #include "catalog/sx_catalog.h"
 #include "plan/node.h"
-#include "plan/plan_internal.h"
+#include "plan/session_internal.h"
 #include "state/changes.h"
-
-/* ---------- pieces ---------- */
-
-static const char *
-q(const SxStateColumn *column)
-{
-	return quote_identifier(column->name);
-}
-
-static List *
-keys_of(const SxLayout *layout)
-{
-	List	   *keys = NIL;
-	ListCell   *lc;
-
-	foreach(lc, layout->columns)
-	{
-		if (((SxStateColumn *) lfirst(lc))->kind == SX_COLUMN_KEY)
-			keys = lappend(keys, lfirst(lc));
-	}
-	return keys;
-}
-
-/* Equal values have one hash: of the type, whatever the collation. */
-static bool
-is_hashable(const SxStateColumn *column)
-{
-	TypeCacheEntry *type = lookup_type_cache(column->type, TYPECACHE_HASH_EXTENDED_PROC);
-
-	return OidIsValid(type->hash_extended_proc) &&
-		(!OidIsValid(column->collation) || get_collation_isdeterministic(column->collation));
-}
-
-/* streamext.key_hash(…) of the keys; 0 when none of them can be hashed */
-static char *
-hash_sql(const SxLayout *layout, const char *alias)
-{
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	foreach(lc, keys_of(layout))
-	{
-		if (is_hashable(lfirst(lc)))
-			appendStringInfo(&sql, "%s%s%s", sql.len > 0 ? ", " : "", alias, q(lfirst(lc)));
-	}
-	return sql.len == 0 ? NULL : psprintf("streamext.key_hash(%s)", sql.data);
-}
-
-/* " AND a = b" for every key, NULL being equal to NULL */
-static char *
-same_key_sql(const SxLayout *layout, const char *a, const char *b)
-{
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	if (hash_sql(layout, a) != NULL)
-		appendStringInfo(&sql, " AND %s = %s", hash_sql(layout, a), hash_sql(layout, b));
-	foreach(lc, keys_of(layout))
-		appendStringInfo(&sql, " AND %s%s IS NOT DISTINCT FROM %s%s", a, q(lfirst(lc)), b,
-						 q(lfirst(lc)));
-	return sql.data;
-}
-
-static Query *
-parse_sql(const char *sql)
-{
-	int			nestlevel = sx_pin_settings();
-	Query	   *query = parse_analyze_fixedparams(linitial_node(RawStmt, pg_parse_query(sql)),
-												  sql, NULL, 0, NULL);
-
-	AtEOXact_GUC(true, nestlevel);
-	return query;
-}
 
 /*
  * What stands in from, with start and end of a span, and the number of the session that
@@ -137,121 +56,13 @@ parse_sql(const char *sql)
 static char *
 numbered_sql(const SxLayout *layout, const char *from, const char *start, const char *end)
 {
-	char	   *keys = sx_columns_sql(keys_of(layout), "r.");
+	char	   *keys = sx_columns_sql(sx_session_keys(layout), "r.");
 	char	   *over = psprintf("%s%s%sORDER BY r.%s, r.%s", keys[0] == '\0' ? "" : "PARTITION BY ",
 								keys, keys[0] == '\0' ? "" : " ", start, end);
 
 	return psprintf("SELECT r.*, count(*) FILTER (WHERE r.sx_new) OVER (%s) AS sx_island\n"
 					"FROM (SELECT r.*, (r.%s <= max(r.%s) OVER (%s ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) IS NOT TRUE AS sx_new\n"
 					"FROM (\n%s\n) r) r", over, start, end, over, from);
-}
-
-/* ---------- rows ---------- */
-
-/* Argument columns of the rows, behind the keys. */
-typedef struct RowColumns
-{
-	List	   *targets;		/* of TargetEntry */
-} RowColumns;
-
-/* The column of the rows that has this expression, as one of what is numbered (varno 1). */
-static Node *
-row_column(RowColumns *rows, Node *expr)
-{
-	TargetEntry *tle = tlist_member((Expr *) expr, rows->targets);
-
-	if (tle == NULL)
-	{
-		tle = makeTargetEntry(copyObject((Expr *) expr), list_length(rows->targets) + 1,
-							  psprintf("sx_%d", list_length(rows->targets) + 1), false);
-		rows->targets = lappend(rows->targets, tle);
-	}
-	return (Node *) makeVar(1, tle->resno, exprType(expr), exprTypmod(expr),
-							exprCollation(expr), 0);
-}
-
-/* Direct arguments are made of keys. */
-static Node *
-direct_mutator(Node *node, RowColumns *rows)
-{
-	if (node == NULL)
-		return NULL;
-	if (!IsA(node, List) && tlist_member((Expr *) node, rows->targets) != NULL)
-		return row_column(rows, node);
-	return expression_tree_mutator(node, direct_mutator, rows);
-}
-
-/* What an aggregate takes is computed with the rows, below. */
-static Node *
-argument_mutator(Node *node, RowColumns *rows)
-{
-	if (node == NULL)
-		return NULL;
-	if (IsA(node, Aggref))
-	{
-		Aggref	   *agg = copyObject((Aggref *) node);
-
-		agg->args = (List *) argument_mutator((Node *) agg->args, rows);
-		agg->aggfilter = (Expr *) argument_mutator((Node *) agg->aggfilter, rows);
-		agg->aggdirectargs = (List *) direct_mutator((Node *) agg->aggdirectargs, rows);
-		return (Node *) agg;
-	}
-	if (IsA(node, TargetEntry) || IsA(node, List))
-		return expression_tree_mutator(node, argument_mutator, rows);
-	if (IsA(node, Const))
-		return copyObject(node);
-	return row_column(rows, node);
-}
-
-static RowColumns *
-key_columns(const SxLayout *layout)
-{
-	RowColumns *rows = palloc0(sizeof(RowColumns));
-	ListCell   *lc;
-
-	foreach(lc, keys_of(layout))
-	{
-		SxStateColumn *column = lfirst(lc);
-
-		rows->targets = lappend(rows->targets,
-								makeTargetEntry(copyObject(column->expr),
-												list_length(rows->targets) + 1, column->name, false));
-	}
-	return rows;
-}
-
-/* The user's query with these columns, start and end for its output. */
-static Query *
-row_query(Query *query, const SxLayout *layout, const RowColumns *rows)
-{
-	FuncExpr   *session = (FuncExpr *) layout->session_start->expr;
-	Node	   *start = linitial(session->args);
-	Node	   *end = (Node *) make_op(NULL, list_make2(makeString("pg_catalog"), makeString("+")),
-									   copyObject(start), copyObject(lsecond(session->args)), NULL, -1);
-	AttrNumber	n = list_length(rows->targets);
-
-	query = copyObject(query);
-	sx_flatten_group_exprs(query);
-	query->targetList = copyObject(rows->targets);
-	query->targetList = lappend(query->targetList, makeTargetEntry(copyObject((Expr *) start), n + 1,
-																   "sx_start", false));
-	query->targetList = lappend(query->targetList, makeTargetEntry((Expr *) end, n + 2, "sx_end", false));
-	query->groupClause = NIL;
-	query->havingQual = NULL;
-	query->sortClause = NIL;
-	query->hasAggs = false;
-	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
-	return query;
-}
-
-/* The node's rows that the batch has added, in place of all. */
-static void
-read_changes(Query *query)
-{
-	RangeTblRef *ref = linitial_node(RangeTblRef, query->jointree->fromlist);
-	RangeTblEntry *rte = rt_fetch(ref->rtindex, query->rtable);
-
-	sx_rte_show(rte, parse_sql(psprintf("SELECT c.* FROM (%s) c", sx_changes_sql(sx_node_of(rte), "changed_rows"))));
 }
 
 /* Rows that are in a session; those without a time are counted. */
@@ -276,7 +87,7 @@ group_by(Query *query, const Query *by, const SxLayout *layout, AttrNumber other
 	ListCell   *lc;
 	Index		last = 0;
 
-	foreach(lc, keys_of(layout))
+	foreach(lc, sx_session_keys(layout))
 	{
 		SxStateColumn *column = lfirst(lc);
 		ListCell   *c;
@@ -322,7 +133,7 @@ key_var(const SxStateColumn *column, AttrNumber attno)
 static char *
 islands_sql(Query *query, const SxLayout *layout, bool bounds)
 {
-	RowColumns *rows = key_columns(layout);
+	SxSessionColumns *rows = sx_session_key_columns(layout);
 	List	   *targets = NIL;
 	Query	   *from;
 	Query	   *result;
@@ -342,17 +153,17 @@ islands_sql(Query *query, const SxLayout *layout, bool bounds)
 		else if (column->kind == SX_COLUMN_SESSION)
 			targets = lappend(targets, target(NULL, resno, column));
 		else if (!bounds)
-			targets = lappend(targets, target((Expr *) argument_mutator((Node *) expr, rows),
+			targets = lappend(targets, target((Expr *) sx_session_arguments((Node *) expr, rows),
 											  resno, column));
 	}
-	from = row_query(query, layout, rows);
+	from = sx_session_rows(query, layout, rows);
 	if (layout->from_rows)
-		read_changes(from);
+		sx_session_read_changes(from);
 	sql = numbered_sql(layout, in_session_sql(layout, sx_deparse(from)), "sx_start", "sx_end");
 	nrows = list_length(rows->targets);
 
 	/* start, end and count come as the parser makes them */
-	result = parse_sql(psprintf("SELECT min(d.sx_start), max(d.sx_end), count(*) AS sx_rows FROM (\n%s\n) d", sql));
+	result = sx_session_parse(psprintf("SELECT min(d.sx_start), max(d.sx_end), count(*) AS sx_rows FROM (\n%s\n) d", sql));
 	foreach(lc, targets)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -375,7 +186,7 @@ islands_sql(Query *query, const SxLayout *layout, bool bounds)
 static List *
 bound_columns(const SxLayout *layout)
 {
-	return lappend(lappend(keys_of(layout), layout->session_start), layout->session_end);
+	return lappend(lappend(sx_session_keys(layout), layout->session_start), layout->session_end);
 }
 
 /*
@@ -385,9 +196,9 @@ bound_columns(const SxLayout *layout)
 static char *
 touched_sql(Query *query, const SxLayout *layout, const char *state, const List *columns)
 {
-	char	   *hash = hash_sql(layout, "x.");
-	const char *start = q(layout->session_start);
-	const char *end = q(layout->session_end);
+	char	   *hash = sx_session_hash_sql(layout, "x.");
+	const char *start = sx_quoted(layout->session_start);
+	const char *end = sx_quoted(layout->session_end);
 
 	return psprintf("WITH i AS MATERIALIZED (\n%s\n), old AS (\n"
 					"DELETE FROM %s s\nWHERE s.ctid = ANY (ARRAY(\n"
@@ -395,7 +206,7 @@ touched_sql(Query *query, const SxLayout *layout, const char *state, const List 
 					"        SELECT x.ctid FROM %s x WHERE %sx.%s >= i.%s AND x.%s <= i.%s%s OFFSET 0) o))\n"
 					"RETURNING %s\n)",
 					islands_sql(query, layout, layout->from_rows), state, state,
-					hash != NULL ? psprintf("%s = %s AND ", hash, hash_sql(layout, "i.")) : "",
+					hash != NULL ? psprintf("%s = %s AND ", hash, sx_session_hash_sql(layout, "i.")) : "",
 					end, start, start, end,
 					layout->windowed ? psprintf(" AND NOT streamext.is_late(x.%s)", end) : "",
 					sx_columns_sql(columns, "s."));
@@ -405,7 +216,7 @@ touched_sql(Query *query, const SxLayout *layout, const char *state, const List 
 static char *
 merged_sql(const SxLayout *layout, const List *columns)
 {
-	char	   *keys = sx_columns_sql(keys_of(layout), "r.");
+	char	   *keys = sx_columns_sql(sx_session_keys(layout), "r.");
 	StringInfoData sql;
 	ListCell   *lc;
 
@@ -415,26 +226,26 @@ merged_sql(const SxLayout *layout, const List *columns)
 		SxStateColumn *column = lfirst(lc);
 
 		if (column->kind == SX_COLUMN_KEY)
-			appendStringInfo(&sql, "r.%s, ", q(column));
+			appendStringInfo(&sql, "r.%s, ", sx_quoted(column));
 		else if (column->kind == SX_COLUMN_SESSION)
 			appendStringInfo(&sql, "%s(r.%s) AS %s, ", column == layout->session_start ? "min" : "max",
-							 q(column), q(column));
+							 sx_quoted(column), sx_quoted(column));
 		else
-			appendStringInfo(&sql, "%s AS %s, ", sx_combined_column_sql(column, "r", ""), q(column));
+			appendStringInfo(&sql, "%s AS %s, ", sx_combined_column_sql(column, "r", ""), sx_quoted(column));
 	}
 	return psprintf("SELECT %ssum(r.sx_rows)::bigint AS sx_rows\nFROM (\n%s\n) r\nGROUP BY %s%sr.sx_island",
 					sql.data,
 					numbered_sql(layout,
 								 psprintf("SELECT %s, i.sx_rows FROM i\nUNION ALL\nSELECT %s, 0 FROM old",
 										  sx_columns_sql(columns, "i."), sx_columns_sql(columns, "old.")),
-								 q(layout->session_start), q(layout->session_end)),
+								 sx_quoted(layout->session_start), sx_quoted(layout->session_end)),
 					keys, keys[0] == '\0' ? "" : ", ");
 }
 
 static char *
 on_time_sql(const SxLayout *layout)
 {
-	return layout->windowed ? psprintf("\nWHERE streamext.on_time(m.%s, m.sx_rows)", q(layout->session_end)) : "";
+	return layout->windowed ? psprintf("\nWHERE streamext.on_time(m.%s, m.sx_rows)", sx_quoted(layout->session_end)) : "";
 }
 
 static char *
@@ -464,7 +275,7 @@ stub_sql(const List *columns)
 						 sx_type_sql(column->type, -1),
 						 OidIsValid(column->collation) ?
 						 psprintf(" COLLATE %s", generate_collation_name(column->collation)) : "",
-						 q(column));
+						 sx_quoted(column));
 	}
 	appendStringInfoString(&sql, ")");
 	return sql.data;
@@ -474,7 +285,7 @@ stub_sql(const List *columns)
 static char *
 values_sql(Query *query, const SxLayout *layout, const List *bounds)
 {
-	RowColumns *rows = key_columns(layout);
+	SxSessionColumns *rows = sx_session_key_columns(layout);
 	List	   *targets = NIL;
 	Query	   *result;
 	AttrNumber	n;
@@ -491,18 +302,18 @@ values_sql(Query *query, const SxLayout *layout, const List *bounds)
 		else if (column->kind == SX_COLUMN_SESSION)
 			targets = lappend(targets, target(NULL, resno, column));
 		else
-			targets = lappend(targets, target((Expr *) argument_mutator((Node *) column->expr, rows),
+			targets = lappend(targets, target((Expr *) sx_session_arguments((Node *) column->expr, rows),
 											  resno, column));
 	}
 	n = list_length(rows->targets);
-	result = parse_sql(psprintf("%s\nSELECT max(d.sx_session_end) FROM (\n"
-								"SELECT r.*, m.%s AS sx_session_start, m.%s AS sx_session_end FROM m CROSS JOIN LATERAL (\n"
-								"SELECT r.* FROM (\n%s\n) r\n"
-								"WHERE r.sx_start >= m.%s AND r.sx_start <= m.%s AND r.sx_end <= m.%s AND r.sx_end > r.sx_start%s OFFSET 0) r\n) d",
-								stub_sql(bounds), q(layout->session_start), q(layout->session_end),
-								sx_deparse(row_query(query, layout, rows)),
-								q(layout->session_start), q(layout->session_end), q(layout->session_end),
-								same_key_sql(layout, "r.", "m.")));
+	result = sx_session_parse(psprintf("%s\nSELECT max(d.sx_session_end) FROM (\n"
+									   "SELECT r.*, m.%s AS sx_session_start, m.%s AS sx_session_end FROM m CROSS JOIN LATERAL (\n"
+									   "SELECT r.* FROM (\n%s\n) r\n"
+									   "WHERE r.sx_start >= m.%s AND r.sx_start <= m.%s AND r.sx_end <= m.%s AND r.sx_end > r.sx_start%s OFFSET 0) r\n) d",
+									   stub_sql(bounds), sx_quoted(layout->session_start), sx_quoted(layout->session_end),
+									   sx_deparse(sx_session_rows(query, layout, rows)),
+									   sx_quoted(layout->session_start), sx_quoted(layout->session_end), sx_quoted(layout->session_end),
+									   sx_session_same_key_sql(layout, "r.", "m.")));
 	foreach(lc, targets)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -530,117 +341,6 @@ from_rows_sql(Query *query, const SxLayout *layout, const char *state)
 					sx_columns_sql(layout->columns, "v."), values_sql(query, layout, bounds));
 }
 
-/* ---------- late rows, rows that go ---------- */
-
-/* A condition: the session of d, with start and end, is stored and live (a condition on s). */
-static char *
-has_session_sql(const SxLayout *layout, const char *state, const char *live)
-{
-	return psprintf("EXISTS (SELECT FROM %s s WHERE s.%s <= d.sx_start AND s.%s >= d.sx_end AND %s%s)",
-					state, q(layout->session_start), q(layout->session_end), live,
-					same_key_sql(layout, "s.", "d."));
-}
-
-static char *
-late_rows_sql(Query *query, const SxLayout *layout, const SxStepNames *names)
-{
-	Query	   *arrival = sx_query_with_arrival(row_query(query, layout, key_columns(layout)),
-												names->owner);
-
-	if (arrival == NULL)
-	{
-		SxRefusal	refusal;
-
-		sx_refuse(&refusal, "late = 'dead_letter' is not supported over these session windows",
-				  "The record that a row comes from cannot be told when its rows are kept (an aggregate like array_agg or count(DISTINCT)), through a join of streams or through a derived stream that aggregates: use late = 'drop'.");
-		sx_report_refusal(&refusal);
-	}
-	return psprintf("SELECT d.%s AS stream, d.%s AS record\nFROM (\n%s\n) d\nWHERE d.sx_end > d.sx_start\n"
-					"GROUP BY 1, 2\nHAVING bool_and(streamext.is_late(d.sx_end) AND NOT %s)\nORDER BY 1, 2",
-					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, sx_deparse(arrival),
-					has_session_sql(layout, names->state,
-									psprintf("NOT streamext.is_late(s.%s)", q(layout->session_end))));
-}
-
-/* The rows of the node, as d: their place, keys, sx_start and sx_end. */
-static char *
-kept_rows_sql(Query *query, const SxLayout *layout, char **table)
-{
-	Query	   *rows = row_query(query, layout, key_columns(layout));
-	RangeTblRef *ref = linitial_node(RangeTblRef, rows->jointree->fromlist);
-	Oid			state;
-	SxLayout   *leaf = sx_view_layout(sx_node_of(rt_fetch(ref->rtindex, rows->rtable)), &state);
-	StringInfoData columns;
-	int			nestlevel;
-	List	   *context;
-	ListCell   *lc;
-
-	initStringInfo(&columns);
-	nestlevel = sx_pin_settings();
-	context = deparse_context_for("c", state);
-	foreach(lc, rows->targetList)
-	{
-		TargetEntry *tle = lfirst(lc);
-		Node	   *expr = (Node *) tle->expr;
-
-		ChangeVarNodes(expr, ref->rtindex, 1, 0);
-		appendStringInfo(&columns, ", %s AS %s",
-						 deparse_expression(sx_replace_by_output(expr, leaf->output), context, true, false),
-						 quote_identifier(tle->resname));
-	}
-	AtEOXact_GUC(true, nestlevel);
-	*table = sx_qualified_name(state);
-	return psprintf("(SELECT c.ctid AS sx_place%s FROM %s c) d", columns.data, *table);
-}
-
-static const char *
-bound_sql(const SxLayout *layout, const char *argument)
-{
-	return layout->window.type == TIMESTAMPOID ? psprintf("(%s AT TIME ZONE 'UTC')", argument) : argument;
-}
-
-/*
- * Rows of the node within a session that closes: they are its own, as what lives beside
- * it came when it was closed, and they have gone.
- */
-static char *
-evict_sql(Query *query, const SxLayout *layout, const char *state)
-{
-	char	   *table;
-	char	   *rows = kept_rows_sql(query, layout, &table);
-	const char *start = q(layout->session_start);
-	const char *end = q(layout->session_end);
-
-	return psprintf("DELETE FROM %s l\nWHERE l.ctid = ANY (ARRAY(\n"
-					"    SELECT o.sx_place FROM %s s CROSS JOIN LATERAL (\n"
-					"        SELECT d.sx_place FROM %s\n"
-					"        WHERE d.sx_start >= s.%s AND d.sx_start <= s.%s AND d.sx_end <= s.%s%s OFFSET 0) o\n"
-					"    WHERE s.%s <= %s AND s.%s > %s))",
-					table, state, rows, start, end, end, same_key_sql(layout, "d.", "s."),
-					end, bound_sql(layout, "$1"), end, bound_sql(layout, "$2"));
-}
-
-/* Rows that the batch has added, but that are in no live session. */
-static char *
-forget_sql(Query *query, const SxLayout *layout, const char *state)
-{
-	Query	   *added = row_query(query, layout, key_columns(layout));
-	char	   *hash = hash_sql(layout, "d.");
-	char	   *table;
-	char	   *rows = kept_rows_sql(query, layout, &table);
-	const char *bound = bound_sql(layout, "$1");
-
-	read_changes(added);
-	return psprintf("DELETE FROM %s l USING %s\n"
-					"WHERE l.ctid = d.sx_place%s AND (d.sx_end <= %s) IS NOT FALSE\n    AND NOT %s",
-					table, rows,
-					hash == NULL ? "" :
-					psprintf(" AND %s IN (\nSELECT %s FROM (\n%s\n) d WHERE (d.sx_end <= %s) IS NOT FALSE)",
-							 hash, hash, sx_deparse(added), bound),
-					bound,
-					has_session_sql(layout, state, psprintf("s.%s > %s", q(layout->session_end), bound)));
-}
-
 /* ---------- the step ---------- */
 
 static bool
@@ -661,27 +361,27 @@ sx_session_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNam
 	if (layout->from_rows && !reads_node(query))
 		return;					/* explained before it is made */
 	if (plan->late == SX_LATE_DEAD_LETTER && layout->windowed && plan->closed_views == NIL)
-		plan->late_sql = late_rows_sql(query, layout, names);
+		plan->late_sql = sx_session_late_sql(query, layout, names);
 	plan->apply_sql = layout->from_rows ? from_rows_sql(query, layout, names->state) :
 		combine_sql(query, layout, names->state);
 	if (plan->retention >= 0)
 		plan->expire_sql = psprintf("DELETE FROM %s\nWHERE %s", names->state,
-									sx_window_closed_sql(&layout->window, q(layout->session_end), "$1"));
+									sx_window_closed_sql(&layout->window, sx_quoted(layout->session_end), "$1"));
 	if (layout->from_rows && layout->windowed &&
 		(plan->late != SX_LATE_UPDATE || plan->retention >= 0))
 	{
-		session->evict_sql = evict_sql(query, layout, names->state);
-		session->forget_sql = forget_sql(query, layout, names->state);
+		session->evict_sql = sx_session_evict_sql(query, layout, names->state);
+		session->forget_sql = sx_session_forget_sql(query, layout, names->state);
 	}
 }
 
 char *
 sx_session_index_sql(const SxLayout *layout)
 {
-	char	   *hash = hash_sql(layout, "");
+	char	   *hash = sx_session_hash_sql(layout, "");
 
 	return psprintf("%s%s%s", hash != NULL ? hash : "", hash != NULL ? ", " : "",
-					q(layout->session_end));
+					sx_quoted(layout->session_end));
 }
 
 /* Index of the node that keeps the rows: by key and time. */
@@ -702,11 +402,11 @@ sx_session_prepare(Query *query, SxLayout *layout)
 	ChangeVarNodes(start, ref->rtindex, 1, 0);
 	if (IsA(start, Var))
 		start_sql = deparse_expression(sx_replace_by_output(start, leaf->output), context, false, false);
-	foreach(lc, keys_of(layout))
+	foreach(lc, sx_session_keys(layout))
 	{
 		Node	   *expr = copyObject((Node *) ((SxStateColumn *) lfirst(lc))->expr);
 
-		if (!is_hashable(lfirst(lc)))
+		if (!sx_session_is_hashable(lfirst(lc)))
 			continue;
 		ChangeVarNodes(expr, ref->rtindex, 1, 0);
 		appendStringInfo(&keys, "%s%s", keys.len > 0 ? ", " : "",

@@ -163,6 +163,21 @@ sx_combined_state_sql(const SxLayout *layout, const char *state)
 
 /* ---------- what several workers can do ---------- */
 
+#define NEEDS_OTHERS \
+	"needs rows of other partitions, or keeps state that is not merged by key"
+#define HINT_OTHERS \
+	"Keep the aggregates that can be combined in a continuous view of their own and compute the rest when you read it; or leave the stream's option parallelism out."
+
+static void
+refuse_slots(const char *label, const char *problem, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s cannot be kept by several workers: it %s", label, problem),
+			 errdetail("Its stream has the option parallelism, which divides the partitions among workers that commit alone."),
+			 errhint("%s", hint)));
+}
+
 /*
  * Why a step cannot run in several workers; NULL: it can.  The hint says what to do
  * instead.
@@ -186,8 +201,8 @@ strategy_problem(const SxStepPlan *plan, const char **hint)
 			*hint = "Write into a table (connector = 'table').";
 			return "numbers what it delivers by the batches of one worker";
 		default:
-			*hint = "Keep the aggregates that can be combined in a continuous view of their own and compute the rest when you read it; or leave the stream's option parallelism out.";
-			return "needs rows of other partitions, or keeps state that is not merged by key";
+			*hint = HINT_OTHERS;
+			return NEEDS_OTHERS;
 	}
 }
 
@@ -205,7 +220,7 @@ options_problem(const SxStepPlan *plan, const char **hint)
 }
 
 static const char *
-reads_problem(const SxStepPlan *plan, const Query *query, const char **hint)
+reads_problem(const SxStepPlan *plan, Query *query, const char **hint)
 {
 	*hint = "Aggregate in a continuous view, which adds up what the workers bring; or leave the stream's option parallelism out.";
 	if (plan->reads != NIL)
@@ -238,10 +253,13 @@ sx_check_slots(Oid relid)
 		hint = "Drop it and create it again afterwards.";
 	}
 	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s cannot be kept by several workers: it %s",
-						sx_relation_label(relid), problem),
-				 errdetail("Its stream has the option parallelism, which divides the partitions among workers that commit alone."),
-				 errhint("%s", hint)));
+		refuse_slots(sx_relation_label(relid), problem, hint);
+}
+
+/* Before nodes are made, which would be refused by names that nobody has given. */
+void
+sx_check_query_slots(Query *query, const char *relname)
+{
+	if (!sx_is_single_node(sx_distinct_as_group(query)) || sx_session_call(query) != NULL)
+		refuse_slots(quote_identifier(relname), NEEDS_OTHERS, HINT_OTHERS);
 }

@@ -48,26 +48,13 @@ extern void sx_begin_locked(SxBatchTx *tx, const SxPipeline *pl, bool own);
 extern bool sx_pass_fence(SxPipeline *pl, bool positions_only, bool own);
 extern bool sx_fence_waited(const SxPipeline *pl, int sqlerrcode);
 
-/* batch_steps.c */
-extern bool sx_step_reads(const SxStep *step, const SxInput *input);
-
-/* Runs a statement of the step, prepared at its first use; rows written. */
+/* batch_sql.c: a statement of the step, prepared at its first use; rows written */
 extern int64 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							 const char *sql, int nargs, Oid *types, Datum *values);
 
 /* The first column of the first row, in the caller's context; false: NULL, or no row. */
 extern bool sx_step_value(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 						  int nargs, Oid *types, Datum *values, Datum *value);
-
-/*
- * Locks the relations of all steps.  Without wait: returns the first that somebody
- * else holds, InvalidOid when all are locked.
- */
-extern Oid	sx_steps_lock(const SxPipeline *pl, bool wait);
-extern void sx_step_apply(SxPipeline *pl, SxStep *step);
-
-/* … with the streams that it reads before it, which a probe has on other records */
-extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern int64 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 							const char *sql, DestReceiver *dest);
 extern int64 sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
@@ -75,9 +62,22 @@ extern int64 sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 								 DestReceiver *dest);
 extern int	sx_step_enter(SxPipeline *pl, const SxStep *step);
 extern void sx_step_leave(int nestlevel);
+extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
+
+/*
+ * batch_lock.c: locks the relations of all steps.  Without wait: returns the first that
+ * somebody else holds, InvalidOid when all are locked.
+ */
+extern Oid	sx_steps_lock(const SxPipeline *pl, bool wait);
+
+/* batch_steps.c */
+extern bool sx_step_reads(const SxStep *step, const SxInput *input);
+extern void sx_step_apply(SxPipeline *pl, SxStep *step);
+
+/* … with the streams that it reads before it, which a probe has on other records */
+extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern void sx_step_close(SxPipeline *pl, SxStep *step);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
-extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);
 
 /* The step of a relation, NULL when the pipeline has none. */
 extern SxStep *sx_find_step(SxPipeline *pl, Oid relid);

@@ -108,14 +108,15 @@ collect_row(HeapTuple row, TupleDesc desc, void *arg)
  * secret leaves it.
  */
 SxPipelineRow *
-sx_pipeline_row(int id)
+sx_pipeline_row(int id, int slot)
 {
 	SxPipelineRow *result = NULL;
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(id)};
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(id), Int32GetDatum(slot)};
 
 	sx_catalog_rows("SELECT p.name, p.run_to_end, "
 					" md5(concat_ws('|', p.name, p.owner::oid, p.run_to_end, "
+					"  (SELECT count(*) FROM streamext.progress g WHERE g.pipeline = p.id), "
 					"  (SELECT string_agg(concat_ws(' ', s.relation::oid, s.seq, s.kind, s.query::oid, "
 					"                               s.state::oid, s.strategy, s.options, s.settings), ',' ORDER BY s.seq) "
 					"   FROM streamext.step s WHERE s.pipeline = p.id), "
@@ -135,8 +136,9 @@ sx_pipeline_row(int id)
 					"         OR EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id "
 					"                    AND s.relation::oid = ANY (d.steps::oid[])))) "
 					"FROM streamext.pipeline p WHERE p.id = $1 AND p.state = 'running' "
-					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
-					1, types, values, NULL, collect_row, &result);
+					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) "
+					"AND EXISTS (SELECT FROM streamext.progress g WHERE g.pipeline = p.id AND g.slot = $2)",
+					2, types, values, NULL, collect_row, &result);
 	return result;
 }
 

@@ -41,7 +41,7 @@ typedef struct SxPipelineRow
 extern List *sx_duties(void);
 
 /* NULL: the pipeline is gone, or is not to run. */
-extern SxPipelineRow *sx_pipeline_row(int id);
+extern SxPipelineRow *sx_pipeline_row(int id, int slot);
 
 /* A start counts as a failure until the worker has shown that it works. */
 extern bool sx_row_starting(int id, int slot);

@@ -12,8 +12,8 @@
  *
  * It never follows a change in place: it leaves, and the scheduler starts another
  * one, which reads everything anew.  An error ends the process as well.  What the
- * error was goes into the pipeline's row, in a transaction of its own; the
- * scheduler decides by that row alone.
+ * error was goes into the pipeline's row, in a transaction of its own (worker_error.c);
+ * the scheduler decides by that row alone.
  *
  * A look costs a query.  It happens at once when the catalog of pipelines was
  * changed (sx_must_look), and at most once in LOOK_MS after other hints that
@@ -43,12 +43,12 @@
 #include "source/rights.h"
 #include "streamext.h"
 #include "worker/batch.h"
-#include "worker/errors_class.h"
 #include "worker/lane.h"
 #include "worker/pipeline_row.h"
 #include "worker/process.h"
 #include "worker/rate.h"
 #include "worker/timetable.h"
+#include "worker/worker_error.h"
 
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
@@ -57,9 +57,12 @@
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define LANE_NAP_MS		1000	/* nobody tells a lane that its limit has moved */
 #define LANE_RETRY_MS	100		/* the merge was not possible just now */
+#define CLOSE_MS		100		/* slot 0 of several workers, at rest … */
+#define CLOSE_BUSY_MS	1000	/* … and under load: a closing waits for the others' batches */
 #define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
+static int	my_slot;			/* which of the workers of the pipeline this is */
 static SxPipeline *pl = NULL;
 static SxPipelineRow *row = NULL;	/* as this worker began with it */
 static MemoryContext loop_context;
@@ -71,6 +74,8 @@ static TimestampTz looked_at;
 static TimestampTz started_at;
 static SxTimetable timetable;
 static int64 held_epoch = -1;
+static bool close_wanted = true;	/* slot 0: a watermark may have to be moved */
+static TimestampTz closed_at;	/* … looked for then */
 static bool lane_is_near = false;	/* the last batch reached the limit of then */
 static char *allowed_hosts;		/* streamext.allowed_hosts, as the sources know it */
 static bool is_superuser;		/* … and whether it counts for them */
@@ -81,8 +86,8 @@ static bool is_superuser;		/* … and whether it counts for them */
  */
 
 /* False: the extension is gone, and with it the catalog, or of another version. */
-static bool
-begin(void)
+bool
+sx_worker_begin(void)
 {
 	sx_transaction_begin();
 	if (sx_extension_usable())
@@ -97,9 +102,9 @@ leave(void)
 {
 	if (pl != NULL)
 		sx_pipeline_close(pl);
-	if (!proven && begin())
+	if (!proven && sx_worker_begin())
 	{
-		sx_row_not_started(pipeline_id);
+		sx_row_not_started(pipeline_id, my_slot);
 		sx_transaction_end();
 	}
 	proc_exit(0);
@@ -111,10 +116,10 @@ read_row(MemoryContext context)
 {
 	SxPipelineRow *result;
 
-	if (!begin())
+	if (!sx_worker_begin())
 		return NULL;
 	MemoryContextSwitchTo(context);
-	result = sx_pipeline_row(pipeline_id);
+	result = sx_pipeline_row(pipeline_id, my_slot);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
 	return result;
@@ -129,7 +134,7 @@ check_rights(void)
 {
 	bool		same;
 
-	if (!begin())
+	if (!sx_worker_begin())
 		leave();
 	same = superuser() == is_superuser;
 	for (int i = 0; same && i < pl->ninputs; i++)
@@ -150,7 +155,7 @@ look(TimestampTz now)
 	current = read_row(loop_context);
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
-	pl->letters |= current->letters;
+	pl->letters |= current->letters && my_slot == 0;
 	check_rights();
 }
 
@@ -169,7 +174,7 @@ look_if_told(TimestampTz now)
 	if (MyLatch->is_set)
 	{
 		ResetLatch(MyLatch);
-		maybe_changed = true;
+		maybe_changed = close_wanted = true;
 	}
 	AcceptInvalidationMessages();
 	if (sx_must_look() || look_wait(now) == 0)
@@ -210,9 +215,9 @@ works(void)
 	if (proven)
 		return;
 	set_lock_timeout(false);
-	if (begin())
+	if (sx_worker_begin())
 	{
-		proven = sx_row_works(pipeline_id);
+		proven = sx_row_works(pipeline_id, my_slot);
 		sx_transaction_end();
 	}
 	MemoryContextSwitchTo(loop_context);
@@ -222,13 +227,82 @@ works(void)
 static void
 leave_at_end(void)
 {
-	if (begin())
+	if (sx_worker_begin())
 	{
 		sx_row_reached_end(pipeline_id);
+		if (pl->slots > 1)
+			sx_wake_scheduler_at_commit();	/* and so the other workers */
 		sx_transaction_end();
 	}
 	proven = true;
 	leave();
+}
+
+/* ----------------------------------------------------------------------
+ * One of several workers of a pipeline
+ * ----------------------------------------------------------------------
+ */
+
+/* Slot 0: moves the watermarks, as long as there is one to move; true: it did. */
+static bool
+close_windows(void)
+{
+	SxBatchOutcome outcome = sx_slots_close(pl, true);
+
+	closed_at = GetCurrentTimestamp();
+	close_wanted = outcome == SX_BATCH_DONE;
+	MemoryContextSwitchTo(loop_context);
+	if (outcome == SX_BATCH_FENCED)
+		leave();
+	return outcome == SX_BATCH_DONE;
+}
+
+/* Milliseconds until slot 0 looks whether a watermark has to be moved; -1: nobody asks. */
+static long
+close_wait(TimestampTz now, long interval)
+{
+	if (my_slot != 0 || !close_wanted || !sx_slots_have_time(pl))
+		return -1;
+	return Max(0, interval - TimestampDifferenceMilliseconds(closed_at, now));
+}
+
+/* What this slot has committed may be what the watermark waits for. */
+static void
+tell_slot_0(void)
+{
+	if (my_slot != 0)
+		sx_status_tell_first();
+	else
+		close_wanted = true;
+}
+
+/*
+ * This slot has processed what there was.  The pipeline has when all of them have; then
+ * slot 0 closes what is to be closed, and says so.
+ */
+static bool
+all_slots_at_end(void)
+{
+	bool		all;
+
+	if (!row->run_to_end && my_slot != 0)
+		return true;			/* wait() asks each of them */
+	if (!sx_worker_begin())
+		leave();
+	all = my_slot != 0 ? sx_row_at_end(pipeline_id, my_slot, held_epoch) :
+		!row->run_to_end || sx_row_others_at_end(pipeline_id);
+	sx_transaction_end();
+	MemoryContextSwitchTo(loop_context);
+	if (my_slot != 0)
+	{
+		if (!all)
+			leave();
+		tell_slot_0();
+		return false;			/* that pauses the pipeline */
+	}
+	while (all && close_windows())
+		;
+	return all;
 }
 
 /*
@@ -252,6 +326,12 @@ check_end(void)
 	if (!asking || !sx_pipeline_reached_end(pl))
 		return asking;
 	asking = false;
+	if (pl->slots > 1 && !all_slots_at_end())
+	{
+		if (number > 0 && my_slot != 0)
+			sx_status_end_reached(number);
+		return false;
+	}
 	/* run(): who waits shall find the pipeline paused, so that is the answer */
 	if (row->run_to_end)
 		leave_at_end();
@@ -320,6 +400,8 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 		return;
 	if (pl->merged)
 		leave();
+	if (pl->slots > 1)
+		tell_slot_0();
 	due = pl->due;
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
@@ -376,6 +458,7 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		peace = PROVEN_MS;
 	}
 	timeout = sx_sooner(timeout, look_wait(now));
+	timeout = sx_sooner(timeout, close_wait(now, CLOSE_MS));
 	if (unsent > 0)
 		timeout = sx_sooner(timeout, unsent);
 	if (!proven)
@@ -414,7 +497,7 @@ wait_until(TimestampTz due, TimestampTz now)
 static void
 follow(void)
 {
-	if (!begin())
+	if (!sx_worker_begin())
 		leave();
 	sx_lane_limit(pl);
 	sx_transaction_end();
@@ -475,6 +558,8 @@ turn(void)
 	}
 	due = sx_pipeline_poll(pl, batch_time, false);
 	publish_status();
+	if (close_wait(now, due != SX_DUE_NOTHING ? CLOSE_BUSY_MS : CLOSE_MS) == 0)
+		(void) close_windows();
 	if (due != SX_DUE_NOTHING)
 	{
 		run_batch(batch_time, due, now);
@@ -496,16 +581,16 @@ open_pipeline(void)
 	row = read_row(TopMemoryContext);
 	if (row == NULL)
 		leave();
-	if (!begin())
+	if (!sx_worker_begin())
 		leave();
-	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
+	held_epoch = sx_pipeline_take(pipeline_id, my_slot);
 	sx_transaction_end();
 	do
 	{
-		if (sx_process_breathe() || !begin())
+		if (sx_process_breathe() || !sx_worker_begin())
 			leave();
 		is_superuser = superuser();
-		pl = sx_pipeline_try_open(pipeline_id);
+		pl = sx_pipeline_try_open(pipeline_id, my_slot);
 	} while (pl == NULL);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
@@ -553,140 +638,6 @@ run_pipeline(void)
 	}
 }
 
-/* ----------------------------------------------------------------------
- * Errors
- * ----------------------------------------------------------------------
- */
-
-/* Of a lock that was not to be had the context says on what. */
-static const char *
-failure_message(const ErrorData *edata)
-{
-	if ((edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		 edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED) || edata->context == NULL)
-		return edata->message;
-	return psprintf("%s %.*s", edata->message,
-					(int) strcspn(edata->context, "\n"), edata->context);
-}
-
-/* The same failure as the one that the row tells of is not logged again. */
-static bool
-is_news(const ErrorData *edata)
-{
-	return row == NULL || proven ||
-		row->error_message == NULL || row->error_sqlstate == NULL ||
-		strcmp(row->error_sqlstate, unpack_sql_state(edata->sqlerrcode)) != 0 ||
-		strcmp(row->error_message, failure_message(edata)) != 0;
-}
-
-/*
- * The statements of a worker have the names that tables, columns and functions had when it
- * opened the pipeline.  What it cannot find any more may be there under another name: the
- * next worker, which reads the catalogs anew, finds it or stops.
- */
-static bool
-may_be_renamed(int sqlerrcode)
-{
-	return proven && ERRCODE_TO_CATEGORY(sqlerrcode) ==
-		ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
-}
-
-/* By its class, unless a source says that its polls always are. */
-static bool
-is_worth_another_try(int sqlerrcode)
-{
-	if (may_be_renamed(sqlerrcode))
-		return true;
-	if (pl != NULL && pl->polled != NULL && pl->polled->retry_poll)
-		return true;
-	return sx_error_class(sqlerrcode) == SX_ERR_RETRY;
-}
-
-/*
- * What is said of a record may hold its data, which is not for the log: the pipeline's row
- * has it for its owner.
- */
-static void
-log_error(ErrorData *edata)
-{
-	if (sx_error_class(edata->sqlerrcode) != SX_ERR_RECORD &&
-		edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
-	{
-		sx_process_log_error(edata);
-		return;
-	}
-	PG_TRY();
-	{
-		ereport(ERROR,
-				(errcode(edata->sqlerrcode),
-				 errmsg("records failed in pipeline \"%s\" with SQLSTATE %s",
-						row != NULL ? row->name : "", unpack_sql_state(edata->sqlerrcode)),
-				 errhint("SELECT error_message FROM streamext.pipelines tells more.")));
-	}
-	PG_CATCH();
-	{
-		EmitErrorReport();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-}
-
-/* A step that fails for itself goes its own way, and the others go on without it. */
-static bool
-detach_failed(ErrorData *edata)
-{
-	if (held_epoch < 0 || !OidIsValid(sx_blamed_step) ||
-		is_worth_another_try(edata->sqlerrcode) ||
-		!sx_lane_detach_failed(pipeline_id, held_epoch, sx_blamed_step,
-							   edata->sqlerrcode, edata->message))
-		return false;
-	if (is_news(edata))
-		log_error(edata);
-	ereport(LOG,
-			(errmsg("pipeline \"%s\" goes on without what has failed", row->name),
-			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));
-	if (!proven && begin())
-	{
-		sx_row_not_started(pipeline_id);
-		sx_transaction_end();
-	}
-	return true;
-}
-
-static void
-record_failure(const ErrorData *edata)
-{
-	if (is_worth_another_try(edata->sqlerrcode))
-		sx_row_failed(pipeline_id, !proven, edata->sqlerrcode, failure_message(edata));
-	else
-		sx_row_stopped(pipeline_id, edata->sqlerrcode, edata->message);
-}
-
-/*
- * Called in the error's handler.  An error when the extension has just been dropped
- * is of no interest.  An error in here ends the process with status 1.
- */
-static void
-fail(void)
-{
-	ErrorData  *edata;
-
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(TopMemoryContext);
-	edata = CopyErrorData();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-
-	QueryCancelPending = false;
-	if (detach_failed(edata) || !begin())
-		return;
-	if (is_news(edata))
-		log_error(edata);
-	record_failure(edata);
-	sx_transaction_end();
-}
-
 void
 sx_pipeline_main(Datum arg)
 {
@@ -694,6 +645,7 @@ sx_pipeline_main(Datum arg)
 
 	sx_process_begin(&start, MyBgworkerEntry->bgw_name);
 	pipeline_id = start.pipeline;
+	my_slot = start.worker;
 	loop_context = AllocSetContextCreate(TopMemoryContext, "streamext worker",
 										 ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(loop_context);
@@ -704,7 +656,9 @@ sx_pipeline_main(Datum arg)
 	}
 	PG_CATCH();
 	{
-		fail();
+		SxWorkerLife life = {pipeline_id, my_slot, pl, row, proven, held_epoch};
+
+		sx_worker_fail(&life);
 	}
 	PG_END_TRY();
 	proc_exit(0);
