@@ -364,7 +364,7 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	new.reads = sx_view_reads(query);
 	slots = sx_slots_for_step(new.reads.streams);
 	if (slots > 1)
-		sx_check_query_slots(query, new.rel->relname);
+		sx_check_query_slots(query, new.options, new.rel->relname);
 	sx_check_slides(&new.reads);
 	warn_of_windows(&new.reads, new.rel->relname);
 	schema = get_namespace_name(RangeVarGetCreationNamespace(new.rel));

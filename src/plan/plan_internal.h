@@ -302,9 +302,6 @@ extern Query *sx_mark_by_slot(Query *query);
 extern bool sx_is_by_slot(const Query *query);
 extern void sx_layout_add_slot(SxLayoutBuilder *builder);
 
-/* ERROR when a view with this query would need nodes, which one worker keeps. */
-extern void sx_check_query_slots(Query *query, const char *relname);
-
 /* The state table with its slots combined, for FROM. */
 extern char *sx_combined_state_sql(const SxLayout *layout, const char *state);
 
@@ -340,6 +337,10 @@ extern char *sx_options_to_json(List *options);
 extern List *sx_options_from_json(const char *json);
 extern const char *sx_emit_name(SxEmit emit);
 extern const char *sx_late_name(SxLate late);
+
+/* slots.c: ERROR when a view cannot be kept by several workers, or would need nodes. */
+extern void sx_check_query_slots(Query *query, const SxViewOptions *options,
+								 const char *relname);
 
 /* ---------- sql.c ---------- */
 

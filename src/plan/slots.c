@@ -207,15 +207,13 @@ strategy_problem(const SxStepPlan *plan, const char **hint)
 }
 
 static const char *
-options_problem(const SxStepPlan *plan, const char **hint)
+options_problem(const SxViewOptions *options, const char **hint)
 {
 	*hint = "Leave the option out.";
-	if (plan->emit == SX_EMIT_INTERVAL)
+	if (options->emit == SX_EMIT_INTERVAL)
 		return "publishes at intervals (option emit)";
-	if (plan->state_ttl > 0)
+	if (options->state_ttl > 0)
 		return "forgets by the time of its last batch (option state_ttl)";
-	if (plan->late == SX_LATE_DEAD_LETTER && plan->late_sql != NULL)
-		return "makes dead letters of late rows (option late)";
 	return NULL;
 }
 
@@ -243,8 +241,9 @@ sx_check_slots(Oid relid)
 	const char *hint = NULL;
 	const char *problem = strategy_problem(plan, &hint);
 
-	if (problem == NULL)
-		problem = options_problem(plan, &hint);
+	if (problem == NULL && plan->kind == SX_STEP_VIEW)
+		problem = options_problem(sx_view_options(sx_options_from_json(sx_step_options(relid, NULL, NULL))),
+								  &hint);
 	if (problem == NULL)
 		problem = reads_problem(plan, query, &hint);
 	if (problem == NULL && plan->strategy == SX_STRATEGY_MERGE && !sx_is_by_slot(query))
@@ -258,8 +257,13 @@ sx_check_slots(Oid relid)
 
 /* Before nodes are made, which would be refused by names that nobody has given. */
 void
-sx_check_query_slots(Query *query, const char *relname)
+sx_check_query_slots(Query *query, const SxViewOptions *options, const char *relname)
 {
+	const char *hint;
+	const char *problem = options_problem(options, &hint);
+
+	if (problem != NULL)
+		refuse_slots(quote_identifier(relname), problem, hint);
 	if (!sx_is_single_node(sx_distinct_as_group(query)) || sx_session_call(query) != NULL)
 		refuse_slots(quote_identifier(relname), NEEDS_OTHERS, HINT_OTHERS);
 }
