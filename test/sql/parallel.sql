@@ -94,7 +94,8 @@ SELECT count(*) = :before AS same FROM hours;
 SELECT message, view FROM streamext.dead_letters WHERE pipeline = 's' ORDER BY view::text COLLATE "C";
 SELECT streamext.replay_dead_letters('s');
 -- those of each step are a batch, of slot 0
-SELECT sum(rows) FROM generate_series(1, 10), streamext.step('s', '2024-02-01Z');
+DO $$ BEGIN FOR i IN 1..7 LOOP PERFORM FROM streamext.step('s', '2024-02-01Z'); END LOOP; END $$;
+SELECT * FROM streamext.step('s', '2024-02-01Z');
 SELECT count(*), max(attempt) FROM streamext.dead_letters WHERE pipeline = 's';
 
 -- ---------- another number ----------

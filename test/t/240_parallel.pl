@@ -48,6 +48,7 @@ sub answer
 sub until_true
 {
 	my ($query, $what) = @_;
+	note(sprintf('%d s: %s', time() - $^T, $what));
 	my $until = time() + 4 * $PostgreSQL::Test::Utils::timeout_default;
 	while (answer($query) ne 't')
 	{
