@@ -235,35 +235,39 @@ is_counted(const KafkaPart *part)
 	return strcmp(part->lost, REASON_RETENTION) == 0 && part->next >= part->gap_from;
 }
 
+static void
+save_gap(const KafkaSource *k, int i)
+{
+	const KafkaPart *part = &k->parts[i];
+	/* the offset was out of range, though not before the log's start: behind its end */
+	const char *reason = strcmp(part->lost, REASON_RETENTION) == 0 && !is_counted(part) ?
+		REASON_TRUNCATED : part->lost;
+	Oid			types[] = {
+		INT4OID, REGCLASSOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID
+	};
+	Datum		values[] = {
+		Int32GetDatum(k->base.pipeline), ObjectIdGetDatum(k->base.stream->relid),
+		CStringGetTextDatum(k->base.parts[i].name), Int64GetDatum(part->gap_from),
+		Int64GetDatum(part->next), Int64GetDatum(part->next - part->gap_from),
+		CStringGetTextDatum(reason)
+	};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+
+	if (!is_counted(part))
+		nulls[5] = 'n';
+	sx_catalog_exec("INSERT INTO streamext.gap (pipeline, stream, partition, from_offset, to_offset, records, reason, batch_id) "
+					"SELECT $1, $2, $3, $4, $5, $6, $7, batch_id FROM streamext.progress "
+					"WHERE pipeline = $1 AND slot = 0",
+					lengthof(types), types, values, nulls);
+}
+
 /* In the batch's transaction: a row for each gap that its positions jump over. */
 void
 sx_kafka_save_gaps(KafkaSource *k)
 {
 	for (int i = 0; i < k->base.nparts; i++)
-	{
-		const KafkaPart *part = &k->parts[i];
-		Oid			types[] = {
-			INT4OID, REGCLASSOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID
-		};
-		Datum		values[] = {
-			Int32GetDatum(k->base.pipeline), ObjectIdGetDatum(k->base.stream->relid),
-			CStringGetTextDatum(k->base.parts[i].name), Int64GetDatum(part->gap_from),
-			Int64GetDatum(part->next), Int64GetDatum(part->next - part->gap_from), (Datum) 0
-		};
-		char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
-
-		if (part->lost == NULL || part->state != KAFKA_PART_FOUND)
-			continue;
-		/* the offset was out of range, though not before the log's start: behind its end */
-		values[6] = CStringGetTextDatum(strcmp(part->lost, REASON_RETENTION) == 0 && !is_counted(part) ?
-										REASON_TRUNCATED : part->lost);
-		if (!is_counted(part))
-			nulls[5] = 'n';
-		sx_catalog_exec("INSERT INTO streamext.gap (pipeline, stream, partition, from_offset, to_offset, records, reason, batch_id) "
-						"SELECT $1, $2, $3, $4, $5, $6, $7, batch_id FROM streamext.progress "
-						"WHERE pipeline = $1 AND slot = 0",
-						lengthof(types), types, values, nulls);
-	}
+		if (k->parts[i].lost != NULL && k->parts[i].state == KAFKA_PART_FOUND)
+			save_gap(k, i);
 }
 
 /* That is committed: tells whoever reads the log, and has a helper begin there. */
