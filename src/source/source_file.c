@@ -97,7 +97,6 @@ name_part(FileSource *fs)
 	if (stream->slot == 0)
 		return;
 	fs->base.parts[0].name = psprintf("%d", stream->slot);
-	fs->base.parts[0].number = stream->slot;
 }
 
 static SxSource *

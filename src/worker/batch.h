@@ -271,6 +271,7 @@ struct SxPipeline
 	int			slot;			/* which worker of the pipeline this is … */
 	int			slots;			/* … of how many */
 	bool		closing;		/* of slot 0: see slot_close.c */
+	bool		closing_held;	/* the last one found its row held by somebody */
 	int64		epoch;
 	int64		batch_id;		/* of the last batch; 0: none yet */
 	TimestampTz batch_time;

@@ -116,12 +116,11 @@ read_streams(int pipeline)
 static void
 make_counters(SxPipeline *pl)
 {
-	Oid			types[] = {INT4OID, INT4OID};
 	Datum		values[] = {Int32GetDatum(pl->id), Int32GetDatum(pl->slot)};
 
 	sx_catalog_exec("INSERT INTO streamext.step_progress (relation, slot) "
 					"SELECT relation, $2 FROM streamext.step WHERE pipeline = $1 ON CONFLICT DO NOTHING",
-					lengthof(types), types, values, NULL);
+					SX_ARGS(INT4OID, INT4OID), values, NULL);
 }
 
 static void

@@ -182,16 +182,19 @@ forget_watermarks(SxPipeline *pl)
 		pl->inputs[i].moved_to = DT_NOBEGIN;
 }
 
-/* The progress row, locked.  Who holds it will have started another epoch. */
+/* The progress row, locked; pl->closing_held: somebody else has it. */
 static bool
-is_mine(const SxPipeline *pl)
+is_mine(SxPipeline *pl)
 {
-	Oid			types[] = {INT4OID, INT8OID};
-	Datum		values[] = {Int32GetDatum(pl->id), Int64GetDatum(pl->epoch)};
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pl->id)};
+	bool		isnull;
+	Datum		epoch = sx_catalog_value("SELECT epoch FROM streamext.progress WHERE pipeline = $1 "
+										 "AND slot = 0 FOR NO KEY UPDATE SKIP LOCKED",
+										 lengthof(types), types, values, NULL, &isnull);
 
-	return sx_catalog_exec("SELECT FROM streamext.progress WHERE pipeline = $1 AND slot = 0 "
-						   "AND epoch = $2 FOR NO KEY UPDATE SKIP LOCKED",
-						   lengthof(types), types, values, NULL) == 1;
+	pl->closing_held = isnull;
+	return !isnull && DatumGetInt64(epoch) == pl->epoch;
 }
 
 static void
@@ -208,7 +211,7 @@ save_step(const SxStep *step)
 						lengthof(types), types, values, NULL);
 }
 
-/* False: the pipeline is not ours any more. */
+/* False: the pipeline is not ours any more, or somebody holds its row. */
 static bool
 close_windows(SxPipeline *pl)
 {
@@ -295,6 +298,7 @@ sx_slots_close(SxPipeline *pl, bool own)
 	volatile bool mine = false;
 	SxBatchTx	tx;
 
+	pl->closing_held = false;
 	if (!is_due(pl, own))
 	{
 		MemoryContextSwitchTo(caller);
@@ -327,5 +331,5 @@ sx_slots_close(SxPipeline *pl, bool own)
 		sx_tx_abort(&tx);
 	leave_closing(pl);
 	MemoryContextSwitchTo(caller);
-	return mine ? SX_BATCH_DONE : SX_BATCH_FENCED;
+	return mine ? SX_BATCH_DONE : pl->closing_held ? SX_BATCH_NOTHING : SX_BATCH_FENCED;
 }

@@ -49,6 +49,7 @@
 #include "worker/rate.h"
 #include "worker/timetable.h"
 #include "worker/worker_error.h"
+#include "worker/worker_slots.h"
 
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
@@ -57,8 +58,6 @@
 #define OUTBOX_NAP_MS	100		/* while a sink is behind */
 #define LANE_NAP_MS		1000	/* nobody tells a lane that its limit has moved */
 #define LANE_RETRY_MS	100		/* the merge was not possible just now */
-#define CLOSE_MS		100		/* slot 0 of several workers, at rest … */
-#define CLOSE_BUSY_MS	1000	/* … and under load: a closing waits for the others' batches */
 #define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
@@ -74,8 +73,6 @@ static TimestampTz looked_at;
 static TimestampTz started_at;
 static SxTimetable timetable;
 static int64 held_epoch = -1;
-static bool close_wanted = true;	/* slot 0: a watermark may have to be moved */
-static TimestampTz closed_at;	/* … looked for then */
 static bool lane_is_near = false;	/* the last batch reached the limit of then */
 static char *allowed_hosts;		/* streamext.allowed_hosts, as the sources know it */
 static bool is_superuser;		/* … and whether it counts for them */
@@ -174,7 +171,8 @@ look_if_told(TimestampTz now)
 	if (MyLatch->is_set)
 	{
 		ResetLatch(MyLatch);
-		maybe_changed = close_wanted = true;
+		maybe_changed = true;
+		sx_slots_woken();
 	}
 	AcceptInvalidationMessages();
 	if (sx_must_look() || look_wait(now) == 0)
@@ -238,73 +236,6 @@ leave_at_end(void)
 	leave();
 }
 
-/* ----------------------------------------------------------------------
- * One of several workers of a pipeline
- * ----------------------------------------------------------------------
- */
-
-/* Slot 0: moves the watermarks, as long as there is one to move; true: it did. */
-static bool
-close_windows(void)
-{
-	SxBatchOutcome outcome = sx_slots_close(pl, true);
-
-	closed_at = GetCurrentTimestamp();
-	close_wanted = outcome == SX_BATCH_DONE;
-	MemoryContextSwitchTo(loop_context);
-	if (outcome == SX_BATCH_FENCED)
-		leave();
-	return outcome == SX_BATCH_DONE;
-}
-
-/* Milliseconds until slot 0 looks whether a watermark has to be moved; -1: nobody asks. */
-static long
-close_wait(TimestampTz now, long interval)
-{
-	if (my_slot != 0 || !close_wanted || !sx_slots_have_time(pl))
-		return -1;
-	return Max(0, interval - TimestampDifferenceMilliseconds(closed_at, now));
-}
-
-/* What this slot has committed may be what the watermark waits for. */
-static void
-tell_slot_0(void)
-{
-	if (my_slot != 0)
-		sx_status_tell_first();
-	else
-		close_wanted = true;
-}
-
-/*
- * This slot has processed what there was.  The pipeline has when all of them have; then
- * slot 0 closes what is to be closed, and says so.
- */
-static bool
-all_slots_at_end(void)
-{
-	bool		all;
-
-	if (!row->run_to_end && my_slot != 0)
-		return true;			/* wait() asks each of them */
-	if (!sx_worker_begin())
-		leave();
-	all = my_slot != 0 ? sx_row_at_end(pipeline_id, my_slot, held_epoch) :
-		!row->run_to_end || sx_row_others_at_end(pipeline_id);
-	sx_transaction_end();
-	MemoryContextSwitchTo(loop_context);
-	if (my_slot != 0)
-	{
-		if (!all)
-			leave();
-		tell_slot_0();
-		return false;			/* that pauses the pipeline */
-	}
-	while (all && close_windows())
-		;
-	return all;
-}
-
 /*
  * run() and wait() want to know when all is processed that the sources held when
  * they asked.  The sources note what they hold at the first call, so a question that
@@ -315,6 +246,7 @@ check_end(void)
 {
 	static bool asking = false;
 	static uint64 number;
+	SxSlotsEnd	end;
 
 	if (pl->lane_of != 0)
 		return false;			/* its end is the merge */
@@ -326,14 +258,13 @@ check_end(void)
 	if (!asking || !sx_pipeline_reached_end(pl))
 		return asking;
 	asking = false;
-	if (pl->slots > 1 && !all_slots_at_end())
-	{
-		if (number > 0 && my_slot != 0)
-			sx_status_end_reached(number);
-		return false;
-	}
+	end = sx_slots_at_end(pl, row->run_to_end);
+	if (end == SX_SLOTS_FENCED)
+		leave();
+	if (end == SX_SLOTS_NOT_YET && my_slot == 0)
+		return false;			/* it is woken */
 	/* run(): who waits shall find the pipeline paused, so that is the answer */
-	if (row->run_to_end)
+	if (row->run_to_end && my_slot == 0)
 		leave_at_end();
 	if (number > 0)
 		sx_status_end_reached(number);
@@ -400,8 +331,7 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 		return;
 	if (pl->merged)
 		leave();
-	if (pl->slots > 1)
-		tell_slot_0();
+	sx_slots_tell(pl);
 	due = pl->due;
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
@@ -458,7 +388,7 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		peace = PROVEN_MS;
 	}
 	timeout = sx_sooner(timeout, look_wait(now));
-	timeout = sx_sooner(timeout, close_wait(now, CLOSE_MS));
+	timeout = sx_sooner(timeout, sx_slots_wait(pl, now, false));
 	if (unsent > 0)
 		timeout = sx_sooner(timeout, unsent);
 	if (!proven)
@@ -558,8 +488,8 @@ turn(void)
 	}
 	due = sx_pipeline_poll(pl, batch_time, false);
 	publish_status();
-	if (close_wait(now, due != SX_DUE_NOTHING ? CLOSE_BUSY_MS : CLOSE_MS) == 0)
-		(void) close_windows();
+	if (sx_slots_wait(pl, now, due != SX_DUE_NOTHING) == 0 && !sx_slots_look(pl))
+		leave();
 	if (due != SX_DUE_NOTHING)
 	{
 		run_batch(batch_time, due, now);
