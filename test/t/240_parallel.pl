@@ -35,13 +35,15 @@ timezone = 'UTC'
 CONF
 $node->start;
 
-sub sql { return $node->safe_psql('postgres', $_[0]) }
+my $db = 'postgres';
+
+sub sql { return $node->safe_psql($db, $_[0]) }
 
 # An answer, or nothing while the server comes back.
 sub answer
 {
 	my ($query) = @_;
-	my ($rc, $out) = $node->psql('postgres', $query, timeout => 60);
+	my ($rc, $out) = $node->psql($db, $query, timeout => 60);
 	return defined $rc && $rc == 0 ? $out : '';
 }
 
@@ -157,7 +159,7 @@ sub check
 	is(sql("SELECT late_rows FROM streamext.views WHERE view = 'minutes'::regclass"), '0', "$name: no row was late");
 	is(sql('SELECT count(*) = count(DISTINCT k) AND bool_and(EXISTS (SELECT FROM model m WHERE m.k = l.k AND m.id = l.id)) FROM latest l'),
 		't', "$name: a table that both write by key");
-	return (lost => $lost, duplicate => $duplicate);
+	return (lost => $lost, duplicated => $duplicate);
 }
 my %figures = check('after the kills');
 cmp_ok(sql('SELECT count(*) FROM minutes'), '>', 0, 'windows have closed');
@@ -209,6 +211,20 @@ until_true('SELECT workers = 3 FROM streamext.pipelines', 'three workers');
 until_true("SELECT (SELECT count(*) FROM rows) >= $sent", 'the records of all three');
 until_true("SELECT streamext.wait('ev')", 'wait()');
 check('after ALTER');
+
+# a dump, restored: it goes on where that was made
+sql(q{SELECT streamext.pause('ev')});
+until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'streamext worker'", 'no worker');
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', "$dir/dump.sql" ], 'pg_dump');
+sql('CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', "$dir/dump.sql" ], 'restored');
+$db = 'restored';
+publish(300);
+sql('SELECT streamext.start_all()');
+until_true('SELECT workers = 3 FROM streamext.pipelines', 'three workers');
+until_true("SELECT (SELECT count(*) FROM rows) >= $sent", 'the records of all three');
+until_true("SELECT streamext.wait('ev')", 'wait()');
+check('after a restore');
 
 $node->stop;
 done_testing();

@@ -100,7 +100,7 @@ is($job->differences($node, $part, 3), 0, 'the counts are those of a batch query
 is(answer(q(SELECT count(*) > 0 FROM closed)), 't', 'windows have closed');
 fault_row(row => 'O1', what => 'workers of a parallel pipeline over Kafka killed',
 	tried => join(', ', map { "$_ $killed{$_}" } sort keys %killed),
-	lost => $events - answer('SELECT sum(n) FROM types'), duplicate => 0, note => "$events events");
+	lost => $events - answer('SELECT sum(n) FROM types'), duplicated => 0, note => "$events events");
 
 $node->stop;
 done_testing();
