@@ -208,7 +208,7 @@ all_reached(int pipeline, Wait *wait)
 	{
 		memset(wait, 0, sizeof(Wait));
 		wait->pipeline = pipeline;
-		wait->slot = Min(sx_pipeline_slots(pipeline), MAX_SLOTS) - 1;
+		wait->slot = Max(Min(sx_pipeline_slots(pipeline), MAX_SLOTS), 1) - 1;
 	}
 	/* all but slot 0 are asked at once */
 	for (int slot = wait->slot - 1; slot > 0; slot--)

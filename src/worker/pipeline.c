@@ -118,8 +118,8 @@ make_counters(SxPipeline *pl)
 {
 	Datum		values[] = {Int32GetDatum(pl->id), Int32GetDatum(pl->slot)};
 
-	sx_catalog_exec("INSERT INTO streamext.step_progress (relation, slot) "
-					"SELECT relation, $2 FROM streamext.step WHERE pipeline = $1 ON CONFLICT DO NOTHING",
+	sx_catalog_exec("INSERT INTO streamext.step_progress (relation, slot) SELECT relation, $2 "
+					"FROM streamext.step WHERE pipeline = $1 ON CONFLICT DO NOTHING",
 					SX_ARGS(INT4OID, INT4OID), values, NULL);
 }
 
