@@ -243,6 +243,21 @@ is_over(const char *name, Wait *wait, bool *was_lane)
 		ran_to_end(name, pipeline, wait->requests[wait->slot].pid != 0);
 }
 
+/* A lane has the owner of what it joins, which it may do just now. */
+static void
+check_owner(const char *name)
+{
+	int			pipeline;
+	int			lane_of;
+
+	do
+	{
+		pipeline = sx_pipeline_by_name(name, false);
+		lane_of = sx_lane_of(pipeline);
+	} while (lane_of == 0 && sx_pipeline_by_name(name, false) != pipeline);
+	sx_pipeline_check_owner(lane_of != 0 ? lane_of : pipeline);
+}
+
 /*
  * The worker is asked to note what its sources hold; it answers when that is
  * committed.  A worker that is replaced meanwhile is asked again.
@@ -252,7 +267,6 @@ sx_wait(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Interval   *timeout = PG_GETARG_INTERVAL_P(1);
-	int			pipeline = sx_pipeline_by_name(name, false);
 	TimestampTz until = DatumGetTimestampTz(
 											DirectFunctionCall2(timestamptz_pl_interval,
 																TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -260,7 +274,7 @@ sx_wait(PG_FUNCTION_ARGS)
 	Wait		wait = {0};
 	bool		was_lane = false;
 
-	sx_pipeline_check_owner(pipeline);
+	check_owner(name);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
