@@ -24,7 +24,7 @@ HELPER = streamext-kafka
 # else may see librdkafka, and the library must not be linked with it.
 HELPER_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/kafka/helper*.c)))
 LIBRARY_SRCS = $(filter-out src/kafka/helper%,$(sort $(wildcard src/*.c src/*/*.c)))
-OBJS = $(LIBRARY_SRCS:.c=.o) src/format/json_simd.o
+OBJS = $(LIBRARY_SRCS:.c=.o) $(patsubst %.cpp,%.o,$(sort $(wildcard src/*/*.cpp)))
 
 DATA = $(wildcard sql/$(EXTENSION)--*--*.sql)
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
@@ -70,7 +70,7 @@ all: $(HELPER)
 $(HELPER): $(HELPER_OBJS)
 	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(HELPER_LIBS) -o $@
 
-src/format/json_simd.o: src/format/json_simd.cpp
+%.o: %.cpp
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
 
 sql/$(EXTENSION)--$(EXTVERSION).sql: sql/$(EXTENSION).sql streamext.control

@@ -5,15 +5,21 @@
  *		baseline that streamext's throughput is measured against.
  *
  * usage: bare_consumer BROKERS TOPIC [NAME=VALUE …]
+ *        bare_consumer BROKERS TOPIC --arrived FILE COUNT [NAME=VALUE …]
  *
  * Reads every partition from its beginning to its end in batches of 2,000
  * messages, looks at each payload's length only, and prints records, bytes,
  * seconds, records per second and CPU seconds per million records.
  *
+ * With --arrived it takes one message after the other as soon as it is there, until
+ * it has COUNT, and writes "microseconds,partition,next offset" of each: the
+ * baseline of latency.
+ *
  *-------------------------------------------------------------------------
  */
 #include <inttypes.h>
 #include <librdkafka/rdkafka.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +63,9 @@ set(rd_kafka_conf_t *conf, const char *name, const char *value)
 		fail(error);
 }
 
+/* Properties begin at argv[first]. */
 static rd_kafka_t *
-connect_consumer(int argc, char **argv)
+connect_consumer(int argc, char **argv, int first)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char		error[512];
@@ -71,7 +78,7 @@ connect_consumer(int argc, char **argv)
 	set(conf, "fetch.message.max.bytes", "1048576");
 	set(conf, "fetch.wait.max.ms", "10");
 	set(conf, "queued.min.messages", "1000000");
-	for (int i = 3; i < argc; i++)
+	for (int i = first; i < argc; i++)
 	{
 		char	   *value = strchr(argv[i], '=');
 
@@ -103,6 +110,41 @@ start_all(rd_kafka_t *rk, rd_kafka_topic_t *rkt, rd_kafka_queue_t *queue)
 	return n;
 }
 
+static int64_t
+clock_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t) t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void
+write_arrivals(rd_kafka_queue_t *queue, const char *path, int64_t count)
+{
+	FILE	   *f = fopen(path, "w");
+
+	if (f == NULL)
+		fail("the file cannot be written");
+	while (count > 0)
+	{
+		rd_kafka_message_t *m = rd_kafka_consume_queue(queue, 100);
+
+		if (m == NULL)
+			continue;
+		if (m->err && m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+			fail(rd_kafka_message_errstr(m));
+		if (!m->err)
+		{
+			fprintf(f, "%" PRId64 ",%d,%" PRId64 "\n", clock_us(), m->partition, m->offset + 1);
+			count--;
+		}
+		rd_kafka_message_destroy(m);
+	}
+	if (fclose(f) != 0)
+		fail("the file cannot be written");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -115,14 +157,20 @@ main(int argc, char **argv)
 	int64_t		bytes = 0;
 	double		began;
 	double		seconds;
+	bool		arrivals = argc > 5 && strcmp(argv[3], "--arrived") == 0;
 
 	if (argc < 3)
-		fail("usage: bare_consumer BROKERS TOPIC [NAME=VALUE …]");
-	rk = connect_consumer(argc, argv);
+		fail("usage: bare_consumer BROKERS TOPIC [--arrived FILE COUNT] [NAME=VALUE …]");
+	rk = connect_consumer(argc, argv, arrivals ? 6 : 3);
 	rkt = rd_kafka_topic_new(rk, argv[2], NULL);
 	queue = rd_kafka_queue_new(rk);
 	began = now();
 	open = start_all(rk, rkt, queue);
+	if (arrivals)
+	{
+		write_arrivals(queue, argv[4], atoll(argv[5]));
+		return 0;
+	}
 
 	while (open > 0)
 	{

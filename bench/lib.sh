@@ -1,6 +1,14 @@
 # bench/lib.sh: what the benchmarks share; sourced.  A private server and a real
 # Kafka in a scratch folder (test/lib.sh), settings as a careful user would have them.
 
+#
+# A benchmark says what it has measured by "note", round by round, and ends with "report": medians
+# as a table in Markdown, and with JSON=FILE all of it; with TABLE=FILE the table is appended there.
+#
+#	bench_begin; bench_kafka
+#	pairs 5 bare_round job_round	# functions that each note one round of one series
+#	report ysb bare
+
 . "$(dirname "${BASH_SOURCE[0]}")/../test/lib.sh"
 [ "$(id -u)" != 0 ] || export STREAMEXT_CACHE=${STREAMEXT_CACHE:-/var/cache/streamext}
 
@@ -28,6 +36,93 @@ bench_begin() {
 
 bench_kafka() {
 	BROKER=127.0.0.1:$("$SX_TOP/test/kafka/up" "$SX_SCRATCH/kafka") || { BROKER=; die "no Kafka"; }
+}
+
+# ------------------------------------------------------------------ rounds and figures
+
+# note SERIES NAME=VALUE …: one round of a series.
+note() { python3 "$SX_TOP/bench/figures.py" note "$SX_SCRATCH/rounds" "$@"; }
+
+# report BENCH [BASE [COLUMNS]]: medians of what was noted; beside series BASE the paired ratios of
+# events_s (events a second) and cpu_m (CPU seconds a million events), where they are noted.
+report() {
+	local settings
+	settings=$(ask -c "SELECT string_agg(name || ' = ' || current_setting(name), ', ' ORDER BY name)
+		FROM pg_settings WHERE source IN ('configuration file', 'database') AND name !~ 'socket|listen|log_|port|Zone|lc_|dynamic|search'")
+	say ""
+	python3 "$SX_TOP/bench/figures.py" report "$SX_SCRATCH/rounds" "bench=$1" "base=${2:-}" "show=${3:-}" "json=${JSON:-}" "table=${TABLE:-}" \
+		"commit=$(git -C "$SX_TOP" rev-parse --short HEAD 2>/dev/null)" "server=$(ask -c 'SHOW server_version')" \
+		"librdkafka=$(library_version librdkafka1)" "simdjson=$(library_version 'libsimdjson[0-9]*')" "kafka=${BROKER:+$(kafka_version)}" \
+		"settings=$settings" "arguments=${BENCH_ARGUMENTS:-}" "seed=${SEED:-1}"
+}
+
+library_version() { dpkg-query -W -f='${Version}\n' "$1" 2>/dev/null | head -n 1; }
+kafka_version() { sed -n 's/^kafka_version=//p' "$SX_TOP/test/kafka/common.sh"; }
+
+# pairs ROUNDS COMMAND COMMAND …: all commands in each round, in turn in this order and in the other
+# one, so that what changes on the machine meanwhile meets all of them.
+pairs() {
+	local rounds=$1 round order command
+	shift
+	for round in $(seq "$rounds"); do
+		order=("$@")
+		if [ $((round % 2)) = 0 ]; then
+			order=()
+			for command in "$@"; do order=("$command" ${order[0]+"${order[@]}"}); done
+		fi
+		for command in "${order[@]}"; do $command || die "round $round of $command failed"; done
+	done
+}
+
+# ------------------------------------------------------------------ CPU
+
+# What each process of the server has spent so far; for cpu_since.
+cpu_now() { python3 "$SX_TOP/bench/figures.py" cpu "$(head -n 1 "$SX_SCRATCH/data/postmaster.pid")"; }
+
+# cpu_since BEFORE: "worker=S helper=S walwriter=S … total=S" in seconds; figures.py says what is what.
+cpu_since() { python3 "$SX_TOP/bench/figures.py" spent "$1" "$(cpu_now)"; }
+
+# cpu_of KIND SPENT: one of them.
+cpu_of() { sed -E "s/.*\b$1=([0-9.]+).*/\1/" <<<"$2"; }
+
+# ------------------------------------------------------------------ the job and the bare consumer
+
+# bare_round TOPIC [NAME=VALUE …]: a bare librdkafka consumer of the topic, as series "bare".
+bare_round() {
+	local out
+	out=$("$SX_TOP/bench/bare_consumer" "$BROKER" "$@") || return 1
+	# shellcheck disable=SC2046
+	note bare $(sed -E 's|^([0-9]+) records, [0-9]+ bytes, ([0-9.]+) s, ([0-9]+) records/s, ([0-9.]+) CPU.*|events=\1 seconds=\2 events_s=\3 cpu_m=\4|' <<<"$out")
+}
+
+# job_round SERIES PIPELINE EVENTS (it looks for the end in short transactions: the snapshot of a wait()
+# would keep old versions of rows in their pages): runs a paused pipeline over what its sources hold, EVENTS events,
+# and notes events_s from resume() to the end of wait(), warm_s the same from the first batch (without
+# start-up), CPU seconds a million events in all (cpu_m) and of the larger parts, WAL bytes an event.
+# The session that waits is not counted.
+job_round() {
+	local cpu spent wal began seconds session
+	ask -c CHECKPOINT
+	wal=$(ask -c 'SELECT pg_current_wal_insert_lsn()')
+	cpu=$(cpu_now)
+	began=$(date +%s.%N)
+	session=$(PGOPTIONS="-c statement_timeout=${RUN_TIMEOUT:-600}s" ask -F ' ' -c "SELECT FROM streamext.resume('$2')" -c "DO 'BEGIN LOOP COMMIT; EXIT WHEN (SELECT sum(rows) >= $3 FROM streamext.batches WHERE pipeline = ''$2''); PERFORM pg_sleep(0.02); END LOOP; END'" \
+		-c "SELECT extract(epoch FROM clock_timestamp()), x[14]::int + x[15]::int FROM string_to_array(pg_read_file('/proc/self/stat'), ' ') x") || return 1
+	session=${session##*$'\n'}
+	seconds=$(awk -v a="$began" -v b="${session% *}" 'BEGIN { print b - a }')
+	spent=$(cpu_since "$cpu")
+	# shellcheck disable=SC2046
+	note "$1" $(ask -F ' ' -c "SELECT 'batches=' || count(*), 'warm_s=' || round(($3 / greatest(0.001, extract(epoch FROM
+			max(started_at + (load_ms + steps_ms + coalesce(commit_ms, 0)) * interval '1 ms') - min(started_at))))::numeric) FROM streamext.batches WHERE pipeline = '$2'") \
+		"wal_b=$(ask -c "SELECT (pg_current_wal_insert_lsn() - '$wal') / $3")" \
+		$(awk -v n="$3" -v s="$seconds" -v spent="$spent" -v session="${session#* }" -v hz="$(getconf CLK_TCK)" 'BEGIN {
+			split(spent, parts, " ")
+			for (i in parts) { split(parts[i], x, "="); cpu[x[1]] = x[2] * 1e6 / n }
+			session *= 1e6 / n / hz
+			if (session > cpu["ended"]) session = cpu["ended"]
+			cpu["ended"] -= session; cpu["total"] -= session
+			printf "events=%d seconds=%.3f events_s=%.0f cpu_m=%.3f worker_m=%.3f helper_m=%.3f", n, s, n / s, cpu["total"], cpu["worker"], cpu["helper"]
+			printf " wal_m=%.3f io_m=%.3f ended_m=%.3f", cpu["walwriter"], cpu["checkpointer"] + cpu["bgwriter"] + cpu["autovacuum"], cpu["ended"] }')
 }
 
 # The tables of the Yahoo Streaming Benchmark, and its source.

@@ -16,6 +16,8 @@
  *		--disorder MS		an event may be this much older than its place
  *		--time ms|iso		how event_time is written (default ms)
  *		--clock				event time is the clock's at sending
+ *		--linger MS			of the library (default 20, with a rate 0)
+ *		--sent FILE			when each was handed to the library, in microseconds, as text
  *
  * Event i depends on seed and i alone.  1,000 ads belong to 100 campaigns; their
  * ids do not depend on the seed, so one table of ads serves all runs.
@@ -50,7 +52,11 @@ typedef struct Options
 	int64_t		disorder_ms;
 	bool		iso;
 	bool		clock;
+	const char *linger;
+	const char *sent;
 } Options;
+
+#define AHEAD_US		200		/* it sleeps no shorter than this: sleeping costs more */
 
 static int64_t lost;			/* events that the broker did not take */
 
@@ -179,7 +185,7 @@ pace(const Options *o, int64_t began_us, int64_t i)
 		return;
 	due = began_us + (int64_t) ((double) i * 1e6 / o->rate);
 	now = now_us(CLOCK_MONOTONIC);
-	if (due > now)
+	if (due > now + AHEAD_US)
 	{
 		struct timespec t = {(due - now) / 1000000, (due - now) % 1000000 * 1000};
 
@@ -233,7 +239,7 @@ connect_producer(const Options *o)
 		{"bootstrap.servers", o->brokers},
 		{"enable.idempotence", "true"},
 		{"queue.buffering.max.messages", "1000000"},
-		{"linger.ms", o->rate > 0 ? "0" : "20"},
+		{"linger.ms", o->linger ? o->linger : o->rate > 0 ? "0" : "20"},
 		{"batch.size", "1000000"},
 	};
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -276,6 +282,21 @@ count_partitions(rd_kafka_t *rk, rd_kafka_topic_t *rkt)
 	return n;
 }
 
+/* One line an event, in order: event i is in partition i % partitions. */
+static void
+write_sent(const char *path, const int64_t *sent, int64_t n)
+{
+	FILE	   *f = fopen(path, "w");
+
+	for (int64_t i = 0; f != NULL && i < n; i++)
+		fprintf(f, "%" PRId64 "\n", sent[i]);
+	if (f == NULL || fclose(f) != 0)
+	{
+		perror(path);
+		exit(1);
+	}
+}
+
 static void
 produce(const Options *o)
 {
@@ -283,6 +304,7 @@ produce(const Options *o)
 	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, o->topic, NULL);
 	int			partitions = o->partitions ? o->partitions : count_partitions(rk, rkt);
 	int64_t		began = now_us(CLOCK_MONOTONIC);
+	int64_t    *sent = o->sent ? malloc((size_t) o->count * sizeof(int64_t)) : NULL;
 	char		event[1024];
 	double		seconds;
 
@@ -292,6 +314,8 @@ produce(const Options *o)
 
 		pace(o, began, i);
 		n = make_event(o, i, event, sizeof(event));
+		if (sent != NULL)
+			sent[i] = now_us(CLOCK_REALTIME);
 		while (rd_kafka_produce(rkt, (int32_t) (i % partitions), RD_KAFKA_MSG_F_COPY,
 								event, n, NULL, 0, NULL) != 0)
 		{
@@ -312,6 +336,9 @@ produce(const Options *o)
 			o->count, seconds, (double) o->count / seconds, lost);
 	rd_kafka_topic_destroy(rkt);
 	rd_kafka_destroy(rk);
+	if (sent != NULL)
+		write_sent(o->sent, sent, o->count);
+	free(sent);
 }
 
 static void
@@ -319,7 +346,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: ysb_produce --topic NAME --brokers HOST:PORT | --file PATH | --ads\n"
 			"       [--count N] [--seed N] [--partitions N] [--rate N] [--start MS]\n"
-			"       [--step US] [--disorder MS] [--time ms|iso] [--clock]\n");
+			"       [--step US] [--disorder MS] [--time ms|iso] [--clock] [--linger MS] [--sent FILE]\n");
 	exit(2);
 }
 
@@ -333,7 +360,8 @@ parse_options(Options *o, int argc, char **argv)
 		{"partitions", required_argument, NULL, 'p'}, {"rate", required_argument, NULL, 'r'},
 		{"start", required_argument, NULL, 'S'}, {"step", required_argument, NULL, 'u'},
 		{"disorder", required_argument, NULL, 'd'}, {"time", required_argument, NULL, 'T'},
-		{"clock", no_argument, NULL, 'c'}, {0}
+		{"clock", no_argument, NULL, 'c'},
+		{"sent", required_argument, NULL, 'w'}, {"linger", required_argument, NULL, 'l'}, {0}
 	};
 	int			c;
 
@@ -353,6 +381,8 @@ parse_options(Options *o, int argc, char **argv)
 			case 'd': o->disorder_ms = atoll(optarg); break;
 			case 'T': o->iso = strcmp(optarg, "iso") == 0; break;
 			case 'c': o->clock = true; break;
+			case 'l': o->linger = optarg; break;
+			case 'w': o->sent = optarg; break;
 			default: usage();
 		}
 	if (optind < argc || (!o->print_ads && !o->file && (!o->topic || !o->brokers)))

@@ -156,6 +156,19 @@
 	ExecInsertIndexTuples(rinfo, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* Which indexes an update concerns: since 16 it may be summarizing ones alone. */
+#if PG_VERSION_NUM >= 160000
+#define SxUpdateIndexes		TU_UpdateIndexes
+#define sx_update_concerns(which)	((which) != TU_None)
+#define sx_update_index_tuples(rinfo, slot, estate, which) \
+	ExecInsertIndexTuples(rinfo, slot, estate, true, false, NULL, NIL, (which) == TU_Summarizing)
+#else
+#define SxUpdateIndexes		bool
+#define sx_update_concerns(which)	(which)
+#define sx_update_index_tuples(rinfo, slot, estate, which) \
+	ExecInsertIndexTuples(rinfo, slot, estate, true, false, NULL, NIL)
+#endif
+
 /* index_beginscan() got room for instrumentation in 18. */
 #if PG_VERSION_NUM >= 180000
 #define sx_index_beginscan(heap, index, snapshot, nkeys) \

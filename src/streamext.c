@@ -71,8 +71,8 @@ define_settings(void)
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
 							   sx_check_allowed_hosts, NULL, NULL);
 	DefineCustomIntVariable("streamext.state_cache",
-							"Memory in which a stream with keyed state remembers where the rows of its keys are.",
-							"Of each such stream, in its pipeline's worker; 0: look-ups go by the index.",
+							"Memory in which a stream with keyed state, or a view with one row a key, remembers where the rows of its keys are.",
+							"Of each of them, in its pipeline's worker; 0: look-ups go by the index.",
 							&sx_state_cache, 64 * 1024, 0, 16 * 1024 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);

@@ -3,12 +3,17 @@
  * fdw.c
  *		The foreign-data wrapper: planning of scans, and the table of callbacks.
  *
- * Estimates are fixed: a batch's plans are generic and kept, and a batch of one
- * record must not make a plan that a batch of 100,000 then suffers from.
+ * How many rows are expected depends on the size of the batches alone, as plans are kept
+ * (worker/plan_size.c).  A condition is taken to let a third of the rows through, or
+ * more: nothing is known of the values, and too few rows are the worse mistake.  A plan for
+ * 50 rows hashes the stream instead of the table and sorts where it could group in
+ * memory.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <math.h>
 
 #include "access/sysattr.h"
 #include "catalog/sx_catalog.h"
@@ -23,25 +28,27 @@
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
 #include "utils/rel.h"
+#include "worker/plan_size.h"
 
 #include "compat.h"
 
-#define ESTIMATED_ROWS	10000
+#define MIN_SELECTIVITY	(1.0 / 3)
 
 PG_FUNCTION_INFO_V1(sx_fdw_handler);
 
 static void
 get_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
-	baserel->tuples = ESTIMATED_ROWS;
+	baserel->tuples = sx_expected_rows();
 	set_baserel_size_estimates(root, baserel);
+	baserel->rows = Max(baserel->rows, rint(baserel->tuples * MIN_SELECTIVITY));
 }
 
 static void
 get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
 	Cost		startup = baserel->baserestrictcost.startup;
-	Cost		total = startup + ESTIMATED_ROWS *
+	Cost		total = startup + baserel->tuples *
 		(cpu_tuple_cost + baserel->baserestrictcost.per_tuple);
 
 	add_path(baserel, (Path *)

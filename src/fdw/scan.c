@@ -43,6 +43,9 @@
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
 
+#define RECORDS_AHEAD	4
+#define BYTES_AHEAD		256		/* of a record; the processor goes on by itself */
+
 struct SxScan
 {
 	MemoryContext context;		/* for a peek: owns the source */
@@ -354,6 +357,22 @@ metadata_value(const SxScan *scan, const SxColumn *column, int i, bool *isnull)
 	return (Datum) 0;
 }
 
+/*
+ * Asks for the memory of a record that is still some records away.  Nobody of this
+ * process has looked at more than its head, so decoding would wait for it.
+ */
+static void
+fetch_ahead(const SxScan *scan, int i)
+{
+	const char *rec;
+
+	if (scan->decoder == NULL || i + RECORDS_AHEAD >= scan->input->probe_to)
+		return;
+	rec = (const char *) scan->source->records[i + RECORDS_AHEAD];
+	for (int at = 0; at < BYTES_AHEAD; at += PG_CACHE_LINE_SIZE / 2)
+		__builtin_prefetch(rec + at);
+}
+
 /* Fills one record's columns; false when it is bad, with err filled. */
 static SxDecodeResult
 fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
@@ -431,6 +450,7 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 
 		if ((i & 255) == 0)
 			CHECK_FOR_INTERRUPTS();
+		fetch_ahead(scan, i);
 		if (scan->pl == NULL)
 			result = fill_row(scan, i, slot, &err);
 		else

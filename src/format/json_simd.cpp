@@ -19,8 +19,11 @@
  * The first of several equal keys wins, in any mode: the reader may have stopped
  * before it sees the second.  Only a strict one can and does refuse them.
  *
- * This is the only C++ file.  It uses no exceptions, calls nothing of
- * PostgreSQL, and all that it allocates is allocated without throwing.
+ * A document that has the shape of an earlier one is not walked through
+ * (json_shape.cpp).
+ *
+ * This and the other files json_*.cpp are the only C++ ones.  They use no exceptions, call
+ * nothing of PostgreSQL, and all that they allocate is allocated without throwing.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +38,9 @@
 
 #include <simdjson.h>
 
+#include "format/json_shape.h"
 #include "format/json_simd.h"
+#include "format/json_token.h"
 
 using namespace simdjson;
 
@@ -48,6 +53,8 @@ struct SxJsonReader
 	SxJsonNode *root;
 	int			nfields;
 	bool		strict;
+	bool		flat;			/* all that is wanted are members of the top level */
+	JsonShapes *shapes = nullptr;	/* NULL: a strict reader */
 	uint8_t    *scratch = nullptr;	/* of unescaped strings */
 	size_t		scratch_size = 0;
 
@@ -100,53 +107,6 @@ unescape(SxJsonReader *reader, ondemand::raw_json_string raw, bool keep,
 	if (keep)
 		reader->out = dst;
 	return SX_JSON_OK;
-}
-
-static std::string_view
-trim_right(std::string_view token)
-{
-	size_t		len = token.size();
-
-	while (len > 0 && (token[len - 1] == ' ' || token[len - 1] == '\n' ||
-					   token[len - 1] == '\r' || token[len - 1] == '\t'))
-		len--;
-	return token.substr(0, len);
-}
-
-static size_t
-skip_digits(std::string_view token, size_t i)
-{
-	while (i < token.size() && token[i] >= '0' && token[i] <= '9')
-		i++;
-	return i;
-}
-
-/* The grammar of RFC 8259: what simdjson calls a number may be any token. */
-static bool
-is_number(std::string_view token)
-{
-	size_t		start = (token.size() > 0 && token[0] == '-') ? 1 : 0;
-	size_t		i = skip_digits(token, start);
-
-	if (i == start || (token[start] == '0' && i > start + 1))
-		return false;
-	if (i < token.size() && token[i] == '.')
-	{
-		start = i + 1;
-		i = skip_digits(token, start);
-		if (i == start)
-			return false;
-	}
-	if (i < token.size() && (token[i] == 'e' || token[i] == 'E'))
-	{
-		start = i + 1;
-		if (start < token.size() && (token[start] == '+' || token[start] == '-'))
-			start++;
-		i = skip_digits(token, start);
-		if (i == start)
-			return false;
-	}
-	return i == token.size();
 }
 
 static void
@@ -210,7 +170,7 @@ read_scalar(SxJsonReader *reader, const SxJsonNode *node, std::string_view token
 			kind = SX_JSON_NULL;
 			break;
 		default:
-			if (!is_number(token))
+			if (!json_is_number(token))
 				return fail(reader, NUMBER_ERROR);
 			kind = SX_JSON_NUMBER;
 			break;
@@ -388,7 +348,7 @@ read_container(SxJsonReader *reader, SxJsonNode *node, Container &container,
 
 		if (error)
 			return fail(reader, error);
-		raw = trim_right(raw);
+		raw = json_trim_right(raw);
 		set_value(reader, node, SX_JSON_CONTAINER, raw, raw, false);
 		if (!wants_inside(reader, node))
 			return SX_JSON_OK;
@@ -423,7 +383,7 @@ read_value(SxJsonReader *reader, SxJsonNode *node, ondemand::value &value, int d
 		return error ? fail(reader, error) :
 			read_container(reader, node, array, depth, read_array);
 	}
-	return read_scalar(reader, node, trim_right(token));
+	return read_scalar(reader, node, json_trim_right(token));
 }
 
 /*
@@ -484,54 +444,65 @@ read_document(SxJsonReader *reader, const char *buf, size_t len)
 	return doc.current_location().error() == OUT_OF_BOUNDS ? SX_JSON_OK : SX_JSON_TRAILING;
 }
 
-/* simdjson's own messages are sentences; ours follow a colon. */
-static const char *
-syntax_detail(error_code error)
+/*
+ * A value of a document of known shape.  False: it is wrong, or has escapes; the walk
+ * will see to it.
+ */
+static bool
+read_token(SxJsonReader *reader, int field, std::string_view token, bool container)
 {
-	switch (error)
+	SxJsonNode	node = {};
+
+	node.field = field;
+	if (container)
 	{
-		case EMPTY:
-			return "it is empty";
-		case INCOMPLETE_ARRAY_OR_OBJECT:
-			return "it does not end with the brace that closes it";
-		case UNCLOSED_STRING:
-			return "a string is not closed";
-		case STRING_ERROR:
-			return "a string has a wrong escape";
-		case UNESCAPED_CHARS:
-			return "a string has a control character";
-		case NUMBER_ERROR:
-			return "a value is missing or no number";
-		case T_ATOM_ERROR:
-		case N_ATOM_ERROR:
-			return "a word is neither true, false nor null";
-		default:
-			return "quotes, commas, colons or braces are missing or too many";
+		set_value(reader, &node, SX_JSON_CONTAINER, token, token, false);
+		return true;
 	}
+	token = json_trim_right(token);
+	if (token[0] == '"' && memchr(token.data(), '\\', token.size()) != nullptr)
+		return false;
+	return read_scalar(reader, &node, token) == SX_JSON_OK;
 }
 
-static const char *
-status_detail(const SxJsonReader *reader, SxJsonStatus status)
+/* Reads a document of known shape; false: it has none, or something is wrong with it. */
+static bool
+read_by_shape(SxJsonReader *reader, const char *buf, size_t len)
 {
-	switch (status)
+	const JsonShape *shape = json_shapes_find(reader->shapes, buf, len);
+
+	if (shape == nullptr)
+		return false;
+	reader->escapes = false;
+	for (int i = 0; i < reader->nfields; i++)
 	{
-		case SX_JSON_OK:
-			return nullptr;
-		case SX_JSON_NOT_OBJECT:
-			return "the top level is not an object";
-		case SX_JSON_TRAILING:
-			return "there is something behind the end of the object";
-		case SX_JSON_DUPLICATE:
-			return "a key that is read occurs twice";
-		case SX_JSON_TOO_DEEP:
-			return "objects and arrays are nested too deeply";
-		case SX_JSON_TOO_LONG:
-			return "the document is too long";
-		case SX_JSON_ENCODING:
-			return "it is not UTF-8";
-		default:
-			return syntax_detail(reader->error);
+		const char *token;
+		size_t		token_len;
+		bool		container;
+
+		if (json_shapes_token(reader->shapes, shape, i, buf, &token, &token_len, &container) &&
+			!read_token(reader, i, std::string_view(token, token_len), container))
+			return false;
 	}
+	return true;
+}
+
+/*
+ * Remembers the shape of a document that has been walked through.  A missing value in
+ * the depth is no good: what stands in its way need not be a container, and then has to
+ * be looked at.
+ */
+static void
+learn_shape(SxJsonReader *reader, const char *buf, size_t len)
+{
+	if (reader->shapes == nullptr || reader->escapes)
+		return;
+	for (int i = 0; i < reader->nfields; i++)
+	{
+		if (reader->values[i].kind == SX_JSON_MISSING && !reader->flat)
+			return;
+	}
+	json_shapes_learn(reader->shapes, buf, len, reader->values);
 }
 
 extern "C" SxJsonStatus
@@ -542,8 +513,13 @@ sx_json_read(SxJsonReader *reader, const char *buf, size_t len,
 
 	memset(values, 0, reader->nfields * sizeof(SxJsonValue));
 	give_back(reader, len);
-	reader->generation++;
 	reader->values = values;
+	*detail = nullptr;
+	if (reader->shapes != nullptr && read_by_shape(reader, buf, len))
+		return SX_JSON_OK;
+
+	memset(values, 0, reader->nfields * sizeof(SxJsonValue));
+	reader->generation++;
 	reader->end = buf + len;
 	reader->error = SUCCESS;
 	reader->escapes = memchr(buf, '\\', len) != nullptr;
@@ -554,8 +530,21 @@ sx_json_read(SxJsonReader *reader, const char *buf, size_t len,
 		status = fail(reader, MEMALLOC);
 	else
 		status = read_document(reader, buf, len);
-	*detail = status_detail(reader, status);
+	if (status == SX_JSON_OK)
+		learn_shape(reader, buf, len);
+	*detail = json_status_detail(status, reader->error);
 	return status;
+}
+
+static bool
+is_flat(const SxJsonNode *root)
+{
+	for (int i = 0; i < root->nchildren; i++)
+	{
+		if (root->children[i]->nchildren > 0)
+			return false;
+	}
+	return true;
 }
 
 extern "C" SxJsonReader *
@@ -568,6 +557,13 @@ sx_json_reader_create(SxJsonNode *root, int nfields, bool strict)
 		reader->root = root;
 		reader->nfields = nfields;
 		reader->strict = strict;
+		reader->flat = is_flat(root);
+		reader->shapes = strict ? nullptr : json_shapes_create(nfields);
+		if (!strict && reader->shapes == nullptr)
+		{
+			delete reader;
+			return nullptr;
+		}
 	}
 	return reader;
 }
@@ -575,6 +571,8 @@ sx_json_reader_create(SxJsonNode *root, int nfields, bool strict)
 extern "C" void
 sx_json_reader_destroy(SxJsonReader *reader)
 {
+	if (reader->shapes != nullptr)
+		json_shapes_destroy(reader->shapes);
 	free(reader->scratch);
 	delete reader;
 }

@@ -28,6 +28,7 @@ static const double power_of_ten[] = {
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7,
 	1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15
 };
+static const int64 integer_power_of_ten[] = {1, 10, 100, 1000, 10000, 100000, 1000000};
 
 SxTimeUnit
 sx_time_unit(const char *name)
@@ -119,7 +120,10 @@ parse_fraction(const char *str, size_t len, double scale, int64 *usec)
 			return 0;
 		value = value * 10 + (str[n] - '0');
 	}
-	*usec = (int64) rint(value / power_of_ten[n] * scale);
+	if (n <= 6 && scale == USECS_PER_SEC)
+		*usec = value * integer_power_of_ten[6 - n];	/* the same, exact */
+	else
+		*usec = (int64) rint(value / power_of_ten[n] * scale);
 	return n;
 }
 

@@ -163,6 +163,8 @@ typedef struct SxStepPlan
 	 */
 	char	   *apply_sql;		/* once a batch; no arguments.  A SELECT where the
 								 * rows go to the step's operations */
+	char	   *rows_sql;		/* SX_STRATEGY_MERGE: the rows that apply_sql merges, in no
+								 * order; NULL: they are collected elsewhere first */
 	List	   *then_sql;		/* … and these, after it; no arguments */
 	char	   *emit_sql;		/* SX_EMIT_INTERVAL: publish what was collected */
 	char	   *emit_clear_sql; /* … and forget it, run right after */

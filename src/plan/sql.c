@@ -350,17 +350,23 @@ on_time_sql(const SxLayout *layout, const char *prefix, const char *rows)
 					sx_window_end_sql(&layout->window, start), rows);
 }
 
+/* What the batch has for each key, up to the end of a line. */
+static char *
+rows_sql(Query *query, const SxLayout *layout)
+{
+	const char *rows = quote_identifier(rows_name(layout));
+
+	return psprintf("SELECT %s\nFROM (\n%s\n) d (%s%s%s)\n%s", sx_columns_sql(layout->columns, "d."),
+					sx_deparse(sx_partial_query(query, layout)), sx_columns_sql(layout->columns, ""),
+					layout->windowed ? ", " : "", layout->windowed ? rows : "",
+					on_time_sql(layout, "d.", psprintf("d.%s", rows)));
+}
+
 char *
 sx_merge_sql(Query *query, const SxLayout *layout, const char *target, int64 state_ttl)
 {
-	char	   *names = sx_columns_sql(layout->columns, "");
-	const char *rows = quote_identifier(rows_name(layout));
-
-	return psprintf("INSERT INTO %s AS s (%s)\nSELECT %s\nFROM (\n%s\n) d (%s%s%s)\n%sORDER BY %s\n%s",
-					target, names, sx_columns_sql(layout->columns, "d."),
-					sx_deparse(sx_partial_query(query, layout)), names,
-					layout->windowed ? ", " : "", layout->windowed ? rows : "",
-					on_time_sql(layout, "d.", psprintf("d.%s", rows)),
+	return psprintf("INSERT INTO %s AS s (%s)\n%sORDER BY %s\n%s",
+					target, sx_columns_sql(layout->columns, ""), rows_sql(query, layout),
 					sx_key_order_sql(layout, "d."), on_conflict_sql(layout, state_ttl));
 }
 
@@ -479,6 +485,11 @@ sx_view_sql(SxStepPlan *plan, Query *query, SxLayout *layout, const SxStepNames 
 {
 	const char *target = plan->emit == SX_EMIT_INTERVAL ? names->delta : names->state;
 
+	if (layout->strategy == SX_STRATEGY_MERGE && plan->emit != SX_EMIT_INTERVAL)
+	{
+		plan->rows_sql = rows_sql(query, layout);
+		plan->rows_sql[strlen(plan->rows_sql) - 1] = '\0';
+	}
 	if (layout->strategy != SX_STRATEGY_APPEND)
 		plan->apply_sql = sx_merge_sql(query, layout, target, plan->state_ttl);
 	else

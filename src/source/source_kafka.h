@@ -55,6 +55,9 @@ typedef struct KafkaPart
 
 	/* records taken from the ring, in [first, last) */
 	SxRecord  **queue;
+	int64	   *upto;			/* bytes of all records so far, each with those before
+								 * it: a prefix is found without a look at its records */
+	int64		bytes;			/* … the last one */
 	int			first;
 	int			last;
 	int			room;

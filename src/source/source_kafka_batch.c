@@ -39,36 +39,53 @@ queue_length(const KafkaPart *part)
 
 /* ---------- from the ring into the queues ---------- */
 
+/* An array of twice the size, beginning with what is queued. */
+static void *
+enlarge(KafkaSource *k, const KafkaPart *part, void *array, Size element)
+{
+	void	   *bigger = MemoryContextAllocHuge(k->base.context, part->room * element);
+
+	if (array != NULL)
+	{
+		memcpy(bigger, (char *) array + part->first * element, queue_length(part) * element);
+		pfree(array);
+	}
+	return bigger;
+}
+
+static void
+enlarge_queue(KafkaSource *k, KafkaPart *part)
+{
+	part->room = Max(part->room * 2, 1024);
+	part->queue = enlarge(k, part, part->queue, sizeof(SxRecord *));
+	part->upto = enlarge(k, part, part->upto, sizeof(int64));
+}
+
 static void
 queue_append(KafkaSource *k, KafkaPart *part, SxRecord *rec)
 {
+	int64		bytes = record_bytes(rec);
+
 	if (part->last == part->room)
 	{
 		int			n = queue_length(part);
 
 		if (part->first > part->room / 2)
-			memmove(part->queue, part->queue + part->first, n * sizeof(SxRecord *));
-		else
 		{
-			SxRecord  **bigger;
-
-			part->room = Max(part->room * 2, 1024);
-			bigger = MemoryContextAllocHuge(k->base.context,
-											part->room * sizeof(SxRecord *));
-			if (part->queue != NULL)
-			{
-				memcpy(bigger, part->queue + part->first, n * sizeof(SxRecord *));
-				pfree(part->queue);
-			}
-			part->queue = bigger;
+			memmove(part->queue, part->queue + part->first, n * sizeof(SxRecord *));
+			memmove(part->upto, part->upto + part->first, n * sizeof(int64));
 		}
+		else
+			enlarge_queue(k, part);
 		part->first = 0;
 		part->last = n;
 	}
-	part->queue[part->last++] = rec;
-	part->queue_bytes += record_bytes(rec);
+	part->bytes += bytes;
+	part->queue[part->last] = rec;
+	part->upto[part->last++] = part->bytes;
+	part->queue_bytes += bytes;
 	k->queued++;
-	k->queued_bytes += record_bytes(rec);
+	k->queued_bytes += bytes;
 }
 
 /* A copy that outlives the ring, for peek. */
@@ -207,17 +224,23 @@ sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes)
 static void
 take_prefix(const KafkaSource *k, KafkaPart *part, int64 rows, int64 bytes)
 {
-	int			allowed = sx_kafka_allowed(k, part);
+	const int64 *upto = part->upto + part->first;
+	int64		before = part->bytes - part->queue_bytes;
+	int			from = part->cut;
+	int			to = (int) Min(sx_kafka_allowed(k, part), rows);
 
-	while (part->cut < allowed && part->cut < rows)
+	/* the most records whose bytes are not more */
+	while (from < to)
 	{
-		int64		n = record_bytes(part->queue[part->first + part->cut]);
+		int			middle = from + (to - from + 1) / 2;
 
-		if (part->cut_bytes + n > bytes)
-			break;
-		part->cut++;
-		part->cut_bytes += n;
+		if (upto[middle - 1] - before <= bytes)
+			from = middle;
+		else
+			to = middle - 1;
 	}
+	part->cut = from;
+	part->cut_bytes = from > 0 ? upto[from - 1] - before : 0;
 }
 
 /* How many records of a partition are still to come, as far as known. */

@@ -158,6 +158,33 @@ sx_capture_changes(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+void
+sx_changes_note(SxStep *step, TupleTableSlot *before, TupleTableSlot *after)
+{
+	if (!step->captured)
+		return;
+	if (step->changes.context == NULL)
+		begin_changes(&step->changes);
+	if (before != NULL)
+		tuplestore_puttupleslot(step->changes.before, before);
+	if (after != NULL)
+		tuplestore_puttupleslot(step->changes.after, after);
+}
+
+bool
+sx_changes_triggers_only(Relation state)
+{
+	for (int i = 0; state->trigdesc != NULL && i < state->trigdesc->numtriggers; i++)
+	{
+		FmgrInfo	function;
+
+		fmgr_info(state->trigdesc->triggers[i].tgfoid, &function);
+		if (function.fn_addr != sx_capture_changes)
+			return false;
+	}
+	return true;
+}
+
 static bool
 has_trigger(Oid state, const char *name)
 {

@@ -94,31 +94,55 @@ sx_keys_hash(const SxKeys *keys, const Datum *values, const bool *nulls)
 	return murmurhash32(hash);
 }
 
+/* NULL: a type has no hash function. */
 SxKeys *
-sx_keys_create(const SxStateSpec *spec)
+sx_keys_create_of(int ncolumns, const Oid *types, const Oid *collations)
 {
 	SxKeys	   *keys = palloc0(sizeof(SxKeys));
 
 	keys->context = CurrentMemoryContext;
-	keys->ncolumns = spec->nkeys;
-	keys->columns = palloc0(sizeof(KeyColumn) * spec->nkeys);
-	for (int i = 0; i < spec->nkeys; i++)
+	keys->ncolumns = ncolumns;
+	keys->columns = palloc0(sizeof(KeyColumn) * ncolumns);
+	for (int i = 0; i < ncolumns; i++)
 	{
-		ColumnDef  *def = sx_spec_column(spec, spec->keys[i]);
-		TypeCacheEntry *type = lookup_type_cache(def->typeName->typeOid,
+		TypeCacheEntry *type = lookup_type_cache(types[i],
 												 TYPECACHE_EQ_OPR_FINFO |
 												 TYPECACHE_HASH_PROC_FINFO);
 		KeyColumn  *column = &keys->columns[i];
 
+		if (!OidIsValid(type->eq_opr_finfo.fn_oid) || !OidIsValid(type->hash_proc_finfo.fn_oid))
+			return NULL;
 		fmgr_info_copy(&column->equal, &type->eq_opr_finfo, keys->context);
 		fmgr_info_copy(&column->hash, &type->hash_proc_finfo, keys->context);
-		column->collation = def->collOid;
+		column->collation = collations[i];
 		column->byval = type->typbyval;
 		column->len = type->typlen;
 	}
 	keys->table = keytab_create(keys->context, 256, keys);
 	keys->room = 256;
 	keys->list = palloc(sizeof(SxKey *) * keys->room);
+	return keys;
+}
+
+SxKeys *
+sx_keys_create(const SxStateSpec *spec)
+{
+	Oid		   *types = palloc(sizeof(Oid) * spec->nkeys);
+	Oid		   *collations = palloc(sizeof(Oid) * spec->nkeys);
+	SxKeys	   *keys;
+
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		ColumnDef  *def = sx_spec_column(spec, spec->keys[i]);
+
+		types[i] = def->typeName->typeOid;
+		collations[i] = def->collOid;
+	}
+	keys = sx_keys_create_of(spec->nkeys, types, collations);
+	if (keys == NULL)
+		elog(ERROR, "a key of keyed state has no hash function");
+	pfree(types);
+	pfree(collations);
 	return keys;
 }
 

@@ -41,6 +41,9 @@ typedef struct SxKeys SxKeys;
 /* In the current context, as are all keys. */
 extern SxKeys *sx_keys_create(const SxStateSpec *spec);
 
+/* … of columns of these types; NULL: one of them cannot be hashed. */
+extern SxKeys *sx_keys_create_of(int ncolumns, const Oid *types, const Oid *collations);
+
 /* The hash of a key, the same in each batch; SxKey.hash. */
 extern uint32 sx_keys_hash(const SxKeys *keys, const Datum *values, const bool *nulls);
 

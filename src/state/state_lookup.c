@@ -117,18 +117,25 @@ fetch_visible(SxStateTable *table, ItemPointer tid)
 }
 
 bool
-sx_state_find_by_hint(SxStateTable *table, const SxKey *key)
+sx_state_find_at(SxStateTable *table, const SxKey *key, ItemPointer tid)
 {
-	ItemPointerData tid;
-
-	if (table->hints == NULL || !sx_hints_get(table->hints, key->hash, &tid) ||
-		ItemPointerGetBlockNumber(&tid) >= table->nblocks || !fetch_visible(table, &tid))
+	ExecClearTuple(table->found);
+	if (ItemPointerGetBlockNumber(tid) >= table->nblocks || !fetch_visible(table, tid))
 		return false;
 	slot_getsomeattrs(table->found, table->nkeys);
 	if (sx_keys_equal(table->keys, key, table->found->tts_values, table->found->tts_isnull))
 		return true;
 	ExecClearTuple(table->found);
 	return false;
+}
+
+bool
+sx_state_find_by_hint(SxStateTable *table, const SxKey *key)
+{
+	ItemPointerData tid;
+
+	return table->hints != NULL && sx_hints_get(table->hints, key->hash, &tid) &&
+		sx_state_find_at(table, key, &tid);
 }
 
 void

@@ -24,8 +24,10 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -140,33 +142,101 @@ has_columns(TupleDesc desc, List *columns)
 	return true;
 }
 
-SxStateTable *
-sx_state_open(Oid relid, const SxStateSpec *spec)
+/* With all its indexes, whatever they are. */
+static SxStateTable *
+open_table(Oid relid, int nkeys)
 {
 	SxStateTable *table = palloc0(sizeof(SxStateTable));
 
 	table->context = CurrentMemoryContext;
 	table->rel = table_open(relid, RowExclusiveLock);
 	table->desc = RelationGetDescr(table->rel);
-	table->nkeys = spec->nkeys;
+	table->nkeys = nkeys;
+	table->estate = CreateExecutorState();
+	table->estate->es_snapshot = GetActiveSnapshot();
+	table->rinfo = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->rinfo, table->rel, 0, NULL, 0);
+	ExecOpenIndices(table->rinfo, false);
+	table->found = MakeSingleTupleTableSlot(table->desc, &TTSOpsBufferHeapTuple);
+	table->row = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+	table->target = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+	return table;
+}
+
+static void
+use_key_index(SxStateTable *table, Relation index)
+{
+	table->index = index;
+	table->skeys = palloc(sizeof(ScanKeyData) * table->nkeys);
+	for (int i = 0; i < table->nkeys; i++)
+		init_key(table, i);
+}
+
+SxStateTable *
+sx_state_open(Oid relid, const SxStateSpec *spec)
+{
+	SxStateTable *table = open_table(relid, spec->nkeys);
+
 	if (!has_columns(table->desc, sx_state_columns(spec)) || table->rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state table %s does not have the columns that its stream keeps",
 						sx_relation_label(relid)),
 				 errhint("Drop the stream and create it again.")));
-	table->estate = CreateExecutorState();
-	table->estate->es_snapshot = GetActiveSnapshot();
-	table->rinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(table->rinfo, table->rel, 0, NULL, 0);
-	ExecOpenIndices(table->rinfo, false);
-	table->index = key_index(table);
-	table->skeys = palloc(sizeof(ScanKeyData) * table->nkeys);
+	use_key_index(table, key_index(table));
+	return table;
+}
+
+/* Equality in the index is that of the column, or of its bytes. */
+static bool
+tells_keys_apart(const SxStateTable *table, Relation index)
+{
 	for (int i = 0; i < table->nkeys; i++)
-		init_key(table, i);
-	table->found = table_slot_create(table->rel, NULL);
-	table->row = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
-	table->target = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+	{
+		Form_pg_attribute att = TupleDescAttr(table->desc, i);
+		Oid			collation = index->rd_indcollation[i];
+
+		if (collation != att->attcollation &&
+			!(collation == C_COLLATION_OID && get_collation_isdeterministic(att->attcollation)))
+			return false;
+		if (get_index_column_opclass(RelationGetRelid(index), i + 1) !=
+			GetDefaultOpClass(att->atttypid, BTREE_AM_OID))
+			return false;
+	}
+	return true;
+}
+
+/* The unique index on the keys; NULL: there is none, or another one that has to be obeyed. */
+static Relation
+only_key_index(const SxStateTable *table)
+{
+	Relation	found = NULL;
+
+	for (int i = 0; i < table->rinfo->ri_NumIndices; i++)
+	{
+		Relation	index = table->rinfo->ri_IndexRelationDescs[i];
+
+		if (!index->rd_index->indisunique && !index->rd_index->indisexclusion)
+			continue;
+		if (found != NULL || !is_key_index(index, table->nkeys) || !tells_keys_apart(table, index))
+			return NULL;
+		found = index;
+	}
+	return found;
+}
+
+SxStateTable *
+sx_state_try_open(Oid relid, int nkeys)
+{
+	SxStateTable *table = open_table(relid, nkeys);
+	Relation	index = table->rel->rd_rel->relam == HEAP_TABLE_AM_OID ? only_key_index(table) : NULL;
+
+	if (index == NULL)
+	{
+		sx_state_close(table);
+		return NULL;
+	}
+	use_key_index(table, index);
 	return table;
 }
 

@@ -54,6 +54,12 @@ extern SxStateTable *sx_state_open(Oid relid, const SxStateSpec *spec);
 extern void sx_state_close(SxStateTable *table);
 
 /*
+ * … of a view, whose first columns are its keys; NULL: its indexes, its owner's own among
+ * them, are not such that rows can be found by their keys and written without asking more.
+ */
+extern SxStateTable *sx_state_try_open(Oid relid, int nkeys);
+
+/*
  * From now on what was written so far is seen.  No scan may be open, and the snapshot is
  * the active one.
  */
@@ -72,6 +78,10 @@ extern void sx_state_insert(SxStateTable *table, const Datum *values, const bool
 extern void sx_state_update(SxStateTable *table, ItemPointer tid, const Datum *values,
 							const bool *nulls);
 extern void sx_state_delete(SxStateTable *table, ItemPointer tid);
+
+/* state_write.c: a row as it is in a slot; its new place is in the slot. */
+extern void sx_state_replace(SxStateTable *table, ItemPointer tid, TupleTableSlot *slot);
+extern void sx_state_add(SxStateTable *table, TupleTableSlot **slots, int n);
 
 /* Every row, into table->found, in the order of the keys. */
 extern IndexScanDesc sx_state_scan_begin(SxStateTable *table);
@@ -95,6 +105,9 @@ extern bool sx_state_has_null(SxStateTable *table, AttrNumber column);
 
 /* Pins a page of the table, and prunes it when it is time. */
 extern Buffer sx_state_read_page(SxStateTable *table, BlockNumber block);
+
+/* Is the row at that place visible, and that of the key?  Then it is table->found. */
+extern bool sx_state_find_at(SxStateTable *table, const SxKey *key, ItemPointer tid);
 
 /* As sx_state_find(), but false may mean that it is not known where the row is. */
 extern bool sx_state_find_by_hint(SxStateTable *table, const SxKey *key);

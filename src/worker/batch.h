@@ -134,6 +134,8 @@ struct SxStep
 	char	   *intervalstyle;
 	char	   *search_path;
 	SPIPlanPtr	apply;			/* saved plans, prepared at first use */
+	int			plan_size;		/* of batches that apply is planned for: plan_size.c */
+	int			smaller;		/* batches since that would have another one */
 	SPIPlanPtr	emit;
 	SPIPlanPtr	emit_clear;
 	SPIPlanPtr	expire;

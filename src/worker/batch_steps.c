@@ -20,6 +20,7 @@
 #include "state/panes.h"
 #include "utils/timestamp.h"
 #include "worker/batch_internal.h"
+#include "worker/plan_size.h"
 
 #define EXPIRE_ROWS		20000	/* that any batch may delete of a state table */
 
@@ -50,6 +51,7 @@ run_operations(SxPipeline *pl, SxStep *step)
 	step->late_rows = step->null_time_rows = 0;
 	step->late_told = false;
 	step->rows = step->arrivals = 0;
+	sx_fit_plan(pl, step);
 	step->ops->apply(pl, step);
 	sx_blamed_step = InvalidOid;
 	step->applied = true;

@@ -249,9 +249,17 @@ sx_transaction_end(void)
 void
 sx_process_wait(const int *fds, int nfds, long timeout)
 {
-	WaitEventSet *set = sx_create_wait_event_set(SX_MAX_FDS + 2);
+	WaitEventSet *set;
 	WaitEvent	event;
 
+	if (nfds == 0)
+	{
+		/* a set that is there already */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
+						 timeout, SX_WAIT_EVENT("StreamextSource"));
+		return;
+	}
+	set = sx_create_wait_event_set(SX_MAX_FDS + 2);
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	for (int i = 0; i < nfds; i++)

@@ -16,6 +16,7 @@
 #include "state/arrival_window.h"
 #include "state/join.h"
 #include "state/keyed.h"
+#include "state/merge.h"
 #include "state/recompute.h"
 #include "state/session.h"
 #include "state/statements.h"
@@ -77,8 +78,9 @@ sx_step_ops(SxStrategy strategy)
 {
 	switch (strategy)
 	{
-		case SX_STRATEGY_APPEND:
 		case SX_STRATEGY_MERGE:
+			return &sx_merge_ops;
+		case SX_STRATEGY_APPEND:
 		case SX_STRATEGY_SINK_TABLE:
 		case SX_STRATEGY_SINK_NULL:
 			return &statement_ops;

@@ -8,9 +8,11 @@
  * was set back.
  *
  * Without one, a batch is due as soon as there is data, except that one hard on the
- * other is sustained load: batches of MIN_BATCH_US then spare the progress row, whose
- * dead versions cost more the more there are of them.  What comes after a pause is
- * never held up.
+ * other is sustained load.  Then batches begin MIN_BATCH_US apart, or twice the time
+ * that the last one took, up to MAX_BATCH_US: what a batch costs beside its rows takes
+ * half of a core at most, and where dead versions of the progress row make batches
+ * longer, beside an old snapshot, there are fewer of them.  What comes after a pause is
+ * never held up, nor is what a full batch has left over.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +20,8 @@
 
 #include "worker/timetable.h"
 
-#define MIN_BATCH_US	5000
+#define MIN_BATCH_US	2000
+#define MAX_BATCH_US	5000
 
 void
 sx_timetable_begin(SxTimetable *table, int64 interval, TimestampTz last_time,
@@ -45,12 +48,13 @@ sx_timetable_batch_time(const SxTimetable *table, TimestampTz clock)
 void
 sx_timetable_after(SxTimetable *table, TimestampTz batch_time, TimestampTz clock)
 {
-	bool		sustained = batch_time - table->last_batch < 2 * MIN_BATCH_US;
-
 	if (table->interval <= 0)
 	{
+		int64		apart = Max(2 * (clock - batch_time), MIN_BATCH_US);
+		bool		sustained = batch_time - table->last_batch < 2 * MAX_BATCH_US;
+
 		table->last_batch = batch_time;
-		table->due = sustained ? batch_time + MIN_BATCH_US : 0;
+		table->due = sustained ? batch_time + Min(apart, MAX_BATCH_US) : 0;
 	}
 	else
 	{

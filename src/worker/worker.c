@@ -403,14 +403,20 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 
 /*
  * batch_interval has not passed, or max_rate is used up: data that arrives is no
- * reason to wake.
+ * reason to wake.  Latches count in milliseconds; the rest of one is slept without.
  */
 static void
 wait_until(TimestampTz due, TimestampTz now)
 {
-	long		timeout = TimestampDifferenceMilliseconds(now, due);
-	long		unsent = pgstat_report_stat(false);
+	long		timeout = (due - now) / 1000;
+	long		unsent;
 
+	if (timeout == 0)
+	{
+		pg_usleep(due - now);
+		return;
+	}
+	unsent = pgstat_report_stat(false);
 	report_idle();
 	timeout = sx_sooner(timeout, look_wait(now));
 	if (unsent > 0)
