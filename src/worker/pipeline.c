@@ -397,7 +397,6 @@ sx_pipeline_open(int id, int slot, MemoryContext parent, bool take_over)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the pipeline does not exist any more")));
-
 	load_steps(pl);
 	open_sources(pl);
 	if (pl->lane_of != 0)

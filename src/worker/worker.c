@@ -331,12 +331,11 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 		return;
 	if (pl->merged)
 		leave();
-	sx_slots_tell(pl);
 	due = pl->due;
+	sx_slots_tell(pl);
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
-
 	/* Autovacuum goes by these, and a worker under load never comes to rest. */
 	(void) pgstat_report_stat(false);
 	if (due == SX_DUE_BATCH)
