@@ -222,6 +222,12 @@ kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	return &k->base;
 }
 
+static bool
+kafka_divides(const SxStream *stream, const char **why)
+{
+	return true;
+}
+
 /* Everything that can be done without waiting. */
 static void
 pump(KafkaSource *k)
@@ -422,6 +428,7 @@ const SxSourceOps sx_source_kafka = {
 	.connector = "kafka",
 	.check = sx_kafka_check,
 	.open = kafka_open,
+	.divides = kafka_divides,
 	.poll = kafka_poll,
 	.load = kafka_load,
 	.committed = kafka_committed,

@@ -165,6 +165,7 @@ extern KafkaPart *sx_kafka_add_part(KafkaSource *k, const char *name, int topic,
 									int32 partition);
 extern void sx_kafka_sort_parts(KafkaSource *k);
 extern bool sx_kafka_is_wanted(const KafkaSource *k, int topic, int32 partition);
+extern char *sx_kafka_part_name(const KafkaSource *k, int topic, int32 partition);
 extern int64 sx_kafka_start_of_partition(KafkaSource *k, const char *name, int64 *offset);
 extern void sx_kafka_requests(KafkaSource *k);
 extern void sx_kafka_ask_ends(KafkaSource *k);

@@ -118,9 +118,16 @@ extern TimestampTz sx_handed_on(SxPipeline *pl, const SxStep *step);
 /* conflict.c: true when the batch lost against another transaction and may begin anew */
 extern bool sx_lost_conflict(SxPipeline *pl, const ErrorData *edata);
 
+/*
+ * slot_close.c: behind the fence, in a pipeline of several workers: no window closes from
+ * here to the commit, and lateness is tested by what is closed by now.
+ */
+extern void sx_slot_enter(SxPipeline *pl);
+
 /* batch_save.c: what is committed with the output; false: fenced */
 extern bool sx_save_begin(SxPipeline *pl, bool positions_only);
 extern void sx_save_positions(SxPipeline *pl);
+extern void sx_save_watermark(SxPipeline *pl, SxInput *input);
 extern void sx_save_batch(SxPipeline *pl, const SxBatchResult *result,
 						  TimestampTz started);
 
