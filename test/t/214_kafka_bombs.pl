@@ -136,7 +136,8 @@ foreach my $n (0 .. $#cases)
 	cmp_ok($helper, '<=', 600, "$name: the helper's memory is bounded");
 	cmp_ok($worker, '<=', 300, "$name: and so is the worker's");
 	fault_row(row => $n == $#cases ? 'B5' : 'B4', what => $name, tried => 1, lost => 0, duplicated => $rows - $distinct,
-		note => "$state, $rows of 20 good ones, $letters letters; helper $helper MB, worker $worker MB; $text");
+		note => "$state, $rows of 20 good ones, $letters letters; "
+		  . ($helper ? "helper $helper MB, worker $worker MB" : 'stopped before its memory was looked at') . ($text ne '' ? "; $text" : ''));
 	$node->safe_psql('postgres', "SELECT streamext.pause('s_$n')");
 }
 is($dropped, 0, 'other sessions dropped: 0');
