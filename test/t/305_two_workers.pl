@@ -52,11 +52,11 @@ sub stop_worker
 	}
 }
 
-# What of the two it is, by what the new worker does: commits, or waits for a lock.
+# What of the two it is, by what the new worker does: commits something behind the given
+# batch, or waits for a lock.
 sub see_what_happens
 {
-	my ($new) = @_;
-	my $before = $job->answer('SELECT batch_id FROM streamext.pipelines');
+	my ($new, $before) = @_;
 	my $what = $job->until_some('the new worker', sub {
 		$job->answer(qq{
 			SELECT CASE WHEN wait_event_type = 'Lock' THEN 'within'
@@ -76,8 +76,9 @@ for my $i (1 .. $tries)
 	$job->until_some('a batch', sub { $job->value('SELECT batch_id FROM streamext.pipelines') > $before });
 	my $old = stop_worker();
 	my $new = $job->worker($old);
-	$job->publish($records / $tries / 4);
-	see_what_happens($new);
+	my $seen = $job->value('SELECT batch_id FROM streamext.pipelines');
+	$job->publish($records / $tries / 4);	# it has something to commit that is behind what was seen
+	see_what_happens($new, $seen);
 	kill('CONT', $old);
 	$job->publish($records / $tries / 4);
 	gone($old);
