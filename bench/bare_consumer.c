@@ -71,7 +71,7 @@ connect_consumer(int argc, char **argv, int first)
 	char		error[512];
 	rd_kafka_t *rk;
 
-	/* as the helper program sets them */
+	/* those of the helper program, but for the checksums, as the library has them */
 	set(conf, "bootstrap.servers", argv[1]);
 	set(conf, "enable.partition.eof", "true");
 	set(conf, "check.crcs", "false");

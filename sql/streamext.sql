@@ -88,11 +88,18 @@ CREATE TABLE streamext.progress (
     batch_id    bigint NOT NULL DEFAULT 0,
     batch_time  timestamptz,
     first_batch_time timestamptz,
+    at_end      boolean NOT NULL DEFAULT false,
+    failures    integer NOT NULL DEFAULT 0,
+    retry_at    timestamptz,
     PRIMARY KEY (pipeline, slot)
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.progress IS 'last committed batch of each pipeline; its row lock and epoch fence an old worker';
 COMMENT ON COLUMN streamext.progress.first_batch_time IS 'of batch 1: windows in time fire at multiples of their slide counted from it';
+COMMENT ON COLUMN streamext.progress.slot IS 'which worker: 0, and with parallelism = n up to n - 1';
+COMMENT ON COLUMN streamext.progress.at_end IS 'of slots above 0: all is processed that run() was called for';
+COMMENT ON COLUMN streamext.progress.failures IS 'of slots above 0, as in streamext.pipeline, which has those of slot 0';
+COMMENT ON COLUMN streamext.progress.retry_at IS 'likewise';
 COMMENT ON COLUMN streamext.progress.epoch IS 'grows with every worker or step() that takes the pipeline';
 
 CREATE TABLE streamext.source (
@@ -184,7 +191,8 @@ CREATE SEQUENCE streamext.arrival_seq;
 COMMENT ON SEQUENCE streamext.arrival_seq IS 'the upper part of numbers of arrival: grows with every batch of any pipeline that gives some';
 
 CREATE TABLE streamext.step_progress (
-    relation    regclass PRIMARY KEY,
+    relation    regclass NOT NULL,
+    slot        integer NOT NULL DEFAULT 0,
     watermark   timestamptz,
     rows        bigint NOT NULL DEFAULT 0,
     late_rows   bigint NOT NULL DEFAULT 0,
@@ -195,10 +203,12 @@ CREATE TABLE streamext.step_progress (
     pending     boolean NOT NULL DEFAULT false,
     errors_from timestamptz,
     errors_now  bigint NOT NULL DEFAULT 0,
-    errors_before bigint NOT NULL DEFAULT 0
+    errors_before bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (relation, slot)
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE streamext.step_progress IS 'counters and watermark of each view and sink, updated in every batch that changes them';
+COMMENT ON COLUMN streamext.step_progress.slot IS 'each worker counts for itself; the watermark is that of slot 0';
 COMMENT ON COLUMN streamext.step_progress.errors_now IS 'records that failed since errors_from, less than an hour ago: for max_errors_per_hour';
 COMMENT ON COLUMN streamext.step_progress.errors_before IS 'records that failed in the hour before errors_from';
 
@@ -446,6 +456,12 @@ COMMENT ON FUNCTION streamext.final_agg(regprocedure, streamext.agg_state, anyel
 CREATE FUNCTION streamext.kept_in(node regclass) RETURNS boolean
     AS 'MODULE_PATHNAME', 'sx_kept_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION streamext.kept_in(regclass) IS 'true: in a stored query, says in which node the different values of an aggregate are kept';
+CREATE FUNCTION streamext.by_slot() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sx_by_slot' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.by_slot() IS 'true: in a stored query, says that several workers keep its result, each in rows of its own';
+CREATE FUNCTION streamext.slot() RETURNS integer
+    AS 'MODULE_PATHNAME', 'sx_slot' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION streamext.slot() IS 'which worker of its pipeline runs the batch in progress, from 0; 0 outside a batch';
 CREATE FUNCTION streamext.arrival() RETURNS bigint
     AS 'MODULE_PATHNAME', 'sx_arrival' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION streamext.arrival() IS 'in a batch: a number that grows with every call, from batch to batch too; orders the rows that a node keeps';
@@ -584,11 +600,11 @@ CREATE FUNCTION streamext.delete_dead_letters(stream text, filter text DEFAULT N
     AS 'MODULE_PATHNAME', 'sx_delete_dead_letters' LANGUAGE C CALLED ON NULL INPUT;
 COMMENT ON FUNCTION streamext.delete_dead_letters(text, text) IS 'deletes dead letters of a stream, view or sink; filter: a condition on columns of streamext.dead_letters; returns how many';
 
-CREATE FUNCTION streamext.worker_status(pipeline integer, OUT pid integer, OUT started timestamptz,
+CREATE FUNCTION streamext.worker_status(pipeline integer, slot integer DEFAULT 0, OUT pid integer, OUT started timestamptz,
         OUT rows_per_second double precision, OUT batches bigint, OUT status text,
         OUT rate_limit double precision, OUT target double precision, OUT rate_reason text)
     AS 'MODULE_PATHNAME', 'sx_worker_status_row' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.worker_status(integer) IS 'what the worker of a pipeline says about itself; NULLs when none runs, or it is not yours to see';
+COMMENT ON FUNCTION streamext.worker_status(integer, integer) IS 'what a worker of a pipeline says about itself; NULLs when none runs, or it is not yours to see';
 
 CREATE FUNCTION streamext.pid_rates(at_ms bigint[], elements bigint[], processing_ms bigint[], scheduling_ms bigint[],
         batch_interval_ms bigint, kp double precision DEFAULT 1.0, ki double precision DEFAULT 0.2,
@@ -654,11 +670,22 @@ CREATE VIEW streamext.pipelines WITH (security_barrier) AS
            g.batch_id, g.batch_time, w.rows_per_second, w.rate_limit, w.target, w.rate_reason,
            t.lag, t.watermark, t.watermark_stream, t.watermark_partition,
            n.views, n.sinks, p.failures, p.retry_at, p.error_sqlstate, p.error_message, p.error_at, p.created_at, p.id,
-           o.name AS lane_of, p.lane_for
+           o.name AS lane_of, p.lane_for, g.slots AS parallelism, w.workers
     FROM streamext.pipeline p
          LEFT JOIN streamext.pipeline o ON o.id = p.lane_of
-         JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0
-         CROSS JOIN LATERAL streamext.worker_status(p.id) w
+         CROSS JOIN LATERAL (
+            SELECT sum(g.batch_id)::bigint AS batch_id, max(g.batch_time) AS batch_time, count(*)::integer AS slots
+            FROM streamext.progress g WHERE g.pipeline = p.id) g
+         CROSS JOIN LATERAL (
+            SELECT min(w.pid) FILTER (WHERE g.slot = 0) AS pid, count(w.pid)::integer AS workers,
+                   coalesce(min(w.status) FILTER (WHERE g.slot = 0), min(w.status),
+                            CASE WHEN count(*) > 1 AND count(w.pid) < count(*) AND p.state = 'running' THEN
+                                 format('%s of %s workers run', count(w.pid), count(*))
+                                 || coalesce(': ' || p.error_message, '') END) AS status,
+                   sum(w.rows_per_second) AS rows_per_second, sum(w.rate_limit) AS rate_limit,
+                   max(w.target) AS target, min(w.rate_reason) AS rate_reason
+            FROM streamext.progress g CROSS JOIN LATERAL streamext.worker_status(g.pipeline, g.slot) w
+            WHERE g.pipeline = p.id) w
          CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE kind = 'view') AS views, count(*) FILTER (WHERE kind = 'sink') AS sinks
             FROM streamext.step s WHERE s.pipeline = p.id) n
@@ -679,6 +706,9 @@ CREATE VIEW streamext.pipelines WITH (security_barrier) AS
 COMMENT ON VIEW streamext.pipelines IS 'pipelines: state, progress, lag, watermark and the last error';
 COMMENT ON COLUMN streamext.pipelines.status IS 'what the worker has to say, for instance that a broker cannot be reached; or why none runs';
 COMMENT ON COLUMN streamext.pipelines.state IS 'running, paused by a user, stopped by an error (see error_message); of a lane that runs: backfilling or catching up';
+COMMENT ON COLUMN streamext.pipelines.batch_id IS 'of the last batch; with several workers, how many all of them have run';
+COMMENT ON COLUMN streamext.pipelines.parallelism IS 'workers that it shall have, each with its own partitions; what follows from all of them is for the first, whose pid this is';
+COMMENT ON COLUMN streamext.pipelines.workers IS '… and that it has at the moment';
 COMMENT ON COLUMN streamext.pipelines.lane_of IS 'the pipeline that this one is merged into when it has caught up; NULL: it is no lane';
 COMMENT ON COLUMN streamext.pipelines.lane_for IS 'backfill: a late view or sink reads the past; detached: what failed for itself while the others went on';
 COMMENT ON COLUMN streamext.pipelines.rate_limit IS 'rows per second that back-pressure or max_rate allow now; NULL: no limit';
@@ -691,7 +721,8 @@ CREATE VIEW streamext.partitions WITH (security_barrier) AS
     SELECT p.name AS pipeline, x.stream, x.partition, x.position, x.end_position, x.lag,
            x.max_event_time, s.watermark, x.idle, x.rows,
            coalesce((SELECT sum(g.records) FROM streamext.gap g
-                     WHERE g.pipeline = x.pipeline AND g.stream = x.stream AND g.partition = x.partition), 0)::bigint AS lost
+                     WHERE g.pipeline = x.pipeline AND g.stream = x.stream AND g.partition = x.partition), 0)::bigint AS lost,
+           x.slot
     FROM streamext.partition x
          JOIN streamext.source s USING (pipeline, stream)
          JOIN streamext.pipeline p ON p.id = x.pipeline
@@ -699,6 +730,7 @@ CREATE VIEW streamext.partitions WITH (security_barrier) AS
 COMMENT ON VIEW streamext.partitions IS 'each partition: committed position, end, lag, highest event time';
 COMMENT ON COLUMN streamext.partitions.position IS 'where the next batch begins';
 COMMENT ON COLUMN streamext.partitions.watermark IS 'of the stream';
+COMMENT ON COLUMN streamext.partitions.slot IS 'which of several workers has read it: 0, unless the pipeline has parallelism > 1';
 COMMENT ON COLUMN streamext.partitions.lost IS 'records that were lost, as far as they could be counted; see streamext.gaps';
 
 CREATE VIEW streamext.gaps WITH (security_barrier) AS
@@ -716,11 +748,12 @@ COMMENT ON COLUMN streamext.gaps.batch_id IS 'the batch before the gap, or the o
 CREATE VIEW streamext.batches WITH (security_barrier) AS
     SELECT p.name AS pipeline, b.batch_id, b.batch_time, b.started_at, b.rows, b.bytes, b.dead_letters,
            b.poll_ms, b.load_ms, b.steps_ms,
-           lead(b.commit_ms) OVER (PARTITION BY b.pipeline, b.slot ORDER BY b.batch_id) AS commit_ms
+           lead(b.commit_ms) OVER (PARTITION BY b.pipeline, b.slot ORDER BY b.batch_id) AS commit_ms, b.slot
     FROM streamext.batch b
          JOIN streamext.pipeline p ON p.id = b.pipeline
     WHERE streamext.may_see(p.owner);
 COMMENT ON VIEW streamext.batches IS 'the last batches of each pipeline, with the time of each phase in milliseconds';
+COMMENT ON COLUMN streamext.batches.slot IS 'which of several workers ran it; each counts its batches';
 COMMENT ON COLUMN streamext.batches.commit_ms IS 'NULL for the newest batch: known when the next one has run';
 
 CREATE FUNCTION streamext.state_bound(step regclass) RETURNS text
@@ -773,7 +806,11 @@ CREATE VIEW streamext.views WITH (security_barrier) AS
                 WHEN p.lane_for = 'backfill' THEN 'backfilling' ELSE 'catching up' END AS state,
            (SELECT sum(x.lag)::bigint FROM streamext.partition x WHERE x.pipeline = p.id) AS lag, p.error_message
     FROM streamext.step s
-         JOIN streamext.step_progress g USING (relation)
+         CROSS JOIN LATERAL (
+            SELECT sum(g.rows)::bigint AS rows, sum(g.late_rows)::bigint AS late_rows,
+                   sum(g.null_time_rows)::bigint AS null_time_rows, sum(g.dead_letters)::bigint AS dead_letters,
+                   sum(g.skipped_rows)::bigint AS skipped_rows, min(g.watermark) FILTER (WHERE g.slot = 0) AS watermark
+            FROM streamext.step_progress g WHERE g.relation = s.relation) g
          JOIN streamext.pipeline p ON p.id = s.pipeline
          LEFT JOIN (
             SELECT o.node_of, sum(o_g.late_rows)::bigint AS late_rows, sum(o_g.null_time_rows)::bigint AS null_time_rows

@@ -61,6 +61,8 @@ faults_prepare() {
 	own_by_server "$FAULT_TABLE"
 	export SX_FULL=1 SX_FAULT_TABLE=$FAULT_TABLE SX_SEED=${SX_SEED:-$(($(date +%s) % 1000000))}
 	TEST_TIMEOUT=${FAULT_TIMEOUT:-3600}
+	# a machine that is busy with other things is slow, not wrong
+	export PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-600}
 	if faults_want_kafka; then kafka_up; fi
 }
 

@@ -194,7 +194,7 @@ pipeline_follows(const PipelineOwner *entry)
 
 	sx_catalog_exec("UPDATE streamext.pipeline SET owner = $2::regrole WHERE id = $1",
 					SX_ARGS(INT4OID, OIDOID), values, NULL);
-	(void) sx_pipeline_new_epoch(entry->pipeline, NULL);
+	(void) sx_pipeline_new_epoch(entry->pipeline);
 	sx_wake_pipeline_at_commit(entry->pipeline);
 	sx_wake_scheduler_at_commit();
 }

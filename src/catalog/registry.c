@@ -97,25 +97,49 @@ add_source(int pipeline, Oid stream)
 					SX_ARGS(INT4OID, REGCLASSOID), values, NULL);
 }
 
+/* In order of slots, as everybody who locks several of them. */
+static void
+lock_slots(int pipeline)
+{
+	Datum		values[] = {Int32GetDatum(pipeline)};
+
+	if (sx_catalog_exec("SELECT FROM streamext.progress WHERE pipeline = $1 "
+						"ORDER BY slot FOR NO KEY UPDATE",
+						SX_ARGS(INT4OID), values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the pipeline does not exist any more")));
+}
+
 int64
-sx_pipeline_new_epoch(int pipeline, int64 *epoch)
+sx_pipeline_new_epoch(int pipeline)
 {
 	Datum		values[] = {Int32GetDatum(pipeline)};
 	bool		isnull;
-	Datum		batch;
 
-	batch = sx_catalog_value("UPDATE streamext.progress SET epoch = epoch + 1 "
-							 "WHERE pipeline = $1 AND slot = 0 RETURNING batch_id",
-							 SX_ARGS(INT4OID), values, NULL, &isnull);
+	lock_slots(pipeline);
+	sx_catalog_exec("UPDATE streamext.progress SET epoch = epoch + 1, at_end = false "
+					"WHERE pipeline = $1",
+					SX_ARGS(INT4OID), values, NULL);
+	return DatumGetInt64(sx_catalog_value("SELECT max(batch_id) FROM streamext.progress "
+										  "WHERE pipeline = $1",
+										  SX_ARGS(INT4OID), values, NULL, &isnull));
+}
+
+int64
+sx_pipeline_take(int pipeline, int slot)
+{
+	Datum		values[] = {Int32GetDatum(pipeline), Int32GetDatum(slot)};
+	bool		isnull;
+	Datum		epoch = sx_catalog_value("UPDATE streamext.progress SET epoch = epoch + 1, at_end = false "
+										 "WHERE pipeline = $1 AND slot = $2 RETURNING epoch",
+										 SX_ARGS(INT4OID, INT4OID), values, NULL, &isnull);
+
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the pipeline does not exist any more")));
-	if (epoch != NULL)
-		*epoch = DatumGetInt64(sx_catalog_value("SELECT epoch FROM streamext.progress "
-												"WHERE pipeline = $1 AND slot = 0",
-												SX_ARGS(INT4OID), values, NULL, &isnull));
-	return DatumGetInt64(batch);
+	return DatumGetInt64(epoch);
 }
 
 /* Tells a running worker, and the scheduler, that this pipeline has changed. */
@@ -162,7 +186,7 @@ static void
 check_pipeline_options(int pipeline, SxStream *added)
 {
 	static const char *const shared[] = {
-		"batch_interval", "max_batch_rows", "max_batch_bytes",
+		"batch_interval", "parallelism", "max_batch_rows", "max_batch_bytes",
 		"max_files_per_batch", "on_error", "max_errors", "max_errors_per_hour", "step_timeout", "synchronous_commit"
 	};
 	List	   *others = sx_pipeline_sources(pipeline);
@@ -221,9 +245,10 @@ sx_register_source(Oid relid)
 								   stream->owner, paused);
 	check_pipeline_options(pipeline, stream);
 	add_source(pipeline, relid);
+	sx_slots_follow(pipeline);
 	if (stream->source->created != NULL)
 		stream->source->created(stream);
-	(void) sx_pipeline_new_epoch(pipeline, NULL);
+	(void) sx_pipeline_new_epoch(pipeline);
 	pipeline_changed(pipeline);
 }
 
@@ -240,7 +265,8 @@ sx_source_changed(SxStream *stream)
 	foreach(lc, pipelines)
 	{
 		check_pipeline_options(lfirst_int(lc), stream);
-		(void) sx_pipeline_new_epoch(lfirst_int(lc), NULL);
+		sx_slots_follow(lfirst_int(lc));
+		(void) sx_pipeline_new_epoch(lfirst_int(lc));
 		pipeline_changed(lfirst_int(lc));
 	}
 }
@@ -321,6 +347,7 @@ pipeline_for_step(const char *schema, const char *relname, const SxReads *reads,
 		check_pipeline_options(pipeline, sx_stream_load(lfirst_oid(lc)));
 		add_source(pipeline, lfirst_oid(lc));
 	}
+	sx_slots_follow(pipeline);
 	return pipeline;
 }
 
@@ -373,7 +400,7 @@ sx_pipeline_for_view(const char *schema, const char *relname, const SxReads *rea
 {
 	int			pipeline = pipeline_for_step(schema, relname, reads, pipeline_name);
 	int			lane = !backfill ? 0 :
-		lane_for(pipeline, sx_pipeline_new_epoch(pipeline, NULL), schema, relname, false, reads);
+		lane_for(pipeline, sx_pipeline_new_epoch(pipeline), schema, relname, false, reads);
 	Datum		values[] = {Int32GetDatum(lane != 0 ? lane : pipeline)};
 	bool		isnull;
 
@@ -408,7 +435,7 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 {
 	int			pipeline = pipeline_for_step(get_namespace_name(get_rel_namespace(relid)),
 											 get_rel_name(relid), reads, pipeline_name);
-	int64		batch = sx_pipeline_new_epoch(pipeline, NULL);
+	int64		batch = sx_pipeline_new_epoch(pipeline);
 	int			lane = 0;
 	Datum		values[] = {
 		ObjectIdGetDatum(relid), Int32GetDatum(pipeline),
@@ -435,6 +462,7 @@ sx_register_step(Oid relid, const char *kind, Oid query, Oid state,
 						 TEXTOID, TEXTOID, INT8OID), values, NULL);
 	sx_catalog_exec("INSERT INTO streamext.step_progress (relation) VALUES ($1)",
 					SX_ARGS(REGCLASSOID), values, NULL);
+	sx_slots_check_step(pipeline, relid);
 	pipeline_changed(pipeline);
 	return pipeline;
 }

@@ -14,6 +14,7 @@
 
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
+#include "nodes/pg_list.h"
 #include "utils/snapshot.h"
 
 /*
@@ -179,10 +180,24 @@ extern int	sx_home_pipeline(Oid stream);
 
 /*
  * Starts a new epoch of a pipeline, which fences whoever holds it once this
- * transaction commits.  Waits for a running batch.  Returns the last batch id; epoch
- * may be NULL.
+ * transaction commits, in all of its slots.  Waits for running batches.  Returns the highest
+ * batch id so far.
  */
-extern int64 sx_pipeline_new_epoch(int pipeline, int64 *epoch);
+extern int64 sx_pipeline_new_epoch(int pipeline);
+
+/* The same of one slot, for who is about to run that: its epoch. */
+extern int64 sx_pipeline_take(int pipeline, int slot);
+
+/*
+ * slots.c: how many workers a pipeline has, each of which is a slot of it, with a row of
+ * streamext.progress; and how many that of a step will have over these source streams.
+ * follow: after a change of its sources or their options, the number that these ask for;
+ * ERROR when they, or its steps, cannot be divided.  check_step: likewise, of a new step.
+ */
+extern int	sx_pipeline_slots(int pipeline);
+extern int	sx_slots_for_step(const List *streams);
+extern void sx_slots_follow(int pipeline);
+extern void sx_slots_check_step(int pipeline, Oid step);
 
 /* Oids of its source streams, in order of creation. */
 extern List *sx_pipeline_sources(int pipeline);

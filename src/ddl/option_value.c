@@ -182,14 +182,9 @@ is_partition_list(const char *p)
 static void
 check_parallelism(const SxOptionDef *def, const char *value)
 {
-	const SxOptionDef range = {.name = def->name, .min = 1, .max = 1024};
+	const SxOptionDef range = {.name = def->name, .min = 1, .max = 64};
 
 	check_int(&range, value);
-	if (atoi(value) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("option \"%s\" above 1 is not supported yet", def->name),
-				 errhint("Leave it out; several pipelines run side by side.")));
 }
 
 static void

@@ -22,7 +22,7 @@ typedef enum SxValueType
 	SX_VALUE_TIMEZONE,
 	SX_VALUE_START,				/* earliest, latest, a timestamp or positions */
 	SX_VALUE_PARTITIONS,		/* 0-7,9 */
-	SX_VALUE_PARALLELISM,		/* 1 */
+	SX_VALUE_PARALLELISM,		/* 1 to 64 */
 	SX_VALUE_EMIT,				/* changes, final or an interval */
 	SX_VALUE_SPAN,				/* 3 batches, or an interval */
 	SX_VALUE_LATER				/* not supported yet */

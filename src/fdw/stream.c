@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
@@ -323,4 +324,39 @@ sx_interval_option_usec(const char *option, const char *value)
 				 errmsg("option \"%s\" must not be given in months or years", option),
 				 errhint("Months differ in length: use days or hours.")));
 	return interval->time + interval->day * USECS_PER_DAY;
+}
+
+/* ---------- partitions of several workers ---------- */
+
+static uint32
+hash_name(const char *name, size_t len)
+{
+	return DatumGetUInt32(hash_any((const unsigned char *) name, (int) len));
+}
+
+/*
+ * The number of the partition decides, and where there are several topics, whose numbers
+ * all begin at 0, the name of the topic as well.
+ */
+bool
+sx_slot_reads(const SxStream *stream, const char *partition)
+{
+	const char *slash = strrchr(partition, '/');
+	uint32		number = (uint32) strtoul(slash != NULL ? slash + 1 : partition, NULL, 10);
+
+	if (stream->slots <= 1)
+		return true;
+	if (slash != NULL)
+		number += hash_name(partition, slash - partition);
+	return number % stream->slots == stream->slot;
+}
+
+/* A file by its name, without the folder. */
+bool
+sx_slot_reads_file(const SxStream *stream, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash != NULL ? slash + 1 : path;
+
+	return stream->slots <= 1 || hash_name(name, strlen(name)) % stream->slots == stream->slot;
 }

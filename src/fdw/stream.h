@@ -66,7 +66,13 @@ typedef struct SxStream
 	int64		watermark_delay;	/* microseconds */
 	int64		max_future_skew;	/* microseconds; -1: no limit */
 	bool		allow_special;	/* infinity and NaN are data, not errors */
+	int			slot;			/* of a pipeline with several workers: which one this is … */
+	int			slots;			/* … of how many; 0: who reads it reads all of it */
 } SxStream;
+
+/* Does this worker read the partition of that name, or is it another one's? */
+extern bool sx_slot_reads(const SxStream *stream, const char *partition);
+extern bool sx_slot_reads_file(const SxStream *stream, const char *path);
 
 /* Loads a foreign table of ours; ERROR when relid is not one. */
 extern SxStream *sx_stream_load(Oid relid);

@@ -135,6 +135,8 @@ note_death(SxKafkaClient *client, const char *reason)
 	close_descriptors(client);
 	if (reason != NULL)
 		strlcpy(client->death, reason, sizeof(client->death));
+	else if (WIFEXITED(status) && WEXITSTATUS(status) == SX_HELPER_STUCK)
+		strlcpy(client->death, "found no end in what a broker had sent", sizeof(client->death));
 	else if (WIFEXITED(status))
 		snprintf(client->death, sizeof(client->death),
 				 "exited with code %d", WEXITSTATUS(status));

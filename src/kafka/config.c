@@ -47,6 +47,11 @@ static const Property consumer_fixed[] = {
 	{"allow.auto.create.topics", "false"},
 };
 
+/* Brokers send a batch whole, however small the limit is. */
+static const Property careful_fixed[] = {
+	{"fetch.message.max.bytes", "1"},
+};
+
 static const Property producer_defaults[] = {
 	{"linger.ms", "5"},
 	/* as the Java clients do, so that keys meet in the same partition */
@@ -216,7 +221,7 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 }
 
 static void
-put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
+put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role, bool careful)
 {
 	const char *brokers = sx_stream_option(stream, "brokers", NULL);
 	const char *isolation = sx_stream_option(stream, "isolation_level", NULL);
@@ -258,16 +263,19 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role)
 		put_table(w, consumer_fixed, lengthof(consumer_fixed));
 	else
 		put_table(w, producer_fixed, lengthof(producer_fixed));
+	if (careful)
+		put_table(w, careful_fixed, lengthof(careful_fixed));
 }
 
 void
-sx_kafka_config(const SxStream *stream, SxHelperRole role, StringInfo payload)
+sx_kafka_config(const SxStream *stream, SxHelperRole role, bool careful,
+				StringInfo payload)
 {
 	PropertyWriter w = {.n = 0};
 
 	sx_kafka_check_encryption(stream);
 	initStringInfo(&w.pairs);
-	put_properties(&w, stream, role);
+	put_properties(&w, stream, role, careful);
 
 	sx_frame_put_u32(payload, role);
 	sx_frame_put_i64(payload, sx_kafka_max_message_bytes(stream));

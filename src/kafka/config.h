@@ -22,9 +22,10 @@ extern int64 sx_kafka_max_message_bytes(const SxStream *stream);
 
 /*
  * Payload of the CONFIG message up to the list of topics, which the caller puts behind
- * it.  Reads the user mapping: needs a transaction.
+ * it.  Reads the user mapping: needs a transaction.  A careful consumer gets one batch
+ * of each partition with an answer.
  */
-extern void sx_kafka_config(const SxStream *stream, SxHelperRole role,
+extern void sx_kafka_config(const SxStream *stream, SxHelperRole role, bool careful,
 							StringInfo payload);
 
 /* check.c: what has to be right; ERROR when it is not. */

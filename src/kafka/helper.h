@@ -86,6 +86,10 @@ extern void helper_query_start(Helper *h);
 extern void helper_query_resolve(Helper *h, SxFrameReader *frame);
 extern void helper_query_soon(void);
 
+/* helper_watch.c */
+extern void helper_watch_configure(rd_kafka_conf_t *conf);
+extern void helper_watch_check(void);
+
 /* helper_consume.c, helper_produce.c */
 extern void helper_consume(Helper *h);
 extern void helper_produce(Helper *h);

@@ -264,6 +264,7 @@ helper_configure(Helper *h, SxFrameReader *frame)
 	rd_kafka_conf_set_opaque(conf, h);
 	rd_kafka_conf_set_log_cb(conf, forward_log);
 	rd_kafka_conf_set_error_cb(conf, note_error);
+	helper_watch_configure(conf);
 	if (h->host_rules != NULL)
 		rd_kafka_conf_set_connect_cb(conf, connect_if_allowed);
 	if (h->role == SX_ROLE_PRODUCER)

@@ -152,6 +152,7 @@ helper_consume(Helper *h)
 		serve_control(c);
 		rd_kafka_poll(h->rk, 0);
 		check_lost(c);
+		helper_watch_check();
 		parts_report_ends(c);
 		room = move_messages(c);
 		if (!room || !take_messages(c))

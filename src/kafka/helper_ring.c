@@ -129,26 +129,6 @@ write_headers(char *to, const rd_kafka_headers_t *headers)
 }
 
 /*
- * May the message have headers?  Asking the library costs as much as all the rest that
- * is done here, as it makes a buffer only to find that there are none.  In Kafka's
- * format of records (version 2, since 0.11) their number stands right behind the value,
- * and librdkafka, 1 and 2, points into the batch that it has received; older formats have
- * no headers.  So a zero there means none.  The byte is read when it is in the
- * same page as the value, and so must be readable in any case.
- */
-static bool
-may_have_headers(const rd_kafka_message_t *m)
-{
-	static int	known = -1;
-	const char *behind = (const char *) m->payload + m->len;
-
-	if (known < 0)
-		known = rd_kafka_version() >> 24 <= 2;
-	return !known || m->payload == NULL || m->len == 0 ||
-		((uintptr_t) behind & 4095) == 0 || *behind != '\0';
-}
-
-/*
  * A record beyond max_message_bytes, or larger than what the ring can hold, goes
  * without its value: it can be reported, not decoded.
  */
@@ -166,8 +146,7 @@ ring_put_data(Consumer *c, int32_t part, const rd_kafka_message_t *m)
 	SxRecord   *rec;
 	char	   *to;
 
-	if (may_have_headers(m) &&
-		rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
 		hlen = headers_size(headers);
 	size = m->len + m->key_len + hlen;
 	if (size > (uint64_t) c->h->max_message_bytes ||

@@ -59,6 +59,9 @@
 #define SX_HELPER_SPACE_EVENT	6	/* server writes: there is room again */
 #define SX_HELPER_LAST_FD		6
 
+/* Its exit code when it finds no end in what a broker has sent (helper_watch.c). */
+#define SX_HELPER_STUCK			4
+
 typedef enum SxMessageType
 {
 	SX_MSG_CONFIG = 1,			/* u32 role, i64 max_message_bytes, u32 list topics?,

@@ -98,7 +98,7 @@ set_state(const List *pipelines, const char *state, bool run_to_end)
 		set_row(lfirst_int(lc), state, run_to_end);
 	foreach(lc, pipelines)
 	{
-		(void) sx_pipeline_new_epoch(lfirst_int(lc), NULL);
+		(void) sx_pipeline_new_epoch(lfirst_int(lc));
 		sx_wake_pipeline_at_commit(lfirst_int(lc));
 	}
 	sx_wake_scheduler_at_commit();
@@ -239,14 +239,33 @@ step_pipeline(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *resu
 	}
 }
 
+/* One batch of one worker's share; then what all of them have done may close windows. */
+static void
+step_slot(int pipeline, int slot, ReturnSetInfo *rsinfo, TimestampTz at, bool at_given)
+{
+	SxPipeline *pl = sx_pipeline_open(pipeline, slot, CurrentMemoryContext, true);
+	SxBatchResult result;
+
+	PG_TRY();
+	{
+		if (step_pipeline(pl, at, at_given, &result))
+			put_result(rsinfo, &result);
+		if (slot == 0 && sx_slots_close(pl, false) == SX_BATCH_FENCED)
+			refuse_held(pl);
+	}
+	PG_FINALLY();
+	{
+		sx_pipeline_close(pl);
+	}
+	PG_END_TRY();
+}
+
 Datum
 sx_step(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int			pipeline = pipeline_argument(fcinfo);
 	TimestampTz at = PG_ARGISNULL(1) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(1);
-	SxPipeline *pl;
-	SxBatchResult result;
 	int			lane_of;
 
 	if (sx_current != NULL)
@@ -263,17 +282,10 @@ sx_step(PG_FUNCTION_ARGS)
 	if (lane_of != 0)
 		sx_lane_lock_progress(pipeline, lane_of);
 
-	pl = sx_pipeline_open(pipeline, CurrentMemoryContext, true);
-	PG_TRY();
-	{
-		if (step_pipeline(pl, at, !PG_ARGISNULL(1), &result))
-			put_result(rsinfo, &result);
-	}
-	PG_FINALLY();
-	{
-		sx_pipeline_close(pl);
-	}
-	PG_END_TRY();
+	/* slot 0 comes last: it closes what the others have passed */
+	(void) sx_pipeline_new_epoch(pipeline);
+	for (int slot = sx_pipeline_slots(pipeline) - 1; slot >= 0; slot--)
+		step_slot(pipeline, slot, rsinfo, at, !PG_ARGISNULL(1));
 	return (Datum) 0;
 }
 
@@ -373,7 +385,7 @@ sx_reset(PG_FUNCTION_ARGS)
 				 errmsg("streamext.reset cannot be called inside a batch")));
 	require_paused(pipeline);
 	warn_of_logs(pipeline);
-	(void) sx_pipeline_new_epoch(pipeline, NULL);
+	(void) sx_pipeline_new_epoch(pipeline);
 	sx_catalog_rows("SELECT relation FROM streamext.step WHERE pipeline = $1 AND kind = 'view' ORDER BY seq",
 					1, types, values, NULL, sx_collect_oid, &views);
 	empty_views(views);

@@ -92,7 +92,7 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
 	/* The catalog of another version is not read; what is said then is no secret. */
 	other_version = sx_other_version() != NULL;
 	visible = !other_version && may_see_pipeline(PG_GETARG_INT32(0));
-	if (visible && sx_worker_status(PG_GETARG_INT32(0), &status))
+	if (visible && sx_worker_status(PG_GETARG_INT32(0), PG_GETARG_INT32(1), &status))
 	{
 		memset(nulls, false, sizeof(nulls));
 		values[0] = Int32GetDatum(status.pid);
@@ -118,9 +118,9 @@ sx_worker_status_row(PG_FUNCTION_ARGS)
  * here, as nobody else reads them.
  */
 static bool
-nothing_new(int pipeline)
+nothing_new_in(int pipeline, int slot)
 {
-	SxPipeline *pl = sx_pipeline_open(pipeline, CurrentMemoryContext, false);
+	SxPipeline *pl = sx_pipeline_open(pipeline, slot, CurrentMemoryContext, false);
 	SxDue		due = SX_DUE_NOTHING;
 
 	PG_TRY();
@@ -133,6 +133,17 @@ nothing_new(int pipeline)
 	}
 	PG_END_TRY();
 	return due != SX_DUE_BATCH;
+}
+
+static bool
+nothing_new(int pipeline)
+{
+	for (int slot = sx_pipeline_slots(pipeline) - 1; slot >= 0; slot--)
+	{
+		if (!nothing_new_in(pipeline, slot))
+			return false;
+	}
+	return true;
 }
 
 /* True: run() has come to its end.  ERROR when the pipeline does not run. */
@@ -177,12 +188,46 @@ is_running(int pipeline)
 	return !isnull && DatumGetBool(running);
 }
 
+#define MAX_SLOTS	64
+
+/*
+ * The workers of a pipeline answer one after the other, slot 0 at last: it closes what the
+ * others have passed.  What they have answered once they need not be asked again.
+ */
+typedef struct Wait
+{
+	int			pipeline;
+	int			slot;			/* that is being asked */
+	SxEndRequest requests[MAX_SLOTS];
+} Wait;
+
+static bool
+all_reached(int pipeline, Wait *wait)
+{
+	if (wait->pipeline != pipeline)
+	{
+		memset(wait, 0, sizeof(Wait));
+		wait->pipeline = pipeline;
+		wait->slot = Max(Min(sx_pipeline_slots(pipeline), MAX_SLOTS), 1) - 1;
+	}
+	/* all but slot 0 are asked at once */
+	for (int slot = wait->slot - 1; slot > 0; slot--)
+		(void) sx_worker_end_reached(pipeline, slot, &wait->requests[slot]);
+	while (sx_worker_end_reached(pipeline, wait->slot, &wait->requests[wait->slot]))
+	{
+		if (wait->slot == 0)
+			return true;
+		wait->slot--;
+	}
+	return false;
+}
+
 /*
  * One look.  A view in a lane: false until that is merged, and from then on it is the
  * pipeline it has joined.
  */
 static bool
-is_over(const char *name, SxEndRequest *request, bool *was_lane)
+is_over(const char *name, Wait *wait, bool *was_lane)
 {
 	int			pipeline = sx_pipeline_by_name(name, false);
 
@@ -194,8 +239,23 @@ is_over(const char *name, SxEndRequest *request, bool *was_lane)
 	}
 	if (*was_lane && !is_running(pipeline))
 		return true;
-	return sx_worker_end_reached(pipeline, request) ||
-		ran_to_end(name, pipeline, request->pid != 0);
+	return all_reached(pipeline, wait) ||
+		ran_to_end(name, pipeline, wait->requests[wait->slot].pid != 0);
+}
+
+/* A lane has the owner of what it joins, which it may do just now. */
+static void
+check_owner(const char *name)
+{
+	int			pipeline;
+	int			lane_of;
+
+	do
+	{
+		pipeline = sx_pipeline_by_name(name, false);
+		lane_of = sx_lane_of(pipeline);
+	} while (lane_of == 0 && sx_pipeline_by_name(name, false) != pipeline);
+	sx_pipeline_check_owner(lane_of != 0 ? lane_of : pipeline);
 }
 
 /*
@@ -207,19 +267,18 @@ sx_wait(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Interval   *timeout = PG_GETARG_INTERVAL_P(1);
-	int			pipeline = sx_pipeline_by_name(name, false);
 	TimestampTz until = DatumGetTimestampTz(
 											DirectFunctionCall2(timestamptz_pl_interval,
 																TimestampTzGetDatum(GetCurrentTimestamp()),
 																IntervalPGetDatum(timeout)));
-	SxEndRequest request = {0};
+	Wait		wait = {0};
 	bool		was_lane = false;
 
-	sx_pipeline_check_owner(pipeline);
+	check_owner(name);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (is_over(name, &request, &was_lane))
+		if (is_over(name, &wait, &was_lane))
 			PG_RETURN_BOOL(true);
 		if (GetCurrentTimestamp() >= until)
 			PG_RETURN_BOOL(false);

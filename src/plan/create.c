@@ -195,7 +195,7 @@ frame_sql(const SxStepPlan *plan, Query *query, const SxLayout *layout,
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT s.* FROM %s s CROSS JOIN (SELECT) read_only",
-					 names->state);
+					 layout->by_slot ? sx_combined_state_sql(layout, names->state) : names->state);
 	foreach(lc, plan->streams)
 		appendStringInfo(&sql, " %s %s::regclass IS NOT NULL",
 						 lc == list_head(plan->streams) ? "WHERE" : "AND",
@@ -356,11 +356,15 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	SxStepPlan *plan;
 	SxLayout   *layout;
 	Oid			view;
+	int			slots;
 
 	if (!sx_query_is_continuous(query))
 		return false;
 	query = sx_created_query(stmt);
 	new.reads = sx_view_reads(query);
+	slots = sx_slots_for_step(new.reads.streams);
+	if (slots > 1)
+		sx_check_query_slots(query, new.options, new.rel->relname);
 	sx_check_slides(&new.reads);
 	warn_of_windows(&new.reads, new.rel->relname);
 	schema = get_namespace_name(RangeVarGetCreationNamespace(new.rel));
@@ -377,6 +381,8 @@ sx_plan_create_view(CreateTableAsStmt *stmt, const char *query_string)
 	maker.arrival = sx_join_is_candidate(query);
 	query = sx_cut_for(&new, query, &maker);
 	new.reads = sx_view_reads(query);
+	if (slots > 1)
+		query = sx_mark_by_slot(query);
 	view = sx_define_new_view(&new, query, &plan, &layout);
 	if (plan->join_sql != NIL)
 		sx_join_prepare(query, new.options, new.rel->relname);

@@ -233,6 +233,8 @@ build_merge(SxLayoutBuilder *builder, Query *query)
 		"GROUP BY whose aggregates can be combined: each batch is aggregated alone and merged by key" :
 		"aggregates without GROUP BY that can be combined: each batch is merged into the one row";
 	add_keys(builder, query);
+	if (sx_is_by_slot(query))
+		sx_layout_add_slot(builder);
 	if (builder->session != NULL)
 		sx_session_layout(builder, query);
 	foreach(lc, query->targetList)

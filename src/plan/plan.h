@@ -258,6 +258,9 @@ extern SxReads sx_relation_reads(Oid relid);
  */
 extern SxReads sx_view_reads(Query *query);
 
+/* ERROR when a step cannot run in a pipeline with several workers (slots.c). */
+extern void sx_check_slots(Oid relid);
+
 /* Does this analysed query read a stream, directly or through views? */
 extern bool sx_query_reads_stream(Query *query);
 

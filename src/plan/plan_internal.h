@@ -244,6 +244,7 @@ typedef struct SxLayout
 	SxStateColumn *session_start;
 	SxStateColumn *session_end;
 	const char *on_time;		/* of a node: SX_ON_TIME_OPTION */
+	bool		by_slot;		/* several workers merge, each into rows of its own */
 } SxLayout;
 
 extern SxLayout *sx_layout_build(Query *query);
@@ -294,6 +295,16 @@ extern char *sx_combined_column_sql(const SxStateColumn *column, const char *ali
 									const char *order);
 extern Aggref *sx_count_rows(void);
 
+/* ---------- slots.c: steps of a pipeline with several workers ---------- */
+
+/* Marks the query of a view that several workers keep; and is it marked? */
+extern Query *sx_mark_by_slot(Query *query);
+extern bool sx_is_by_slot(const Query *query);
+extern void sx_layout_add_slot(SxLayoutBuilder *builder);
+
+/* The state table with its slots combined, for FROM. */
+extern char *sx_combined_state_sql(const SxLayout *layout, const char *state);
+
 /* ---------- options.c ---------- */
 
 typedef struct SxViewOptions
@@ -326,6 +337,10 @@ extern char *sx_options_to_json(List *options);
 extern List *sx_options_from_json(const char *json);
 extern const char *sx_emit_name(SxEmit emit);
 extern const char *sx_late_name(SxLate late);
+
+/* slots.c: ERROR when a view cannot be kept by several workers, or would need nodes. */
+extern void sx_check_query_slots(Query *query, const SxViewOptions *options,
+								 const char *relname);
 
 /* ---------- sql.c ---------- */
 

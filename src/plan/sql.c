@@ -419,6 +419,8 @@ sx_start_row_sql(const SxLayout *layout, const char *state)
 
 		if (column->kind == SX_COLUMN_ONLY)
 			appendStringInfoString(&values, "1");
+		else if (column->kind == SX_COLUMN_KEY)
+			appendStringInfoString(&values, ", 0");	/* the slot */
 		else if (column->start == NULL)
 			appendStringInfoString(&values, ", NULL");
 		else

@@ -225,7 +225,7 @@ is_wanted(SxFileList *list, const char *name, bool all)
 	const char *slash = strrchr(name, '/');
 	char		first = slash ? slash[1] : name[0];
 
-	return first != '.' && first != '_' &&
+	return first != '.' && first != '_' && sx_slot_reads_file(list->stream, name) &&
 		(all || sx_file_list_taken(list, name) == NULL);
 }
 

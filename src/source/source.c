@@ -102,8 +102,8 @@ sx_record_place(SxSource *source, int i)
 	const SxRecord *rec = source->records[i];
 	const char *name = source->parts[rec->part].name;
 
-	/* the only partition of a directory has no name, but its files have */
-	if (name[0] == '\0' && sx_record_topic(source, i) != NULL)
+	/* what counts of a directory is the file */
+	if (source->ops->record_topic != NULL && sx_record_topic(source, i) != NULL)
 		return psprintf("file \"%s\" offset %lld", sx_record_topic(source, i),
 						(long long) rec->offset);
 	return psprintf("partition \"%s\" offset %lld", name, (long long) rec->offset);

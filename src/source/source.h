@@ -162,6 +162,12 @@ typedef struct SxSourceOps
 	bool		(*at_limit) (SxSource *source);
 
 	/*
+	 * Can the stream be divided among several workers (stream->slots), so that each reads
+	 * the partitions that sx_slot_reads() gives it?  False: *why says why not.  NULL: no.
+	 */
+	bool		(*divides) (const SxStream *stream, const char **why);
+
+	/*
 	 * Makes what belongs to a stream that has just been created and registered, such
 	 * as a log table.  May be NULL.
 	 */
@@ -182,6 +188,7 @@ struct SxSource
 	MemoryContext context;		/* lives as long as the source */
 	SxPart	   *parts;
 	int			nparts;
+	int			all_parts;		/* of all workers together, as far as known; 0: not known */
 
 	/* The batch, from load to committed. */
 	SxRecord  **records;		/* in arrival order */

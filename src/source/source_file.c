@@ -59,6 +59,8 @@ remember_taken(const SxFile *file, void *arg)
 {
 	FileSource *fs = arg;
 
+	if (!sx_slot_reads_file(fs->base.stream, file->name))
+		return;
 	sx_file_list_take(fs->list, file);
 	if (fs->cleaner != NULL &&
 		(fs->current == NULL || strcmp(fs->current, file->name) != 0))
@@ -80,6 +82,23 @@ read_position(FileSource *fs)
 	fs->at.size = sx_position_int(position, "size", 0);
 }
 
+/*
+ * Each of several workers has one partition, of the files that are its own by the hash of
+ * their names.
+ */
+static void
+name_part(FileSource *fs)
+{
+	const SxStream *stream = fs->base.stream;
+
+	fs->base.all_parts = Max(stream->slots, 1);
+	fs->idle_timeout = sx_interval_option_usec("idle_timeout",
+											   sx_stream_option(stream, "idle_timeout", "30 seconds"));
+	if (stream->slot == 0)
+		return;
+	fs->base.parts[0].name = psprintf("%d", stream->slot);
+}
+
 static SxSource *
 file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -95,6 +114,7 @@ file_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	fs->batch = AllocSetContextCreate(CurrentMemoryContext, "streamext file batch",
 									  ALLOCSET_DEFAULT_SIZES);
 	fs->goal = -1;
+	name_part(fs);
 	read_position(fs);
 	if (pipeline > 0 && sx_file_clean(stream) != SX_CLEAN_OFF)
 		fs->cleaner = sx_file_cleaner_create(fs->list, pipeline);
@@ -195,6 +215,21 @@ scan_interval(const FileSource *fs)
 	return fs->idle_scans < IDLE_SCANS ? SCAN_INTERVAL_MS : IDLE_INTERVAL_MS;
 }
 
+/* A worker without files shall not hold back the watermark of the others for ever. */
+static void
+set_idle(FileSource *fs)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (fs->base.stream->slots <= 1)
+		return;
+	if (something_waits(fs))
+		fs->ended_at = 0;
+	else if (fs->ended_at == 0)
+		fs->ended_at = now;
+	fs->base.parts[0].idle = fs->ended_at != 0 && now - fs->ended_at >= fs->idle_timeout;
+}
+
 static SxPollResult
 file_poll(SxSource *source, const SxPollRequest *req)
 {
@@ -214,6 +249,7 @@ file_poll(SxSource *source, const SxPollRequest *req)
 	}
 	skip_unreadable(fs);
 	set_status(fs);
+	set_idle(fs);
 	return something_waits(fs) ? SX_POLL_DATA : SX_POLL_NOTHING;
 }
 
@@ -505,6 +541,14 @@ file_reached_end(SxSource *source)
 	return true;
 }
 
+/* What is appended to is read in the order of one list. */
+static bool
+file_divides(const SxStream *stream, const char **why)
+{
+	*why = "with option tail it is read as one file";
+	return !sx_file_is_tail(stream);
+}
+
 /* All files that are there, taken or not. */
 static void
 file_peek(SxSource *source)
@@ -552,6 +596,7 @@ const SxSourceOps sx_source_file = {
 	.reached_end = file_reached_end,
 	.peek = file_peek,
 	.check = sx_file_check,
+	.divides = file_divides,
 	.record_topic = file_record_topic,
 	.lane_start = sx_file_lane_start,
 	.limit = sx_file_limit,

@@ -55,6 +55,10 @@ typedef struct FileSource
 
 	int64		goal;			/* of reached_end, in files; -1: none */
 	SxFileLimit *limit;			/* of a lane; else NULL */
+
+	/* of one of several workers */
+	int64		idle_timeout;	/* microseconds */
+	TimestampTz ended_at;		/* nothing has been waiting since; 0: something is */
 } FileSource;
 
 /* source_file_lane.c: for SxSourceOps, and reading as far as another pipeline has */

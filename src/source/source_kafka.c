@@ -17,6 +17,11 @@
  * came without a record in between.  The third of those is an error: whatever
  * kills it is in the data or the configuration, and another try would not help.
  *
+ * librdkafka unpacks all batches of an answer before it hands over the first record.
+ * So after a death without progress the next helper fetches one batch at a time: what
+ * stands before the batch that kills it is delivered.  When it has got on
+ * and lived for CAREFUL_US, it is replaced by one that fetches as usual.
+ *
  * A broker that cannot be reached is no error: librdkafka keeps trying, and `status`
  * says so.
  *
@@ -34,6 +39,7 @@
 #define MAX_DEATHS			3
 #define RESTART_MIN_US		INT64CONST(1000000)
 #define RESTART_MAX_US		INT64CONST(10000000)
+#define CAREFUL_US			INT64CONST(60000000)
 #define SAVE_INTERVAL_US	INT64CONST(1000000)
 #define TO_END_US			INT64CONST(5000000)
 #define RING_BYTES			(64 * 1024 * 1024)
@@ -43,6 +49,7 @@
 void
 sx_kafka_start_helper(KafkaSource *k)
 {
+	const StringInfoData *properties = k->careful ? &k->careful_config : &k->config;
 	StringInfoData config;
 
 	k->progress_at_start = k->progress;
@@ -50,7 +57,7 @@ sx_kafka_start_helper(KafkaSource *k)
 	k->connected = k->lost = k->renew = false;
 	sx_kafka_parts_restart(k);
 	initStringInfo(&config);
-	appendBinaryStringInfo(&config, k->config.data, k->config.len);
+	appendBinaryStringInfo(&config, properties->data, properties->len);
 	sx_kafka_put_topics(k, 0, &config);
 	sx_kafka_client_start(k->client, &config, k->ring_bytes);
 	pfree(config.data);
@@ -80,6 +87,7 @@ bury_helper(KafkaSource *k)
 	sx_kafka_client_stop(k->client);
 	k->connected = false;
 	k->deaths = k->progress > k->progress_at_start ? 1 : k->deaths + 1;
+	k->careful |= k->progress == k->progress_at_start;
 	if (k->deaths >= MAX_DEATHS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
@@ -101,6 +109,13 @@ bury_helper(KafkaSource *k)
 static void
 keep_helper(KafkaSource *k)
 {
+	if (k->careful && sx_kafka_client_running(k->client) &&
+		k->progress > k->progress_at_start &&
+		GetCurrentTimestamp() >= k->started_at + CAREFUL_US)
+	{
+		k->careful = false;
+		k->renew = true;
+	}
 	if (sx_kafka_client_running(k->client) && !k->renew)
 		return;
 	if (sx_kafka_client_started(k->client))
@@ -198,11 +213,19 @@ kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 															   "30 seconds"));
 	sx_kafka_parts_open(k, parts, nparts);
 	initStringInfo(&k->config);
-	sx_kafka_config(stream, SX_ROLE_CONSUMER, &k->config);
+	sx_kafka_config(stream, SX_ROLE_CONSUMER, false, &k->config);
+	initStringInfo(&k->careful_config);
+	sx_kafka_config(stream, SX_ROLE_CONSUMER, true, &k->careful_config);
 	/* the helper maps the ring too, within its bounds */
 	k->ring_bytes = Min(RING_BYTES, (uint64) sx_helper_memory * 1024 / 4);
 	k->client = sx_kafka_client_create(CurrentMemoryContext);
 	return &k->base;
+}
+
+static bool
+kafka_divides(const SxStream *stream, const char **why)
+{
+	return true;
 }
 
 /* Everything that can be done without waiting. */
@@ -405,6 +428,7 @@ const SxSourceOps sx_source_kafka = {
 	.connector = "kafka",
 	.check = sx_kafka_check,
 	.open = kafka_open,
+	.divides = kafka_divides,
 	.poll = kafka_poll,
 	.load = kafka_load,
 	.committed = kafka_committed,

@@ -120,6 +120,8 @@ typedef struct KafkaSource
 	SxKafkaClient *client;
 	StringInfoData config;
 	uint64		ring_bytes;
+	StringInfoData careful_config;	/* … of a helper that fetches one batch at a time */
+	bool		careful;		/* that is the helper to have */
 	int			deaths;			/* of helpers, without progress in between */
 	int64		progress;		/* records taken in all */
 	int64		progress_at_start;	/* … when the helper was started */
@@ -163,6 +165,7 @@ extern KafkaPart *sx_kafka_add_part(KafkaSource *k, const char *name, int topic,
 									int32 partition);
 extern void sx_kafka_sort_parts(KafkaSource *k);
 extern bool sx_kafka_is_wanted(const KafkaSource *k, int topic, int32 partition);
+extern char *sx_kafka_part_name(const KafkaSource *k, int topic, int32 partition);
 extern int64 sx_kafka_start_of_partition(KafkaSource *k, const char *name, int64 *offset);
 extern void sx_kafka_requests(KafkaSource *k);
 extern void sx_kafka_ask_ends(KafkaSource *k);

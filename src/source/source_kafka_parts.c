@@ -211,6 +211,14 @@ sx_kafka_is_wanted(const KafkaSource *k, int topic, int32 partition)
 		(k->wanted == NULL || bms_is_member(partition, k->wanted));
 }
 
+/* The name of a partition in the catalog. */
+char *
+sx_kafka_part_name(const KafkaSource *k, int topic, int32 partition)
+{
+	return k->slash ? psprintf("%s/%d", k->topics[topic].name, partition) :
+		psprintf("%d", partition);
+}
+
 static void
 open_part(KafkaSource *k, const SxPart *given)
 {

@@ -128,17 +128,13 @@ sx_kafka_handle_names(KafkaSource *k, SxFrameReader *frame)
  * were given are meant as they are.
  */
 static void
-discover_part(KafkaSource *k, int topic, int32 partition, bool from_the_beginning)
+discover_part(KafkaSource *k, const char *name, int topic, int32 partition,
+			  bool from_the_beginning)
 {
-	char		name[300];
 	KafkaPart  *part;
 	int64		offset = -1;
 	int64		start = SX_OFFSET_EARLIEST;
 
-	if (k->slash)
-		snprintf(name, sizeof(name), "%s/%d", k->topics[topic].name, partition);
-	else
-		snprintf(name, sizeof(name), "%d", partition);
 	if (k->fresh && (from_the_beginning || k->start[0] == '{'))
 		start = sx_kafka_start_of_partition(k, name, &offset);
 
@@ -171,8 +167,15 @@ handle_topic(KafkaSource *k, int topic, int32 partitions)
 	}
 	for (int32 p = 0; p < partitions; p++)
 	{
-		if (sx_kafka_is_wanted(k, topic, p) && sx_kafka_find_part(k, topic, p) == NULL)
-			discover_part(k, topic, p, !k->met_ever);
+		char	   *name;
+
+		if (!sx_kafka_is_wanted(k, topic, p))
+			continue;
+		k->base.all_parts++;
+		name = sx_kafka_part_name(k, topic, p);
+		if (sx_slot_reads(k->base.stream, name) && sx_kafka_find_part(k, topic, p) == NULL)
+			discover_part(k, name, topic, p, !k->met_ever);
+		pfree(name);
 	}
 	t->partitions = partitions;
 	sx_kafka_sort_parts(k);
@@ -203,6 +206,7 @@ sx_kafka_handle_metadata(KafkaSource *k, SxFrameReader *frame)
 	note_cluster(k, cluster, len);
 	sx_kafka_check_cluster(k);
 
+	k->base.all_parts = 0;
 	for (int i = 0; i < n && i < k->ntopics; i++)
 	{
 		int32		partitions = sx_frame_i32(frame);

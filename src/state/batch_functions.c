@@ -155,7 +155,7 @@ sx_view_watermark(PG_FUNCTION_ARGS)
 	Datum		watermark;
 
 	watermark = sx_catalog_value("SELECT p.watermark FROM streamext.step_progress p "
-								 "JOIN streamext.step s USING (relation) WHERE s.state = $1",
+								 "JOIN streamext.step s USING (relation) WHERE s.state = $1 AND p.slot = 0",
 								 1, types, values, NULL, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();
@@ -173,8 +173,8 @@ sx_view_time(PG_FUNCTION_ARGS)
 
 	if (sx_current != NULL)
 		PG_RETURN_TIMESTAMPTZ(sx_current->time);
-	time = sx_catalog_value("SELECT g.batch_time FROM streamext.progress g "
-							"JOIN streamext.step s USING (pipeline) WHERE s.state = $1 AND g.slot = 0",
+	time = sx_catalog_value("SELECT max(g.batch_time) FROM streamext.progress g "
+							"JOIN streamext.step s USING (pipeline) WHERE s.state = $1",
 							1, types, values, NULL, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();

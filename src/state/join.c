@@ -35,15 +35,31 @@ pin_plans(void)
 	return nestlevel;
 }
 
+/* Have all of the statements nothing to do? */
+static bool
+is_idle(SxPipeline *pl, const SxStep *step)
+{
+	for (int i = 0; i < list_length(step->plan->join_sql); i++)
+	{
+		if (!sx_statement_is_idle(pl, step, step->own[SX_OWN_JOIN + i]))
+			return false;
+	}
+	return true;
+}
+
 static void
 apply_join(SxPipeline *pl, SxStep *step)
 {
 	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(sx_last_arrival_before(pl))};
-	int			nestlevel = pin_plans();
+	Datum		values[1];
+	int			nestlevel;
 	ListCell   *lc;
 
 	Assert(list_length(step->plan->join_sql) <= SX_JOIN_STATEMENTS);
+	if (is_idle(pl, step))
+		return;
+	values[0] = Int64GetDatum(sx_last_arrival_before(pl));
+	nestlevel = pin_plans();
 	foreach(lc, step->plan->join_sql)
 	{
 		int64		rows = sx_step_execute(pl, step, &step->own[SX_OWN_JOIN + foreach_current_index(lc)],

@@ -564,6 +564,8 @@ merge_by_hand(SxPipeline *pl, SxStep *step)
 static void
 apply_merge(SxPipeline *pl, SxStep *step)
 {
+	if (sx_statement_is_idle(pl, step, step->apply))
+		return;
 	if (step->plan->rows_sql != NULL && merge_by_hand(pl, step))
 		return;
 	use_statement(step, false);

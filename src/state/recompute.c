@@ -75,7 +75,7 @@ apply_recompute(SxPipeline *pl, SxStep *step)
 	Datum		keys;
 	int			nestlevel;
 
-	if (!touched_keys(pl, step, &keys))
+	if (sx_nodes_are_unchanged(pl, step) || !touched_keys(pl, step, &keys))
 		return;
 	nestlevel = prefer_indexes();
 	recompute(pl, step, step->plan->recompute->keyed ? 1 : 0, keys);

@@ -190,6 +190,8 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 	if (pl->merging)
 		sx_lane_merge_begin(pl);
 	mine = sx_pass_fence(pl, positions_only(pl), own);
+	if (mine && pl->slots > 1)
+		sx_slot_enter(pl);
 	PopActiveSnapshot();
 	if (!mine)
 		return SX_BATCH_FENCED;
@@ -201,6 +203,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 		return SX_BATCH_NOTHING;
 	sx_current = pl;
 	sx_load_inputs(pl);
+	sx_idle_begin(pl);
 	count_rows(pl, result);
 	result->load_us = sx_elapsed_us(start);
 

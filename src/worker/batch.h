@@ -210,6 +210,9 @@ typedef struct SxInput
 	int64		rows;			/* of the last batch */
 	bool		had_less;		/* … than it was allowed, clearly */
 	TimestampTz watermark;		/* of the stream, end of the last batch */
+	TimestampTz moved_to;		/* divided: what it becomes by the closing in progress */
+	bool		divided;		/* … over the partitions of all slots, which slot 0 alone
+								 * moves */
 	bool		end_reached;	/* since the pipeline was asked for its end */
 	int			tracked;		/* records whose event time is accounted for */
 	int			nparts;			/* partitions that part_max knows */
@@ -267,11 +270,16 @@ struct SxPipeline
 	int64		poll_us;		/* of the polls since the last batch */
 
 	/* committed progress */
-	int			slot;
+	int			slot;			/* which worker of the pipeline this is … */
+	int			slots;			/* … of how many */
+	bool		closing;		/* of slot 0: see slot_close.c */
+	bool		closing_held;	/* the last one found its row held by somebody */
 	int64		epoch;
 	int64		batch_id;		/* of the last batch; 0: none yet */
 	TimestampTz batch_time;
 	TimestampTz first_batch_time;	/* DT_NOBEGIN: none yet */
+
+	struct SxIdle *idle;		/* statements with nothing to do: step_idle.c */
 
 	/* the batch in progress */
 	TimestampTz time;			/* batch_time() */
@@ -338,7 +346,7 @@ sx_step_delivery(const SxPipeline *pl, const SxStep *step)
  * context under parent.  Needs a transaction.  ERROR when there is none of that
  * id.  take_over: start a new epoch, which fences every earlier holder.
  */
-extern SxPipeline *sx_pipeline_open(int id, MemoryContext parent, bool take_over);
+extern SxPipeline *sx_pipeline_open(int id, int slot, MemoryContext parent, bool take_over);
 extern void sx_pipeline_close(SxPipeline *pl);
 
 /*
@@ -353,6 +361,12 @@ sx_input_was_full(const SxInput *input)
 {
 	return input->rows * 10 >= input->allowed * 9;
 }
+
+/*
+ * A small batch has at most this many records of each source.  It may leave out statements
+ * that would do nothing.
+ */
+#define SX_SMALL_BATCH	64
 
 /*
  * An option of the pipeline: the first source that gives it decides; they were checked
@@ -390,6 +404,15 @@ extern SxBatchOutcome sx_batch_run(SxPipeline *pl, TimestampTz now,
 extern bool sx_pipeline_reached_end(SxPipeline *pl);
 
 /* pipeline_try.c: NULL, without a transaction, when something that it reads is locked */
-extern SxPipeline *sx_pipeline_try_open(int id);
+extern SxPipeline *sx_pipeline_try_open(int id, int slot);
+
+/*
+ * slot_close.c: pipelines of several workers.  Slot 0 moves the watermarks, by what all
+ * slots have committed, in a transaction of its own.  Nothing: there is none to move.
+ */
+extern SxBatchOutcome sx_slots_close(SxPipeline *pl, bool own_transaction);
+
+/* Does it have watermarks that slot 0 moves? */
+extern bool sx_slots_have_time(const SxPipeline *pl);
 
 #endif							/* SX_BATCH_H */

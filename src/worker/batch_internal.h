@@ -79,6 +79,15 @@ extern void sx_step_apply_alone(SxPipeline *pl, SxStep *step);
 extern void sx_step_close(SxPipeline *pl, SxStep *step);
 extern void sx_step_finish(SxPipeline *pl, SxStep *step);
 
+/*
+ * step_idle.c: would this statement of the step, or all of them that begin with what the
+ * nodes below have changed, do nothing in this batch?  When in doubt: no.
+ */
+extern void sx_idle_open(SxPipeline *pl);
+extern void sx_idle_begin(SxPipeline *pl);
+extern bool sx_statement_is_idle(SxPipeline *pl, const SxStep *step, SPIPlanPtr plan);
+extern bool sx_nodes_are_unchanged(SxPipeline *pl, const SxStep *step);
+
 /* The step of a relation, NULL when the pipeline has none. */
 extern SxStep *sx_find_step(SxPipeline *pl, Oid relid);
 
@@ -109,9 +118,16 @@ extern TimestampTz sx_handed_on(SxPipeline *pl, const SxStep *step);
 /* conflict.c: true when the batch lost against another transaction and may begin anew */
 extern bool sx_lost_conflict(SxPipeline *pl, const ErrorData *edata);
 
+/*
+ * slot_close.c: behind the fence, in a pipeline of several workers: no window closes from
+ * here to the commit, and lateness is tested by what is closed by now.
+ */
+extern void sx_slot_enter(SxPipeline *pl);
+
 /* batch_save.c: what is committed with the output; false: fenced */
 extern bool sx_save_begin(SxPipeline *pl, bool positions_only);
 extern void sx_save_positions(SxPipeline *pl);
+extern void sx_save_watermark(SxPipeline *pl, SxInput *input);
 extern void sx_save_batch(SxPipeline *pl, const SxBatchResult *result,
 						  TimestampTz started);
 

@@ -132,8 +132,8 @@ part_changed(const SxInput *input, int p)
 		input->part_max[p] != part->max_event_time;
 }
 
-static void
-save_watermark(SxPipeline *pl, SxInput *input)
+void
+sx_save_watermark(SxPipeline *pl, SxInput *input)
 {
 	TimestampTz watermark = sx_input_new_watermark(input);
 	Oid			types[] = {INT4OID, REGCLASSOID, TIMESTAMPTZOID, INT8OID};
@@ -145,7 +145,7 @@ save_watermark(SxPipeline *pl, SxInput *input)
 	if (watermark == input->watermark && input->future_rows == 0)
 		return;
 	sx_catalog_exec("UPDATE streamext.source "
-					"SET watermark = CASE WHEN isfinite($3) THEN $3 END, future_rows = future_rows + $4 "
+					"SET watermark = greatest(watermark, CASE WHEN isfinite($3) THEN $3 END), future_rows = future_rows + $4 "
 					"WHERE pipeline = $1 AND stream = $2",
 					4, types, values, NULL);
 }
@@ -162,9 +162,9 @@ sx_save_positions(SxPipeline *pl)
 	};
 	Oid			types[] = {
 		INT4OID, OIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-		TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT8ARRAYOID
+		TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT8ARRAYOID, INT4OID
 	};
-	Datum		values[NCOLUMNS + 1];
+	Datum		values[NCOLUMNS + 2];
 	Column		columns[NCOLUMNS];
 	int			room = 0;
 
@@ -177,7 +177,7 @@ sx_save_positions(SxPipeline *pl)
 	{
 		SxInput    *input = &pl->inputs[i];
 
-		save_watermark(pl, input);
+		sx_save_watermark(pl, input);
 		for (int p = 0; p < input->nparts; p++)
 		{
 			SxPart	   *part = &input->source->parts[p];
@@ -202,17 +202,19 @@ sx_save_positions(SxPipeline *pl)
 	values[0] = Int32GetDatum(pl->id);
 	for (int c = 0; c < NCOLUMNS; c++)
 		values[c + 1] = column_array(&columns[c], element[c]);
+	values[NCOLUMNS + 1] = Int32GetDatum(pl->slot);
 	sx_catalog_exec("INSERT INTO streamext.partition AS p "
-					"(pipeline, stream, partition, position, max_event_time, anchor, end_position, lag, idle, rows) "
-					"SELECT $1, u.s::regclass, u.n, u.pos::jsonb, u.t, u.a::jsonb, u.e::jsonb, u.l, u.i, u.r "
+					"(pipeline, stream, partition, position, max_event_time, anchor, end_position, lag, idle, rows, slot) "
+					"SELECT $1, u.s::regclass, u.n, u.pos::jsonb, u.t, u.a::jsonb, u.e::jsonb, u.l, u.i, u.r, $11 "
 					"FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) u(s, n, pos, t, a, e, l, i, r) "
 					"ON CONFLICT (pipeline, stream, partition) DO UPDATE "
 					"SET position = coalesce(excluded.position, p.position), "
 					"max_event_time = excluded.max_event_time, "
 					"anchor = coalesce(excluded.anchor, p.anchor), "
 					"end_position = coalesce(excluded.end_position, p.end_position), "
-					"lag = excluded.lag, idle = excluded.idle, rows = p.rows + excluded.rows",
-					NCOLUMNS + 1, types, values, NULL);
+					"lag = excluded.lag, idle = excluded.idle, rows = p.rows + excluded.rows, "
+					"slot = excluded.slot",
+					NCOLUMNS + 2, types, values, NULL);
 }
 
 /* ---------- counters and history ---------- */
@@ -253,9 +255,9 @@ save_steps(SxPipeline *pl)
 	Oid			types[] = {
 		OIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 		INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,
-		TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID
+		TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID
 	};
-	Datum		values[NCOLUMNS];
+	Datum		values[NCOLUMNS + 1];
 	Column		columns[NCOLUMNS];
 
 	for (int c = 0; c < NCOLUMNS; c++)
@@ -291,6 +293,7 @@ save_steps(SxPipeline *pl)
 
 	for (int c = 0; c < NCOLUMNS; c++)
 		values[c] = column_array(&columns[c], element[c]);
+	values[NCOLUMNS] = Int32GetDatum(pl->slot);
 	sx_catalog_exec("UPDATE streamext.step_progress p "
 					"SET watermark = u.w, rows = p.rows + u.r, late_rows = p.late_rows + u.l, "
 					"null_time_rows = p.null_time_rows + u.n, "
@@ -299,21 +302,22 @@ save_steps(SxPipeline *pl)
 					"errors_from = u.ef, errors_now = u.en, errors_before = u.eb "
 					"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
 					"u(s, w, r, l, n, d, k, e, p, ef, en, eb) "
-					"WHERE p.relation = u.s::regclass",
-					NCOLUMNS, types, values, NULL);
+					"WHERE p.relation = u.s::regclass AND p.slot = $13",
+					NCOLUMNS + 1, types, values, NULL);
 }
 
 static void
 prune_history(const SxPipeline *pl)
 {
-	Oid			types[] = {INT4OID, INT8OID};
+	Oid			types[] = {INT4OID, INT8OID, INT4OID};
 	Datum		values[] = {
-		Int32GetDatum(pl->id), Int64GetDatum(pl->batch_id + 1 - sx_batch_history)
+		Int32GetDatum(pl->id), Int64GetDatum(pl->batch_id + 1 - sx_batch_history),
+		Int32GetDatum(pl->slot)
 	};
 
 	if ((pl->batch_id + 1) % PRUNE_EVERY == 0)
-		sx_catalog_exec("DELETE FROM streamext.batch WHERE pipeline = $1 AND batch_id <= $2",
-						2, types, values, NULL);
+		sx_catalog_exec("DELETE FROM streamext.batch WHERE pipeline = $1 AND slot = $3 AND batch_id <= $2",
+						lengthof(types), types, values, NULL);
 }
 
 void

@@ -174,9 +174,12 @@ int64
 sx_step_execute(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 				int nargs, Oid *types, Datum *values)
 {
-	int			nestlevel = NewGUCNestLevel();
+	int			nestlevel;
 	int64		processed;
 
+	if (sx_statement_is_idle(pl, step, *plan))
+		return 0;
+	nestlevel = NewGUCNestLevel();
 	apply_settings(step);
 	run_connected(pl, plan, sql, nargs, types, values);
 	processed = rows_processed();

@@ -258,7 +258,7 @@ expire(SxPipeline *pl, SxStep *step)
 	};
 
 	step->new_expired = step->expired;
-	if (step->plan->expire_sql == NULL ||
+	if (step->plan->expire_sql == NULL || (pl->slots > 1 && !pl->closing) ||
 		(!by_time && (step->new_watermark == DT_NOBEGIN ||
 					  (step->expired && step->new_watermark == step->watermark))))
 		return;

@@ -28,6 +28,8 @@ sx_input_new_watermark(const SxInput *input)
 		return DT_NOBEGIN;
 	if (input->live != NULL)
 		return input->watermark;	/* dead letters move none */
+	if (input->divided)
+		return Max(input->watermark, input->moved_to);	/* batches move none: slot_close.c */
 
 	for (int i = 0; i < source->nparts; i++)
 	{

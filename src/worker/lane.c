@@ -261,7 +261,7 @@ sx_lane_merge_end(SxPipeline *pl)
 		return;
 	raise_watermarks(pl);
 	move_steps(pl);
-	(void) sx_pipeline_new_epoch(pl->lane_of, NULL);
+	(void) sx_pipeline_new_epoch(pl->lane_of);
 	sx_wake_pipeline_at_commit(pl->lane_of);
 	sx_wake_pipeline_at_commit(pl->id);
 	sx_wake_scheduler_at_commit();

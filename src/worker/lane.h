@@ -44,7 +44,7 @@ extern List *sx_lane_detach(int pipeline, Oid failed, int sqlerrcode, const char
  * For a worker, after an error: sx_lane_detach in a transaction of its own, if the
  * pipeline is still at this epoch.  False: the pipeline itself has to stop.
  */
-extern bool sx_lane_detach_failed(int pipeline, int64 epoch, Oid failed, int sqlerrcode,
+extern bool sx_lane_detach_failed(int pipeline, int slot, int64 epoch, Oid failed, int sqlerrcode,
 								  const char *message);
 
 /* ---------- lane.c ---------- */

@@ -168,6 +168,12 @@ sx_lane_ask_source(int pipeline, Oid relid, SxLaneStart *start)
 
 	memset(start, 0, sizeof(SxLaneStart));
 	start->shared = position_in(pipeline, relid);
+	if (sx_pipeline_slots(pipeline) > 1 && stream->source == &sx_source_file)
+	{
+		start->missing = psprintf("Each of the workers of the pipeline is somewhere else in the files of %s.",
+								  stream->label);
+		return false;
+	}
 	if (stream->source->lane_start != NULL)
 		return stream->source->lane_start(stream, start);
 	start->missing = psprintf("What %s has given once cannot be asked for again.", stream->label);

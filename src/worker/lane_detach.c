@@ -283,7 +283,7 @@ sx_lane_detach(int pipeline, Oid failed, int sqlerrcode, const char *message,
 		return NIL;
 	foreach(lc, steps)
 		LockRelationOid(lfirst_oid(lc), AccessShareLock);
-	(void) sx_pipeline_new_epoch(pipeline, NULL);
+	(void) sx_pipeline_new_epoch(pipeline);
 	detach(pipeline, steps, failed, window, sqlerrcode, message);
 	return steps;
 }
@@ -292,18 +292,21 @@ sx_lane_detach(int pipeline, Oid failed, int sqlerrcode, const char *message,
 
 /* Is the pipeline still ours?  Starts a new epoch. */
 static bool
-take_progress(int pipeline, int64 epoch)
+take_progress(int pipeline, int slot, int64 epoch)
 {
-	Datum		values[] = {Int32GetDatum(pipeline), Int64GetDatum(epoch)};
+	Datum		values[] = {
+		Int32GetDatum(pipeline), Int32GetDatum(slot), Int64GetDatum(epoch)
+	};
 
-	return sx_catalog_exec("UPDATE streamext.progress SET epoch = epoch + 1 "
-						   "WHERE pipeline = $1 AND slot = 0 AND epoch = $2",
-						   SX_ARGS(INT4OID, INT8OID), values, NULL) == 1;
+	(void) sx_pipeline_new_epoch(pipeline);
+	return sx_catalog_exec("SELECT FROM streamext.progress "
+						   "WHERE pipeline = $1 AND slot = $2 AND epoch = $3 + 1",
+						   SX_ARGS(INT4OID, INT4OID, INT8OID), values, NULL) == 1;
 }
 
 /* Who fences us has changed something: whoever runs the pipeline next finds out. */
 static bool
-detach_failed(int pipeline, int64 epoch, Oid failed, int sqlerrcode, const char *message)
+detach_failed(int pipeline, int slot, int64 epoch, Oid failed, int sqlerrcode, const char *message)
 {
 	for (;;)
 	{
@@ -321,7 +324,7 @@ detach_failed(int pipeline, int64 epoch, Oid failed, int sqlerrcode, const char 
 		}
 		if (lock_steps(steps, &busy))
 		{
-			if (take_progress(pipeline, epoch))
+			if (take_progress(pipeline, slot, epoch))
 				detach(pipeline, steps, failed, window, sqlerrcode, message);
 			sx_transaction_end();
 			return true;
@@ -339,14 +342,14 @@ detach_failed(int pipeline, int64 epoch, Oid failed, int sqlerrcode, const char 
  * pipeline stops instead.
  */
 bool
-sx_lane_detach_failed(int pipeline, int64 epoch, Oid failed, int sqlerrcode,
+sx_lane_detach_failed(int pipeline, int slot, int64 epoch, Oid failed, int sqlerrcode,
 					  const char *message)
 {
 	volatile bool detached = false;
 
 	PG_TRY();
 	{
-		detached = detach_failed(pipeline, epoch, failed, sqlerrcode, message);
+		detached = detach_failed(pipeline, slot, epoch, failed, sqlerrcode, message);
 	}
 	PG_CATCH();
 	{

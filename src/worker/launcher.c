@@ -167,7 +167,7 @@ send_scout_if_wanted(TimestampTz now)
 
 	if (!wanted ||
 		!TimestampDifferenceExceeds(last_sent, now, SCOUT_RETRY_MS) ||
-		sx_slot_exists(SX_PROCESS_SCOUT, InvalidOid, 0))
+		sx_slot_exists(SX_PROCESS_SCOUT, InvalidOid, 0, 0))
 		return;
 	last_sent = now;
 	database = database_for_scout();
@@ -230,7 +230,7 @@ tend(Ward *ward, TimestampTz now, bool hurry)
 {
 	long		waited = TimestampDifferenceMilliseconds(ward->last_start, now);
 
-	if (sx_slot_exists(SX_PROCESS_SCHEDULER, ward->database, 0))
+	if (sx_slot_exists(SX_PROCESS_SCHEDULER, ward->database, 0, 0))
 		return NAP_MS;
 	if (waited > LONG_LIFE_MS)
 		ward->backoff_ms = BACKOFF_MIN_MS;

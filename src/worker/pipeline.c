@@ -112,21 +112,37 @@ read_streams(int pipeline)
 	return PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 
+/* Steps are registered with those of slot 0. */
+static void
+make_counters(SxPipeline *pl)
+{
+	Datum		values[] = {Int32GetDatum(pl->id), Int32GetDatum(pl->slot)};
+
+	sx_catalog_exec("INSERT INTO streamext.step_progress (relation, slot) SELECT relation, $2 "
+					"FROM streamext.step WHERE pipeline = $1 ON CONFLICT DO NOTHING",
+					SX_ARGS(INT4OID, INT4OID), values, NULL);
+}
+
 static void
 load_steps(SxPipeline *pl)
 {
-	Oid			types[] = {INT4OID, OIDARRAYOID};
-	Datum		values[] = {Int32GetDatum(pl->id), read_streams(pl->id)};
+	Oid			types[] = {INT4OID, OIDARRAYOID, INT4OID};
+	Datum		values[] = {
+		Int32GetDatum(pl->id), read_streams(pl->id), Int32GetDatum(pl->slot)
+	};
 
+	if (pl->slot > 0)
+		make_counters(pl);
 	sx_catalog_rows("SELECT s.relation, s.settings->>'TimeZone', s.settings->>'DateStyle', "
 					"s.settings->>'IntervalStyle', s.settings->>'search_path', "
 					"p.watermark, p.last_emit, p.pending, p.errors_from, p.errors_now, p.errors_before, "
 					"s.delivery_offset "
-					"FROM streamext.step s LEFT JOIN streamext.step_progress p USING (relation) "
+					"FROM streamext.step s LEFT JOIN streamext.step_progress p "
+					"  ON p.relation = s.relation AND p.slot = $3 "
 					"WHERE s.pipeline = $1 AND (s.kind <> 'stream' OR s.strategy = 'window') "
 					"OR s.relation::oid = ANY ($2) "
 					"ORDER BY s.seq",
-					2, types, values, NULL, add_step, pl);
+					3, types, values, NULL, add_step, pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		sx_blamed_step = pl->steps[i].relid;
@@ -143,6 +159,7 @@ static void
 open_steps(SxPipeline *pl)
 {
 	sx_changes_open(pl);
+	sx_idle_open(pl);
 	for (int i = 0; i < pl->nsteps; i++)
 	{
 		sx_blamed_step = pl->steps[i].relid;
@@ -167,6 +184,7 @@ read_by_a_step(const SxPipeline *pl, Oid stream)
 
 typedef struct PartList
 {
+	const SxStream *stream;
 	SxPart	   *parts;
 	int			n;
 } PartList;
@@ -180,6 +198,8 @@ add_part(HeapTuple row, TupleDesc desc, void *arg)
 	if (list->n % 8 == 0)
 		list->parts = list->n == 0 ? palloc(sizeof(SxPart) * 8) :
 			repalloc(list->parts, sizeof(SxPart) * (list->n + 8));
+	if (!sx_slot_reads(list->stream, SPI_getvalue(row, desc, 1)))
+		return;
 	part = &list->parts[list->n++];
 	memset(part, 0, sizeof(SxPart));
 	part->name = sx_row_text(row, desc, 1);
@@ -196,9 +216,11 @@ open_source(SxPipeline *pl, Oid relid)
 {
 	Oid			types[] = {INT4OID, REGCLASSOID};
 	Datum		values[] = {Int32GetDatum(pl->id), ObjectIdGetDatum(relid)};
-	PartList	list = {NULL, 0};
 	SxStream   *stream = sx_stream_load(relid);
+	PartList	list = {stream, NULL, 0};
 
+	stream->slot = pl->slot;
+	stream->slots = pl->slots;
 	sx_stream_check_rights(stream);
 	sx_catalog_rows("SELECT partition, position::text, max_event_time, anchor::text, idle "
 					"FROM streamext.partition WHERE pipeline = $1 AND stream = $2 "
@@ -244,6 +266,8 @@ open_sources(SxPipeline *pl)
 		if (!read_by_a_step(pl, row->stream))
 			continue;
 		input->watermark = row->watermark;
+		input->divided = pl->slots > 1;
+		input->moved_to = DT_NOBEGIN;
 		input->index = pl->ninputs++;
 		input->source = open_source(pl, row->stream);
 	}
@@ -337,20 +361,22 @@ load_pipeline_row(HeapTuple row, TupleDesc desc, void *arg)
 	pl->batch_time = sx_row_time(row, desc, 5);
 	pl->first_batch_time = sx_row_time(row, desc, 6);
 	pl->lane_of = (int) sx_row_int(row, desc, 7, 0);
+	pl->slots = (int) sx_row_int(row, desc, 8, 1);
 }
 
 SxPipeline *
-sx_pipeline_open(int id, MemoryContext parent, bool take_over)
+sx_pipeline_open(int id, int slot, MemoryContext parent, bool take_over)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "streamext pipeline",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SxPipeline *pl = palloc0(sizeof(SxPipeline));
 	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(id)};
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(id), Int32GetDatum(slot)};
 
 	pl->id = id;
+	pl->slot = slot;
 	pl->context = context;
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -362,23 +388,23 @@ sx_pipeline_open(int id, MemoryContext parent, bool take_over)
 	MemoryContextRegisterResetCallback(context, callback);
 
 	if (take_over)
-		(void) sx_pipeline_new_epoch(id, NULL);
-	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time, g.first_batch_time, p.lane_of "
-					"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = 0 "
+		(void) sx_pipeline_take(id, slot);
+	sx_catalog_rows("SELECT p.name, p.owner, g.epoch, g.batch_id, g.batch_time, g.first_batch_time, p.lane_of, "
+					" (SELECT count(*)::integer FROM streamext.progress o WHERE o.pipeline = p.id) "
+					"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id AND g.slot = $2 "
 					"WHERE p.id = $1",
-					1, types, values, NULL, load_pipeline_row, pl);
+					2, types, values, NULL, load_pipeline_row, pl);
 	if (pl->name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the pipeline does not exist any more")));
-
 	load_steps(pl);
 	open_sources(pl);
 	if (pl->lane_of != 0)
 		load_lane_streams(pl);
 	load_options(pl);
 	open_steps(pl);
-	pl->letters = sx_replay_waiting(id);
+	pl->letters = slot == 0 && sx_replay_waiting(id);
 	MemoryContextSwitchTo(old);
 	return pl;
 }
@@ -420,6 +446,18 @@ next_interval(const SxPipeline *pl)
 	return pl->batch_time == DT_NOBEGIN ? DT_NOBEGIN : pl->batch_time + pl->batch_interval;
 }
 
+/* Slot 0 moves the watermark, and has to know. */
+static bool
+idleness_changed(const SxSource *source)
+{
+	for (int i = 0; source->stream->has_watermark && i < source->nparts; i++)
+	{
+		if (source->parts[i].idle != source->parts[i].saved_idle)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Is there something to do that no record causes: a view to publish, a timer, or a
  * watermark that moves because a partition has become idle?
@@ -441,6 +479,8 @@ timer_due(const SxPipeline *pl, TimestampTz now)
 	for (int i = 0; i < pl->ninputs; i++)
 	{
 		if (sx_input_new_watermark(&pl->inputs[i]) > pl->inputs[i].watermark)
+			return true;
+		if (pl->inputs[i].divided && idleness_changed(pl->inputs[i].source))
 			return true;
 	}
 	return false;
@@ -478,7 +518,7 @@ sx_pipeline_poll(SxPipeline *pl, TimestampTz now, bool to_end)
 		else if (result == SX_POLL_POSITION && due == SX_DUE_NOTHING)
 			due = SX_DUE_POSITION;
 	}
-	if (due == SX_DUE_NOTHING && (pl->batch_id > 0 || pl->every_interval) &&
+	if (due == SX_DUE_NOTHING && (pl->batch_id > 0 || pl->every_interval || pl->slots > 1) &&
 		timer_due(pl, now))
 		due = SX_DUE_BATCH;
 	pl->due = due;

@@ -46,6 +46,7 @@ collect_duty(HeapTuple row, TupleDesc desc, void *arg)
 	duty->owner_name = sx_row_text(row, desc, 4);
 	duty->obstacle = sx_row_text(row, desc, 5);
 	duty->retry_at = sx_row_time(row, desc, 6);
+	duty->slot = (int) sx_row_int(row, desc, 7, 0);
 	*list = lappend(*list, duty);
 }
 
@@ -67,11 +68,12 @@ collect_duty(HeapTuple row, TupleDesc desc, void *arg)
 	" format('too many connections to database %I: raise its CONNECTION LIMIT', d.datname) END"
 
 #define DUTIES \
-	"FROM streamext.pipeline p LEFT JOIN pg_roles r ON r.oid = p.owner " \
+	", CASE WHEN g.slot > 0 THEN g.retry_at ELSE p.retry_at END, g.slot " \
+	"FROM streamext.pipeline p JOIN streamext.progress g ON g.pipeline = p.id LEFT JOIN pg_roles r ON r.oid = p.owner " \
 	"JOIN pg_database d ON d.datname = current_database() " \
 	"WHERE p.state = 'running' " \
 	"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) " \
-	"ORDER BY p.id"
+	"ORDER BY p.id, g.slot"
 
 List *
 sx_duties(void)
@@ -80,8 +82,8 @@ sx_duties(void)
 
 	sx_home_stop_others();
 	sx_catalog_rows(SX_OWNER_NEEDS_LOGIN ?
-					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("true") ", p.retry_at " DUTIES :
-					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("false") ", p.retry_at " DUTIES,
+					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("true") DUTIES :
+					"SELECT p.id, p.name, p.owner::oid, r.rolname::text, " OBSTACLE("false") DUTIES,
 					0, NULL, NULL, NULL, collect_duty, &duties);
 	return duties;
 }
@@ -106,14 +108,15 @@ collect_row(HeapTuple row, TupleDesc desc, void *arg)
  * secret leaves it.
  */
 SxPipelineRow *
-sx_pipeline_row(int id)
+sx_pipeline_row(int id, int slot)
 {
 	SxPipelineRow *result = NULL;
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(id)};
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(id), Int32GetDatum(slot)};
 
 	sx_catalog_rows("SELECT p.name, p.run_to_end, "
 					" md5(concat_ws('|', p.name, p.owner::oid, p.run_to_end, "
+					"  (SELECT count(*) FROM streamext.progress g WHERE g.pipeline = p.id), "
 					"  (SELECT string_agg(concat_ws(' ', s.relation::oid, s.seq, s.kind, s.query::oid, "
 					"                               s.state::oid, s.strategy, s.options, s.settings), ',' ORDER BY s.seq) "
 					"   FROM streamext.step s WHERE s.pipeline = p.id), "
@@ -133,8 +136,9 @@ sx_pipeline_row(int id)
 					"         OR EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id "
 					"                    AND s.relation::oid = ANY (d.steps::oid[])))) "
 					"FROM streamext.pipeline p WHERE p.id = $1 AND p.state = 'running' "
-					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id)",
-					1, types, values, NULL, collect_row, &result);
+					"AND EXISTS (SELECT FROM streamext.step s WHERE s.pipeline = p.id) "
+					"AND EXISTS (SELECT FROM streamext.progress g WHERE g.pipeline = p.id AND g.slot = $2)",
+					2, types, values, NULL, collect_row, &result);
 	return result;
 }
 
@@ -168,42 +172,97 @@ update_row_error(const char *sql, int id, int sqlerrcode, const char *message)
 	return sx_catalog_exec(sql, 3, types, values, NULL) > 0;
 }
 
+/*
+ * The back-off of a slot above 0 is in its own row; what the error was is in that of the
+ * pipeline, whose slot it was.
+ */
+#define UNLOCKED_SLOT \
+	" WHERE pipeline = $1 AND slot = (SELECT g.slot FROM streamext.progress g " \
+	"WHERE g.pipeline = $1 AND g.slot = $2 AND EXISTS (SELECT FROM streamext.pipeline p " \
+	"WHERE p.id = $1 AND p.state = 'running') FOR NO KEY UPDATE SKIP LOCKED)"
+
+static bool
+update_slot(const char *sql, int id, int slot)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(id), Int32GetDatum(slot)};
+
+	return sx_catalog_exec(sql, 2, types, values, NULL) > 0;
+}
+
 /* False: not now; the row is locked, or the pipeline is not to run any more. */
 bool
-sx_row_starting(int id)
+sx_row_starting(int id, int slot)
 {
+	if (slot > 0)
+		return update_slot("UPDATE streamext.progress SET failures = failures + 1, "
+						   "retry_at = " RETRY_AT("failures") UNLOCKED_SLOT, id, slot);
 	return update_row("UPDATE streamext.pipeline SET failures = failures + 1, "
 					  "retry_at = " RETRY_AT("failures") UNLOCKED_ROW, id);
 }
 
 void
-sx_row_not_started(int id)
+sx_row_not_started(int id, int slot)
 {
-	(void) update_row("UPDATE streamext.pipeline SET failures = greatest(failures - 1, 0), "
-					  "retry_at = NULL" UNLOCKED_ROW, id);
+	if (slot > 0)
+		(void) update_slot("UPDATE streamext.progress SET failures = greatest(failures - 1, 0), "
+						   "retry_at = NULL" UNLOCKED_SLOT, id, slot);
+	else
+		(void) update_row("UPDATE streamext.pipeline SET failures = greatest(failures - 1, 0), "
+						  "retry_at = NULL" UNLOCKED_ROW, id);
 }
 
 /* False: the row is locked; try again later. */
 bool
-sx_row_works(int id)
+sx_row_works(int id, int slot)
 {
+	if (slot > 0)
+	{
+		if (!update_slot("UPDATE streamext.progress SET failures = 0, retry_at = NULL"
+						 UNLOCKED_SLOT, id, slot))
+			return false;
+		(void) update_row("UPDATE streamext.pipeline SET "
+						  "error_sqlstate = NULL, error_message = NULL, error_at = NULL"
+						  UNLOCKED_ROW " AND error_sqlstate IS NOT NULL", id);
+		return true;
+	}
 	return update_row("UPDATE streamext.pipeline SET failures = 0, retry_at = NULL, "
 					  "error_sqlstate = NULL, error_message = NULL, error_at = NULL"
 					  UNLOCKED_ROW, id);
 }
 
+#define RETRY_AFTER_ERROR \
+	"CASE WHEN $2 = '55P03' OR $2 LIKE '40%' THEN " RETRY_WITHIN("3", "failures - 1") \
+	" ELSE " RETRY_AT("failures - 1") " END"
+
+static void
+slot_failed(int id, int slot, int sqlerrcode)
+{
+	Oid			types[] = {INT4OID, TEXTOID, INT4OID};
+	Datum		values[] = {
+		Int32GetDatum(id), CStringGetTextDatum(unpack_sql_state(sqlerrcode)), Int32GetDatum(slot)
+	};
+
+	sx_catalog_exec("UPDATE streamext.progress SET retry_at = " RETRY_AFTER_ERROR
+					" WHERE pipeline = $1 AND slot = $3",
+					lengthof(types), types, values, NULL);
+}
+
 /* counted: the failure is in the row already, by the start. */
 void
-sx_row_failed(int id, bool counted, int sqlerrcode, const char *message)
+sx_row_failed(int id, int slot, bool counted, int sqlerrcode, const char *message)
 {
 	if (!counted)
-		(void) sx_row_starting(id);
-	(void) update_row_error("UPDATE streamext.pipeline SET retry_at = CASE "
-					 "WHEN $2 = '55P03' OR $2 LIKE '40%' THEN " RETRY_WITHIN("3", "failures - 1")
-					 " ELSE " RETRY_AT("failures - 1") " END, "
-					 "error_sqlstate = $2, error_message = $3, "
-					 "error_at = clock_timestamp()" UNLOCKED_ROW,
-					 id, sqlerrcode, message);
+		(void) sx_row_starting(id, slot);
+	if (slot > 0)
+		slot_failed(id, slot, sqlerrcode);
+	(void) update_row_error(slot > 0 ?
+							"UPDATE streamext.pipeline SET error_sqlstate = $2, error_message = $3, "
+							"error_at = clock_timestamp()" UNLOCKED_ROW :
+							"UPDATE streamext.pipeline SET retry_at = " RETRY_AFTER_ERROR ", "
+							"error_sqlstate = $2, error_message = $3, "
+							"error_at = clock_timestamp()" UNLOCKED_ROW,
+							id, sqlerrcode, message);
 }
 
 void
@@ -235,4 +294,33 @@ sx_row_reached_end(int id)
 					  "failures = 0, retry_at = NULL, "
 					  "error_sqlstate = NULL, error_message = NULL, error_at = NULL "
 					  "WHERE id = $1 AND state = 'running' AND run_to_end", id);
+}
+
+bool
+sx_row_at_end(int id, int slot, int64 epoch)
+{
+	Oid			types[] = {INT4OID, INT4OID, INT8OID};
+	Datum		values[] = {Int32GetDatum(id), Int32GetDatum(slot), Int64GetDatum(epoch)};
+	bool		isnull;
+	Datum		ended = sx_catalog_value("SELECT at_end FROM streamext.progress "
+										 "WHERE pipeline = $1 AND slot = $2 AND epoch = $3",
+										 lengthof(types), types, values, NULL, &isnull);
+
+	if (isnull || DatumGetBool(ended))
+		return !isnull;
+	return sx_catalog_exec("UPDATE streamext.progress SET at_end = true "
+						   "WHERE pipeline = $1 AND slot = $2 AND epoch = $3",
+						   lengthof(types), types, values, NULL) == 1;
+}
+
+bool
+sx_row_others_at_end(int id)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+	bool		isnull;
+
+	return DatumGetBool(sx_catalog_value("SELECT coalesce(bool_and(at_end), true) FROM streamext.progress "
+										 "WHERE pipeline = $1 AND slot > 0",
+										 lengthof(types), types, values, NULL, &isnull));
 }

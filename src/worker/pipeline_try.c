@@ -35,7 +35,7 @@ set_patience(const char *value)
  * opened lives in a context of its own in TopMemoryContext.
  */
 SxPipeline *
-sx_pipeline_try_open(int id)
+sx_pipeline_try_open(int id, int slot)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext pipeline opened",
 												  ALLOCSET_SMALL_SIZES);
@@ -46,7 +46,7 @@ sx_pipeline_try_open(int id)
 	set_patience(PATIENCE);
 	PG_TRY();
 	{
-		pl = sx_pipeline_open(id, context, false);
+		pl = sx_pipeline_open(id, slot, context, false);
 	}
 	PG_CATCH();
 	{

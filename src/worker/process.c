@@ -115,12 +115,13 @@ register_process(SxProcessKind kind, const SxStart *start, const char *name)
 }
 
 static SxStarted
-reserve(SxProcessKind kind, Oid database, int pipeline, SxStart *start)
+reserve(SxProcessKind kind, Oid database, int pipeline, int worker, SxStart *start)
 {
 	memset(start, 0, sizeof(SxStart));
 	start->database = database;
 	start->pipeline = pipeline;
-	switch (sx_slot_reserve(kind, database, pipeline,
+	start->worker = worker;
+	switch (sx_slot_reserve(kind, database, pipeline, worker,
 							&start->slot, &start->generation))
 	{
 		case SX_RESERVED:
@@ -137,7 +138,7 @@ SxStarted
 sx_process_start(SxProcessKind kind, Oid database)
 {
 	SxStart		start;
-	SxStarted	reserved = reserve(kind, database, 0, &start);
+	SxStarted	reserved = reserve(kind, database, 0, 0, &start);
 
 	if (reserved != SX_STARTED)
 		return reserved;
@@ -148,9 +149,9 @@ sx_process_start(SxProcessKind kind, Oid database)
 }
 
 SxStarted
-sx_worker_reserve(Oid database, int pipeline, SxStart *start)
+sx_worker_reserve(Oid database, int pipeline, int worker, SxStart *start)
 {
-	return reserve(SX_PROCESS_WORKER, database, pipeline, start);
+	return reserve(SX_PROCESS_WORKER, database, pipeline, worker, start);
 }
 
 /* The slot is reserved; when this fails it is free again. */
@@ -160,7 +161,10 @@ sx_worker_start(SxStart *start, Oid owner, const char *name)
 	char		title[BGW_MAXLEN];
 
 	start->owner = owner;
-	snprintf(title, sizeof(title), "streamext: %s", name);
+	if (start->worker == 0)
+		snprintf(title, sizeof(title), "streamext: %s", name);
+	else
+		snprintf(title, sizeof(title), "streamext: %s (%d)", name, start->worker);
 	if (register_process(SX_PROCESS_WORKER, start, title))
 		return true;
 	sx_slot_release(start->slot, start->generation);
@@ -171,7 +175,7 @@ SxStarted
 sx_receiver_start(Oid database, Oid stream, Oid owner, const char *name)
 {
 	SxStart		start;
-	SxStarted	reserved = reserve(SX_PROCESS_RECEIVER, database, (int) stream, &start);
+	SxStarted	reserved = reserve(SX_PROCESS_RECEIVER, database, (int) stream, 0, &start);
 	char		title[BGW_MAXLEN];
 
 	if (reserved != SX_STARTED)

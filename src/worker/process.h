@@ -18,6 +18,7 @@ typedef struct SxStart
 	Oid			database;
 	Oid			owner;			/* InvalidOid: the bootstrap superuser */
 	int			pipeline;		/* of a receiver: Oid of its stream */
+	int			worker;			/* which slot of the pipeline */
 } SxStart;
 
 typedef enum SxStarted
@@ -33,7 +34,7 @@ typedef enum SxStarted
  * scheduler can write down in between that it starts one.
  */
 extern SxStarted sx_process_start(SxProcessKind kind, Oid database);
-extern SxStarted sx_worker_reserve(Oid database, int pipeline, SxStart *start);
+extern SxStarted sx_worker_reserve(Oid database, int pipeline, int worker, SxStart *start);
 extern bool sx_worker_start(SxStart *start, Oid owner, const char *name);
 extern SxStarted sx_receiver_start(Oid database, Oid stream, Oid owner, const char *name);
 
@@ -74,6 +75,9 @@ extern void sx_wake_init(void);
 extern void sx_status_rows(int64 rows);
 extern void sx_status_text(const char *text);
 extern void sx_status_rate(double limit, double target_ms, const char *reason);
+
+/* Slot 0 of this worker's pipeline: another slot has committed something. */
+extern void sx_status_tell_first(void);
 
 /* Number of the newest question of wait() that is open, 0: none; and its answer. */
 extern uint64 sx_status_end_wanted(void);

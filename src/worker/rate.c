@@ -187,7 +187,7 @@ sx_rate_open(const SxPipeline *pl)
 	rate->interval_us = pl->batch_interval;
 	init_limits(rate, pl, pipeline_option, arg);
 
-	rate->max_rate = number_of(pipeline_option, arg, "max_rate", 0);
+	rate->max_rate = number_of(pipeline_option, arg, "max_rate", 0) / Max(pl->slots, 1);
 	rate->filled_at = GetCurrentTimestamp();
 	rate->tokens = rate->max_rate / USECS_PER_SEC *
 		(rate->interval_us > 0 ? rate->interval_us : FIRST_FILL_US);

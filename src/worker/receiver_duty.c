@@ -188,7 +188,7 @@ tend(const SxReceiverDuty *duty, TimestampTz now, long nap)
 	Ward	   *ward = ward_of(duty->stream);
 	long		waited = TimestampDifferenceMilliseconds(ward->last_start, now);
 
-	if (sx_slot_exists(SX_PROCESS_RECEIVER, MyDatabaseId, (int) duty->stream))
+	if (sx_slot_exists(SX_PROCESS_RECEIVER, MyDatabaseId, (int) duty->stream, 0))
 		return nap;
 	if (ward->last_start != 0 && waited > LONG_LIFE_MS)
 		ward->backoff_ms = BACKOFF_MIN_MS;

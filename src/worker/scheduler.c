@@ -48,7 +48,7 @@
 
 #define NAP_MS			5000
 #define BUSY_NAP_MS		500
-#define LACK_MS			10000
+#define LACK_MS			12000
 
 /*
  * What kept pipelines from being started in the last cycle; said once.  Whether there
@@ -162,13 +162,15 @@ read_duties(MemoryContext context, List **receivers)
 }
 
 static bool
-has_duty(List *duties, int pipeline)
+has_duty(List *duties, const SxSlot *slot)
 {
 	ListCell   *lc;
 
 	foreach(lc, duties)
 	{
-		if (((SxDuty *) lfirst(lc))->id == pipeline)
+		const SxDuty *duty = lfirst(lc);
+
+		if (duty->id == slot->pipeline && duty->slot == slot->worker)
 			return true;
 	}
 	return false;
@@ -184,7 +186,7 @@ remind_workers(List *duties)
 		SxSlot	   *slot = &sx_shared->slots[i];
 
 		if (slot->kind != SX_PROCESS_WORKER || slot->proc == NULL ||
-			slot->database != MyDatabaseId || has_duty(duties, slot->pipeline))
+			slot->database != MyDatabaseId || has_duty(duties, slot))
 			continue;
 		slot->look = true;
 		SetLatch(&slot->proc->procLatch);
@@ -254,14 +256,14 @@ static SxStarted
 start_worker(const SxDuty *duty)
 {
 	SxStart		start;
-	SxStarted	result = sx_worker_reserve(MyDatabaseId, duty->id, &start);
+	SxStarted	result = sx_worker_reserve(MyDatabaseId, duty->id, duty->slot, &start);
 	bool		counted;
 
 	if (result != SX_STARTED)
 		return result;
 
 	begin();
-	counted = sx_row_starting(duty->id);
+	counted = sx_row_starting(duty->id, duty->slot);
 	sx_transaction_end();
 	if (!counted)
 	{
@@ -272,7 +274,7 @@ start_worker(const SxDuty *duty)
 		return SX_STARTED;
 
 	begin();
-	sx_row_not_started(duty->id);
+	sx_row_not_started(duty->id, duty->slot);
 	sx_transaction_end();
 	return SX_START_NO_PROCESS;
 }
@@ -283,7 +285,7 @@ tend(const SxDuty *duty, TimestampTz now, SxStarted *lack)
 {
 	SxStarted	result;
 
-	if (sx_slot_exists(SX_PROCESS_WORKER, MyDatabaseId, duty->id))
+	if (sx_slot_exists(SX_PROCESS_WORKER, MyDatabaseId, duty->id, duty->slot))
 		return NAP_MS;
 	if (duty->owner_name == NULL || duty->obstacle != NULL)
 	{

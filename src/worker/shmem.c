@@ -135,11 +135,12 @@ free_unattached(TimestampTz now)
 }
 
 static SxSlot *
-find_slot(SxProcessKind kind, Oid database, int pipeline)
+find_slot(SxProcessKind kind, Oid database, int pipeline, int worker)
 {
 	for (int i = 0; i < sx_shared->nslots; i++)
 	{
-		if (slot_matches(&sx_shared->slots[i], kind, database, pipeline))
+		if (slot_matches(&sx_shared->slots[i], kind, database, pipeline) &&
+			sx_shared->slots[i].worker == worker)
 			return &sx_shared->slots[i];
 	}
 	return NULL;
@@ -170,7 +171,7 @@ find_free_slot(void)
 }
 
 SxReserve
-sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline,
+sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline, int worker,
 				int *slot, uint32 *generation)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -180,7 +181,7 @@ sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline,
 	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
 	free_unattached(now);
 	free_slot = find_free_slot();
-	if (find_slot(kind, database, pipeline) != NULL)
+	if (find_slot(kind, database, pipeline, worker) != NULL)
 		result = SX_RESERVE_BUSY;
 	else if (free_slot == NULL ||
 			 (kind == SX_PROCESS_WORKER &&
@@ -191,6 +192,7 @@ sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline,
 		free_slot->kind = kind;
 		free_slot->database = database;
 		free_slot->pipeline = pipeline;
+		free_slot->worker = worker;
 		free_slot->reserved_at = now;
 		free_slot->look = free_slot->send = false;
 		memset(&free_slot->status, 0, sizeof(SxWorkerStatus));
@@ -254,13 +256,13 @@ sx_slot_attach(int slot, uint32 generation)
 }
 
 bool
-sx_slot_exists(SxProcessKind kind, Oid database, int pipeline)
+sx_slot_exists(SxProcessKind kind, Oid database, int pipeline, int worker)
 {
 	bool		found;
 
 	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
 	free_unattached(GetCurrentTimestamp());
-	found = find_slot(kind, database, pipeline) != NULL;
+	found = find_slot(kind, database, pipeline, worker) != NULL;
 	LWLockRelease(sx_shared->lock);
 	return found;
 }

@@ -33,6 +33,7 @@ typedef struct SxSlot
 	SxProcessKind kind;
 	Oid			database;
 	int			pipeline;		/* of a worker; of a receiver: Oid of its stream */
+	int			worker;			/* which slot of the pipeline it runs */
 	uint32		generation;
 	TimestampTz reserved_at;
 	PGPROC	   *proc;			/* NULL: not attached yet */
@@ -88,11 +89,11 @@ typedef enum SxReserve
 	SX_RESERVE_FULL				/* streamext.max_workers are running */
 } SxReserve;
 
-extern SxReserve sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline,
+extern SxReserve sx_slot_reserve(SxProcessKind kind, Oid database, int pipeline, int worker,
 								 int *slot, uint32 *generation);
 extern void sx_slot_release(int slot, uint32 generation);
 extern bool sx_slot_attach(int slot, uint32 generation);
-extern bool sx_slot_exists(SxProcessKind kind, Oid database, int pipeline);
+extern bool sx_slot_exists(SxProcessKind kind, Oid database, int pipeline, int worker);
 
 /* Sets the latches of matching processes; InvalidOid, 0: any. */
 extern void sx_slots_wake(SxProcessKind kind, Oid database, int pipeline, bool look);

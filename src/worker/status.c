@@ -91,7 +91,7 @@ lacks_scheduler(void)
 	LWLockAcquire(sx_shared->lock, LW_SHARED);
 	lacks = sx_shared->lacks_process;
 	LWLockRelease(sx_shared->lock);
-	return lacks && !sx_slot_exists(SX_PROCESS_SCHEDULER, MyDatabaseId, 0);
+	return lacks && !sx_slot_exists(SX_PROCESS_SCHEDULER, MyDatabaseId, 0, 0);
 }
 
 static bool
@@ -129,23 +129,24 @@ sx_why_nothing_runs(void)
 
 /* The slot of a process of this database, NULL when none runs.  The lock is held. */
 static SxSlot *
-find_process(SxProcessKind kind, int pipeline)
+find_process(SxProcessKind kind, int pipeline, int worker)
 {
 	for (int i = 0; i < sx_shared->nslots; i++)
 	{
 		SxSlot	   *slot = &sx_shared->slots[i];
 
 		if (slot->kind == kind && slot->proc != NULL &&
-			slot->database == MyDatabaseId && slot->pipeline == pipeline)
+			slot->database == MyDatabaseId && slot->pipeline == pipeline &&
+			slot->worker == worker)
 			return slot;
 	}
 	return NULL;
 }
 
 static SxSlot *
-find_worker(int pipeline)
+find_worker(int pipeline, int worker)
 {
-	return find_process(SX_PROCESS_WORKER, pipeline);
+	return find_process(SX_PROCESS_WORKER, pipeline, worker);
 }
 
 bool
@@ -157,7 +158,7 @@ sx_receiver_status(Oid stream, char *status)
 		return false;
 
 	LWLockAcquire(sx_shared->lock, LW_SHARED);
-	slot = find_process(SX_PROCESS_RECEIVER, (int) stream);
+	slot = find_process(SX_PROCESS_RECEIVER, (int) stream, 0);
 	if (slot != NULL)
 		strlcpy(status, slot->status.status, SX_STATUS_SIZE);
 	LWLockRelease(sx_shared->lock);
@@ -165,7 +166,7 @@ sx_receiver_status(Oid stream, char *status)
 }
 
 bool
-sx_worker_status(int pipeline, SxWorkerStatus *status)
+sx_worker_status(int pipeline, int worker, SxWorkerStatus *status)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	const SxSlot *slot;
@@ -174,7 +175,7 @@ sx_worker_status(int pipeline, SxWorkerStatus *status)
 		return false;
 
 	LWLockAcquire(sx_shared->lock, LW_SHARED);
-	slot = find_worker(pipeline);
+	slot = find_worker(pipeline, worker);
 	if (slot != NULL)
 	{
 		*status = slot->status;
@@ -186,7 +187,7 @@ sx_worker_status(int pipeline, SxWorkerStatus *status)
 
 /* Asks when the worker is not the one that was asked before. */
 bool
-sx_worker_end_reached(int pipeline, SxEndRequest *request)
+sx_worker_end_reached(int pipeline, int worker, SxEndRequest *request)
 {
 	SxSlot	   *slot;
 	bool		reached = false;
@@ -195,7 +196,7 @@ sx_worker_end_reached(int pipeline, SxEndRequest *request)
 		return false;
 
 	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
-	slot = find_worker(pipeline);
+	slot = find_worker(pipeline, worker);
 	if (slot != NULL && slot->status.pid != request->pid)
 	{
 		request->pid = slot->status.pid;
@@ -229,5 +230,17 @@ sx_status_end_reached(uint64 number)
 {
 	LWLockAcquire(sx_shared->lock, LW_EXCLUSIVE);
 	sx_my_slot->ends_reached = number;
+	LWLockRelease(sx_shared->lock);
+}
+
+void
+sx_status_tell_first(void)
+{
+	SxSlot	   *slot;
+
+	LWLockAcquire(sx_shared->lock, LW_SHARED);
+	slot = find_worker(sx_my_slot->pipeline, 0);
+	if (slot != NULL)
+		SetLatch(&slot->proc->procLatch);
 	LWLockRelease(sx_shared->lock);
 }

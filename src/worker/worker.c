@@ -49,6 +49,7 @@
 #include "worker/rate.h"
 #include "worker/timetable.h"
 #include "worker/worker_error.h"
+#include "worker/worker_slots.h"
 
 #define LOOK_MS			1000
 #define PROVEN_MS		10000	/* a life in peace that proves it works */
@@ -60,6 +61,7 @@
 #define AHEAD_US		USECS_PER_MINUTE
 
 static int	pipeline_id;
+static int	my_slot;			/* which of the workers of the pipeline this is */
 static SxPipeline *pl = NULL;
 static SxPipelineRow *row = NULL;	/* as this worker began with it */
 static MemoryContext loop_context;
@@ -99,7 +101,7 @@ leave(void)
 		sx_pipeline_close(pl);
 	if (!proven && sx_worker_begin())
 	{
-		sx_row_not_started(pipeline_id);
+		sx_row_not_started(pipeline_id, my_slot);
 		sx_transaction_end();
 	}
 	proc_exit(0);
@@ -114,7 +116,7 @@ read_row(MemoryContext context)
 	if (!sx_worker_begin())
 		return NULL;
 	MemoryContextSwitchTo(context);
-	result = sx_pipeline_row(pipeline_id);
+	result = sx_pipeline_row(pipeline_id, my_slot);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
 	return result;
@@ -150,7 +152,7 @@ look(TimestampTz now)
 	current = read_row(loop_context);
 	if (current == NULL || strcmp(current->definition, row->definition) != 0)
 		leave();
-	pl->letters |= current->letters;
+	pl->letters |= current->letters && my_slot == 0;
 	check_rights();
 }
 
@@ -170,6 +172,7 @@ look_if_told(TimestampTz now)
 	{
 		ResetLatch(MyLatch);
 		maybe_changed = true;
+		sx_slots_woken();
 	}
 	AcceptInvalidationMessages();
 	if (sx_must_look() || look_wait(now) == 0)
@@ -212,7 +215,7 @@ works(void)
 	set_lock_timeout(false);
 	if (sx_worker_begin())
 	{
-		proven = sx_row_works(pipeline_id);
+		proven = sx_row_works(pipeline_id, my_slot);
 		sx_transaction_end();
 	}
 	MemoryContextSwitchTo(loop_context);
@@ -225,6 +228,8 @@ leave_at_end(void)
 	if (sx_worker_begin())
 	{
 		sx_row_reached_end(pipeline_id);
+		if (pl->slots > 1)
+			sx_wake_scheduler_at_commit();	/* and so the other workers */
 		sx_transaction_end();
 	}
 	proven = true;
@@ -241,6 +246,7 @@ check_end(void)
 {
 	static bool asking = false;
 	static uint64 number;
+	SxSlotsEnd	end;
 
 	if (pl->lane_of != 0)
 		return false;			/* its end is the merge */
@@ -252,8 +258,13 @@ check_end(void)
 	if (!asking || !sx_pipeline_reached_end(pl))
 		return asking;
 	asking = false;
+	end = sx_slots_at_end(pl, row->run_to_end);
+	if (end == SX_SLOTS_FENCED)
+		leave();
+	if (end == SX_SLOTS_NOT_YET && my_slot == 0)
+		return false;			/* it is woken */
 	/* run(): who waits shall find the pipeline paused, so that is the answer */
-	if (row->run_to_end)
+	if (row->run_to_end && my_slot == 0)
 		leave_at_end();
 	if (number > 0)
 		sx_status_end_reached(number);
@@ -321,10 +332,10 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	if (pl->merged)
 		leave();
 	due = pl->due;
+	sx_slots_tell(pl);
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
-
 	/* Autovacuum goes by these, and a worker under load never comes to rest. */
 	(void) pgstat_report_stat(false);
 	if (due == SX_DUE_BATCH)
@@ -376,6 +387,7 @@ wait_for_sources(TimestampTz now, bool end_is_awaited)
 		peace = PROVEN_MS;
 	}
 	timeout = sx_sooner(timeout, look_wait(now));
+	timeout = sx_sooner(timeout, sx_slots_wait(pl, now, false));
 	if (unsent > 0)
 		timeout = sx_sooner(timeout, unsent);
 	if (!proven)
@@ -481,6 +493,8 @@ turn(void)
 	}
 	due = sx_pipeline_poll(pl, batch_time, false);
 	publish_status();
+	if (sx_slots_wait(pl, now, due != SX_DUE_NOTHING) == 0 && !sx_slots_look(pl))
+		leave();
 	if (due != SX_DUE_NOTHING)
 	{
 		run_batch(batch_time, due, now);
@@ -504,14 +518,14 @@ open_pipeline(void)
 		leave();
 	if (!sx_worker_begin())
 		leave();
-	(void) sx_pipeline_new_epoch(pipeline_id, &held_epoch);
+	held_epoch = sx_pipeline_take(pipeline_id, my_slot);
 	sx_transaction_end();
 	do
 	{
 		if (sx_process_breathe() || !sx_worker_begin())
 			leave();
 		is_superuser = superuser();
-		pl = sx_pipeline_try_open(pipeline_id);
+		pl = sx_pipeline_try_open(pipeline_id, my_slot);
 	} while (pl == NULL);
 	sx_transaction_end();
 	MemoryContextSwitchTo(loop_context);
@@ -566,6 +580,7 @@ sx_pipeline_main(Datum arg)
 
 	sx_process_begin(&start, MyBgworkerEntry->bgw_name);
 	pipeline_id = start.pipeline;
+	my_slot = start.worker;
 	loop_context = AllocSetContextCreate(TopMemoryContext, "streamext worker",
 										 ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(loop_context);
@@ -576,7 +591,7 @@ sx_pipeline_main(Datum arg)
 	}
 	PG_CATCH();
 	{
-		SxWorkerLife life = {pipeline_id, pl, row, proven, held_epoch};
+		SxWorkerLife life = {pipeline_id, my_slot, pl, row, proven, held_epoch};
 
 		sx_worker_fail(&life);
 	}

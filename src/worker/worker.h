@@ -39,7 +39,7 @@ typedef struct SxWorkerStatus
 	char		status[SX_STATUS_SIZE]; /* "" or what is wrong: "disconnected since …" */
 } SxWorkerStatus;
 
-extern bool sx_worker_status(int pipeline, SxWorkerStatus *status);
+extern bool sx_worker_status(int pipeline, int slot, SxWorkerStatus *status);
 
 /* Why no pipeline of this database runs, NULL when nothing stands in the way. */
 extern const char *sx_why_nothing_runs(void);
@@ -59,7 +59,7 @@ typedef struct SxEndRequest
 	uint64		number;
 } SxEndRequest;
 
-extern bool sx_worker_end_reached(int pipeline, SxEndRequest *request);
+extern bool sx_worker_end_reached(int pipeline, int slot, SxEndRequest *request);
 
 /* Entry points of the background workers. */
 extern PGDLLEXPORT void sx_launcher_main(Datum arg);

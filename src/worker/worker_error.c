@@ -103,7 +103,7 @@ detach_failed(const SxWorkerLife *life, ErrorData *edata)
 {
 	if (life->held_epoch < 0 || !OidIsValid(sx_blamed_step) ||
 		is_worth_another_try(life, edata->sqlerrcode) ||
-		!sx_lane_detach_failed(life->pipeline_id, life->held_epoch, sx_blamed_step,
+		!sx_lane_detach_failed(life->pipeline_id, life->slot, life->held_epoch, sx_blamed_step,
 							   edata->sqlerrcode, edata->message))
 		return false;
 	if (is_news(life, edata))
@@ -113,7 +113,7 @@ detach_failed(const SxWorkerLife *life, ErrorData *edata)
 			 errhint("Mend it; streamext.resume() lets it catch up and join again.")));
 	if (!life->proven && sx_worker_begin())
 	{
-		sx_row_not_started(life->pipeline_id);
+		sx_row_not_started(life->pipeline_id, life->slot);
 		sx_transaction_end();
 	}
 	return true;
@@ -123,7 +123,8 @@ static void
 record_failure(const SxWorkerLife *life, const ErrorData *edata)
 {
 	if (is_worth_another_try(life, edata->sqlerrcode))
-		sx_row_failed(life->pipeline_id, !life->proven, edata->sqlerrcode, failure_message(edata));
+		sx_row_failed(life->pipeline_id, life->slot, !life->proven, edata->sqlerrcode,
+					  failure_message(edata));
 	else
 		sx_row_stopped(life->pipeline_id, edata->sqlerrcode, edata->message);
 }

@@ -15,6 +15,7 @@
 typedef struct SxWorkerLife
 {
 	int			pipeline_id;
+	int			slot;
 	const SxPipeline *pl;		/* NULL: not open yet */
 	const SxPipelineRow *row;	/* as this worker began with it; NULL: not read yet */
 	bool		proven;			/* the start no longer counts as a failure */

@@ -9,6 +9,7 @@ use warnings;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SxQuiet;
 use Test::More;
 
 my $sessions = 8;
@@ -118,10 +119,7 @@ becomes('SELECT n FROM got WHERE id = -3', '1', 'until it is committed');
 becomes('SELECT count(*) < 5000 FROM streamext_state.q_log', 't', 'processed rows leave the log');
 
 # ---------------------------------------------------------------- idle
-my $lsn = $node->safe_psql('app', 'VACUUM pg_catalog.pg_proc; CHECKPOINT; SELECT pg_current_wal_insert_lsn()');
-$node->safe_psql('app', q(SELECT count(*) FROM generate_series(1, 30), pg_sleep(0.1)));
-my $written = $node->safe_psql('app', "SELECT pg_current_wal_insert_lsn() - '$lsn'::pg_lsn");
-cmp_ok($written, '<', 1000, 'an idle queue writes no WAL');
+cmp_ok(idle_wal($node, 'app'), '<', 1000, 'an idle queue writes no WAL');
 is( $node->safe_psql('app',
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'streamext worker' AND backend_xmin IS NOT NULL"),
 	'0', 'and holds no snapshot');

@@ -10,6 +10,7 @@ use warnings;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SxQuiet;
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -41,22 +42,6 @@ sub becomes
 	ok($node->poll_query_until('app', $query, $expected), $name);
 }
 
-# Less than a page image in three seconds.  Who reads a page of the catalogs with a dead row in
-# it prunes it, which writes WAL once, so there are three attempts.
-sub writes_no_wal
-{
-	my ($name) = @_;
-	my $written;
-	for my $attempt (1 .. 3)
-	{
-		my $lsn = $node->safe_psql('app', 'CHECKPOINT; SELECT pg_current_wal_insert_lsn()');
-		$node->safe_psql('app', q(SELECT count(*) FROM generate_series(1, 30), pg_sleep(0.1)));
-		$written = $node->safe_psql('app', "SELECT pg_current_wal_insert_lsn() - '$lsn'::pg_lsn");
-		last if $written < 1000;
-	}
-	cmp_ok($written, '<', 1000, $name);
-}
-
 # A child that runs a function.
 sub start_writer
 {
@@ -70,15 +55,18 @@ sub start_writer
 	POSIX::_exit(0);
 }
 
-# Kills workers and stops the server while the writer writes; how often each.
+# Kills workers and stops the server while the writer writes, and each of them once at least,
+# however soon it ends.
 sub torment
 {
 	my ($writer) = @_;
-	my ($kills, $stops) = (0, 0);
-	while (waitpid($writer, 1) == 0)
+	my ($kills, $stops, $ended) = (0, 0, 0);
+	while (1)
 	{
+		$ended ||= waitpid($writer, 1) != 0;
+		last if $ended && $kills && $stops;
 		usleep(100_000 + rand(300_000));
-		if (rand() < 0.3)
+		if ($kills && !$stops || $stops && rand() < 0.3)
 		{
 			$node->stop('immediate');
 			$node->start;
@@ -150,7 +138,7 @@ cmp_ok(scalar(glob("'$dir/log/app.log.$rotations'") && 1), '==', 1, "the log was
 # A worker that has run a batch: others write down after ten seconds that they live.
 append_to_file("$dir/log/app.log", "0,last\n");
 becomes('SELECT times FROM counted WHERE n = 0', '1', 'one line more is read');
-writes_no_wal('an idle tail writes no WAL');
+cmp_ok(idle_wal($node, 'app'), '<', 1000, 'an idle tail writes no WAL');
 is( $node->safe_psql('app',
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'streamext worker' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)"),
 	'0', 'and holds no snapshot');
@@ -216,7 +204,7 @@ append_to_file("$dir/in/last", "0,0\n");
 append_to_file("$dir/arch/last.csv", "0,0\n");
 becomes("SELECT n FROM $_ WHERE file = 0", '1', "$_: one file more is taken") for qw(deleted archived second);
 becomes('SELECT count(*) FROM streamext.file_taken', '0', 'and cleaned');
-writes_no_wal('idle directories write no WAL');
+cmp_ok(idle_wal($node, 'app'), '<', 1000, 'idle directories write no WAL');
 
 # ---------------------------------------------------------------- a change
 append_to_file("$dir/kept.csv", "1,1\n");

@@ -123,7 +123,7 @@ for my $kind (@kinds)
 		BAIL_OUT("cannot crash: $kind") if $tries++ > 400;
 		usleep(50_000);
 	}
-	$until = time() + 60;
+	$until = time() + 4 * $PostgreSQL::Test::Utils::timeout_default;
 	until (alive())
 	{
 		BAIL_OUT("the server did not come back after $kind") if time() > $until;
@@ -207,7 +207,7 @@ my $session = $node->background_psql('postgres');
 $session->query_safe('BEGIN');
 $session->query_safe('DROP STREAM files');
 rename "$dir.away", $dir or die;
-my $until = time() + 60;
+my $until = time() + 4 * $PostgreSQL::Test::Utils::timeout_default;
 usleep(10_000) until slurp_file((sort glob "$dir/*")[-1]) =~ /,-2,kept/ or time() > $until;
 $session->query_safe('ROLLBACK');
 $session->quit;

@@ -26,7 +26,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE app');
 
 # Keys of two columns, one of them equal in several forms, the other NULL at times; states
 # from some hundred bytes to what goes into TOAST; every 13th record removes its key, and
-# every 501st, but for those of the third and fourth feed, is refused by the table that the calls are
+# every 2003rd, but for those of the third and fourth feed, is refused by the table that the calls are
 # noted in, after the state was written.
 $node->safe_psql('app', qq(
 	CREATE EXTENSION streamext;
@@ -48,7 +48,7 @@ $node->safe_psql('app', qq(
 		SELECT a, b || repeat('.', 520) AS b, id FROM q;
 	SET client_min_messages = error;
 	CREATE STREAM firsts WITH (deduplicate = 'a, b') AS SELECT a, b || repeat('.', 520) AS b, id FROM q;
-	CREATE TABLE calls (i int CHECK (i % 501 <> 0 OR i BETWEEN 5001 AND 10000), n int, began int);
+	CREATE TABLE calls (i int CHECK (i % 2003 <> 0 OR i BETWEEN 5001 AND 10000), n int, began int);
 	CREATE STREAM numbered_out WITH (connector = 'table', table = 'calls') AS SELECT * FROM numbered;
 	CREATE STREAM totals_out WITH (connector = 'null') AS SELECT * FROM totals;
 	CREATE STREAM firsts_out WITH (connector = 'table', table = 'firsts_t') AS SELECT * FROM firsts;
@@ -75,7 +75,7 @@ sub wait_for_all
 
 # The history without its refused records, each with the number that the function gives it.
 my $oracle = q(
-	WITH runs AS (SELECT a, b, id, count(*) FILTER (WHERE id % 13 = 0) OVER w - (id % 13 = 0)::int AS run FROM history WHERE id % 501 <> 0 OR id BETWEEN 5001 AND 10000
+	WITH runs AS (SELECT a, b, id, count(*) FILTER (WHERE id % 13 = 0) OVER w - (id % 13 = 0)::int AS run FROM history WHERE id % 2003 <> 0 OR id BETWEEN 5001 AND 10000
 			WINDOW w AS (PARTITION BY a, b ORDER BY id)),
 		expected AS (SELECT a, b, id, row_number() OVER w AS n, min(id) OVER w AS began FROM runs WINDOW w AS (PARTITION BY a, b, run ORDER BY id)),
 		last AS (SELECT DISTINCT ON (a, b) * FROM expected ORDER BY a, b, id DESC)
@@ -189,6 +189,6 @@ $node->poll_query_until('app', "SELECT count(*) = 1 FROM streamext.pipelines") o
 is_right('the index is back');
 
 is($node->safe_psql('app', "SELECT count(*) FROM streamext.dead_letters"),
-	$node->safe_psql('app', "SELECT count(*) FROM history WHERE id % 501 = 0 AND id NOT BETWEEN 5001 AND 10000"), 'records that were refused, and no others, are dead letters');
+	$node->safe_psql('app', "SELECT count(*) FROM history WHERE id % 2003 = 0 AND id NOT BETWEEN 5001 AND 10000"), 'records that were refused, and no others, are dead letters');
 
 done_testing();

@@ -3,7 +3,8 @@
 #
 # The same number of records with 0, 0.01, 0.1, 1, 10 and 100 % of bad ones, once bad for an
 # expression (1 / v, which has to be searched for) and once undecodable.  The good ones are
-# all there, once; each bad one is a letter.  At 1 % the speed is not below 20 % of clean.
+# all there, once; each bad one is a letter.  At 1 % the speed is not below 20 % of clean: at
+# full size, where it can be told from what else the machine does.
 #
 #	SX_ROWS		records (default: slice 50,000, full 400,000), in batches of 50,000
 
@@ -94,7 +95,7 @@ foreach my $kind (qw(expression decode))
 		fault_row(row => 'B2', what => "$rate % bad, $kind", tried => $rows, lost => 0, duplicated => 0,
 			note => sprintf('%.0f records/s (%.0f %% of clean), %d transaction ids, %.1f s', $run->{speed},
 				$clean ? 100 * $run->{speed} / $clean : 0, $run->{xids}, $run->{seconds}));
-		cmp_ok($run->{speed}, '>=', scale(0.12, 0.2) * $clean, "$kind, 1 %: not below a fifth of clean") if $rate == 1;
+		cmp_ok($run->{speed}, '>=', 0.2 * $clean, "$kind, 1 %: not below a fifth of clean") if $rate == 1 && full();
 		cmp_ok($run->{xids}, '<=', 100 + 4 * $run->{bad} + 4 * $rows / $batch, "$kind, $rate %: transaction ids") if $rate < 100;
 	}
 }

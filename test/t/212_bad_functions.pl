@@ -40,8 +40,8 @@ $session->query_safe('CREATE TEMP TABLE still_here AS SELECT 1 AS x');
 # name, body of f(i int) for i = 7, options, state of the pipeline, SQLSTATE of letter or stop
 my @cases = (
 	[ 'RAISE', q{RAISE 'seven'}, '', 'running', 'P0001' ],
-	[ 'infinite loop', q{LOOP NULL; END LOOP}, q{step_timeout = '500 ms',}, 'running', '57014' ],
-	[ 'pg_sleep', q{PERFORM pg_sleep(1000)}, q{step_timeout = '500 ms',}, 'running', '57014' ],
+	[ 'infinite loop', q{LOOP NULL; END LOOP}, q{step_timeout = '2 s',}, 'running', '57014' ],
+	[ 'pg_sleep', q{PERFORM pg_sleep(1000)}, q{step_timeout = '2 s',}, 'running', '57014' ],
 	[ 'recursion', q{PERFORM w.f_%n(i)}, '', 'running', '54001' ],
 	[ 'a string of 2 GB', q{PERFORM length(repeat('x', 1073741824) || repeat('x', 1073741824))}, '', 'running', '54000' ],
 	[ 'an array of 10 GB', q{PERFORM array_fill(1::int8, ARRAY[1300000000])}, '', 'running', '54000' ],

@@ -57,7 +57,8 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = 'streamext'\nm
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION streamext');
 my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
-my $session = $node->background_psql('postgres');
+# its time is that of the whole test
+my $session = $node->background_psql('postgres', timeout => 3600);
 $session->query_safe('CREATE TEMP TABLE still_here AS SELECT 1 AS x');
 
 sub peak_mb
@@ -81,6 +82,7 @@ foreach my $n (0 .. $#cases)
 {
 	my ($name, $produce, $damage) = @{ $cases[$n] };
 	next if %only && !$only{$n};
+	next if $name eq 'gzip cut short' && !full() && !%only;	# half a minute of CPU time
 	my $topic = "bomb_$n";
 	run([ "$tests/kafka/topic", $port, 'create', $topic, 1, 'max.message.bytes=20000000', 'retention.ms=-1' ]) or die 'no topic';
 	defined batch('produce', $port, $topic, 'json', 1, 10) or die 'cannot produce';
@@ -105,7 +107,8 @@ foreach my $n (0 .. $#cases)
 		COMMIT;
 	});
 	my ($helper, $worker, $last) = (0, 0, '');
-	my $until = time() + scale(25, 60);
+	# until it stops or all is there: three deaths of a helper take a minute of CPU time
+	my $until = time() + 4 * $PostgreSQL::Test::Utils::timeout_default;
 	while (time() < $until)
 	{
 		my $pid = $node->safe_psql('postgres', "SELECT pid FROM streamext.pipelines WHERE pipeline = 's_$n'");
@@ -122,22 +125,14 @@ foreach my $n (0 .. $#cases)
 		}
 		$last = outcome($n);
 		last if $last =~ /^stopped/ || $last =~ /^running\|20\|20\|1\|/ || ($damage && $last =~ /^running\|20\|/);
-		usleep(50_000);
+		usleep(200_000);
 	}
 	my ($state, $rows, $distinct, $letters, $failures, $text) = split /\|/, $last, 6;
 	diag "$name: $last";
 	$dropped++ if !eval { $session->query_safe('SELECT x FROM still_here') eq '1' };
 	is($rows, $distinct, "$name: nothing twice");
-	# librdkafka 2.0.2 never ends to unpack this one: the helper turns round in it, alone
-	if ($name ne 'gzip cut short')
-	{
-		cmp_ok($rows, '>=', 10, "$name: what came before it is there");
-		ok($rows == 20 || $text ne '', "$name: it goes on, or says why not");
-	}
-	else
-	{
-		$text = 'librdkafka 2.0.2 never ends to unpack it';
-	}
+	cmp_ok($rows, '>=', 10, "$name: what came before it is there");
+	ok($rows == 20 || ($state eq 'stopped' && $text ne ''), "$name: it goes on, or says why not");
 	cmp_ok($helper, '<=', 600, "$name: the helper's memory is bounded");
 	cmp_ok($worker, '<=', 300, "$name: and so is the worker's");
 	fault_row(row => $n == $#cases ? 'B5' : 'B4', what => $name, tried => 1, lost => 0, duplicated => $rows - $distinct,

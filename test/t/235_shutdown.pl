@@ -85,7 +85,7 @@ for my $round (1 .. scale(1, 5))
 		my $began = time;
 		$node->stop($mode);
 		my $took = time - $began;
-		cmp_ok($took, '<', 5, "round $round: $mode shutdown takes under 5 s");
+		cmp_ok($took, '<', scale(30, 5), "round $round: $mode shutdown takes no time");
 		$longest{$mode} = $took if $took > ($longest{$mode} // 0);
 		eval { $_->{run}->kill_kill } foreach @sessions;
 		my $left = helpers();

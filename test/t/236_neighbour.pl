@@ -82,6 +82,9 @@ becomes(q{SELECT s.n FROM counted s}, $n + 1, '... and then it goes on');
 
 # ---------------------------------------------------------------- deadlocks
 # Two rows, in the order against that of the batch.
+# However slow the machine is, the user looks for deadlocks after the worker.
+$node->append_conf('postgresql.conf', "deadlock_timeout = '20s'");
+$node->reload;
 my $user_errors = 0;
 for my $round (1 .. 5)
 {
@@ -94,6 +97,8 @@ for my $round (1 .. 5)
 	becomes('SELECT s.n FROM counted s', $n + 1, "deadlock $round: the batch is done in the end");
 }
 is($user_errors, 0, 'no deadlock hit the user');
+$node->append_conf('postgresql.conf', "deadlock_timeout = '1s'");
+$node->reload;
 $other->quit;
 
 # ---------------------------------------------------------------- settings of roles and databases
@@ -146,18 +151,20 @@ $node->safe_psql('postgres', qq{
 becomes(q{SELECT count(DISTINCT backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'streamext %'}, '4', 'launcher, scheduler, workers, receiver');
 my $held = 0;
 my $seen = 0;
+my %times;
 for (1 .. 100)
 {
-	# What is older than a second is held while waiting; a moment of work is not.
-	my ($all, $old) = split /\|/, $node->safe_psql('postgres', q{
-		SELECT count(*), count(*) FILTER (WHERE (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL)
-			AND coalesce(xact_start, state_change, '-infinity') < clock_timestamp() - interval '1 second')
-		FROM pg_stat_activity WHERE backend_type LIKE 'streamext %'});
+	# A moment of work is not held while waiting; what is seen again and again is.
+	my ($all, @busy) = split /[|\n]/, $node->safe_psql('postgres', q{
+		SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'streamext %';
+		SELECT pid || ' ' || coalesce(xact_start, state_change, '-infinity') FROM pg_stat_activity
+		WHERE backend_type LIKE 'streamext %' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL)});
 	$seen += $all;
-	$held += $old;
+	$times{$_}++ foreach @busy;
 }
+$held = grep { $_ > 50 } values %times;
 cmp_ok($seen, '>=', 600, 'all kinds of processes were looked at');
-is($held, 0, 'none of them held a snapshot, a transaction id or a transaction for a second');
+is($held, 0, 'none of them held a snapshot, a transaction id or a transaction');
 
 # ---------------------------------------------------------------- hooks of others
 for my $libraries ('pg_stat_statements, streamext, auto_explain', 'auto_explain, streamext, pg_stat_statements')

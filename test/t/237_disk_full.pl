@@ -128,7 +128,7 @@ for my $round (1 .. $rounds)
 	unlink "$wal/ballast";
 
 	# It restarts by itself, or was shut down when recovery found no room either.
-	for (1 .. 60)
+	for (1 .. 600)
 	{
 		last if $node->psql('postgres', 'SELECT 1') == 0;
 		if (!-e $node->data_dir . '/postmaster.pid')

@@ -14,7 +14,7 @@ my $stops = scale(3, 50);
 my $records = scale(3_000, 50_000);
 
 fault_seed();
-my $job = SxCrash->new(name => 'crash_immediate');
+my $job = SxCrash->new(name => 'crash_immediate', batch => 10);	# so that there is work at any moment
 for (1 .. $stops)
 {
 	$job->publish($records / $stops);

@@ -18,7 +18,7 @@ my $records = scale(3_000, 20_000);
 fault_seed();
 foreach my $sync (qw(off on))
 {
-	my $job = SxCrash->new(name => "crash_all_$sync", options => { synchronous_commit => $sync });
+	my $job = SxCrash->new(name => "crash_all_$sync", batch => 10, options => { synchronous_commit => $sync });
 	my $done = 0;
 	for (1 .. $kills)
 	{
