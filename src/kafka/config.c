@@ -35,7 +35,7 @@ typedef struct Property
 static const Property consumer_defaults[] = {
 	{"check.crcs", "true"},
 	{"fetch.message.max.bytes", "1048576"},
-	{"fetch.wait.max.ms", "100"},
+	{"fetch.wait.max.ms", "500"},
 	{"queued.min.messages", "1000000"},
 	{"isolation.level", "read_committed"},
 };

@@ -201,8 +201,8 @@ sx_warn_of_growth(const char *name, Query *query, const SxStepPlan *plan, const 
 	char	   *growing;
 
 	/* What is made of closed windows, or from rows (sessions), has ways of its own to forget. */
-	if ((clause == NULL && layout->strategy != SX_STRATEGY_RECOMPUTE) || plan->closed_views != NIL ||
-		layout->from_rows)
+	if ((clause == NULL && (layout->strategy != SX_STRATEGY_RECOMPUTE || !joins(query))) ||
+		plan->closed_views != NIL || layout->from_rows)
 		return;
 	if (layout->strategy == SX_STRATEGY_MERGE && !layout->windowed && sx_bound(plan, layout) == NULL)
 		ereport(WARNING,

@@ -272,7 +272,9 @@ feed_sql(Query *query, const SxNodeRef *ref, const char *kept)
 	if (layout->strategy != SX_STRATEGY_APPEND)
 		return NULL;
 	(void) sx_step_options(ref->view, &query_view, NULL);
-	rows = sx_parse(sx_added_rows_sql(layout, sx_qualified_name(query_view)), NULL, 0);
+	/* Numbers of arrival are given before anything is sorted, and once. */
+	rows = sx_parse(psprintf("%s OFFSET 0", sx_added_rows_sql(layout, sx_qualified_name(query_view))),
+					NULL, 0);
 	initStringInfo(&columns);
 	for (int i = 1; i <= list_length(layout->columns); i++)
 		appendStringInfo(&columns, "%su." ROW_COLUMN "%d", i == 1 ? "" : ", ", i);

@@ -276,7 +276,8 @@ class Queries(Expressions):
         r = self.r
         for i in range(r.choice((0, 1, 1, 1, 2, 2, 3))):
             times = [n for n, t in scope if n.endswith(".ts")]
-            if times and r.random() < 0.25:
+            # A row without event time is in no window, where SQL gives it a group of its own.
+            if times and not self.w.timeless and r.random() < 0.25:
                 e, t = f"tumble({r.choice(times)}, '{r.choice((2, 10))} s')", "timestamptz"
                 if r.random() < 0.25 and not any("hop(" in x[0] for x in s.items):
                     e = f"hop({r.choice(times)}, '{r.choice((2, 5))} s', '10 s')"
@@ -435,7 +436,7 @@ class Queries(Expressions):
         return s
 
     def query(self):
-        if self.w.watermark and self.r.random() < 0.12:
+        if self.w.watermark and not self.w.timeless and self.r.random() < 0.12:
             return self.timed()
         if self.r.random() < 0.1:
             return self.with_cte(1)
