@@ -87,7 +87,7 @@ sub ddl
 	my ($what, $sql, $more) = @_;
 
 	# work of their own, and waits for transactions that are older
-	$more //= 20 if $what =~ /CONCURRENTLY|VACUUM|INDEX/;
+	$more //= 20 if $what =~ /CONCURRENTLY|VACUUM|INDEX|ALTER TYPE/;
 	my $began = time();
 	my ($rc, $out, $err) = $node->psql('postgres', $sql, on_error_stop => 1);
 	my $took = time() - $began;
