@@ -80,6 +80,22 @@ sub used
 	return \%used;
 }
 
+# The memory of a pipeline between its batches: a source that never rests may be met within
+# one, and the least of some looks is the one that was not.
+sub at_rest
+{
+	my ($pipeline) = @_;
+	my ($least, $bytes);
+	for (1 .. 15)
+	{
+		my $used = used($pipeline);
+		my $sum = 0;
+		$sum += $_ foreach values %$used;
+		($least, $bytes) = ($used, $sum) if !defined $bytes || $sum < $bytes;
+	}
+	return $least;
+}
+
 sub wait_for_batch
 {
 	my ($pipeline, $batch) = @_;
@@ -112,7 +128,7 @@ sub feed
 
 my $kv = 'k int, v bigint';
 my %sources = (
-	rate => ['value bigint, "timestamp" timestamptz', "connector = 'rate', rows_per_second = 400"],
+	rate => ['value bigint, "timestamp" timestamptz', "connector = 'rate', rows_per_second = 100"],
 	queue => [$kv, "connector = 'queue'"],
 	file => [$kv, "connector = 'file', path = '$data/*.json', format = 'json'"],
 	kafka => ['id bigint, part int', "connector = 'kafka', brokers = '$brokers', topic = 'm'"],
@@ -142,14 +158,14 @@ my (%before, %first);
 for my $name (map { $_->[2] } @cases)
 {
 	ok(wait_for_batch("p_$name", $warm), "$name: runs");
-	$before{$name} = used("p_$name");
+	$before{$name} = at_rest("p_$name");
 	$first{$name} = $node->safe_psql('postgres', "SELECT batch_id FROM streamext.pipelines WHERE pipeline = 'p_$name'");
 }
 feed($batches);
 for my $name (map { $_->[2] } @cases)
 {
 	ok(wait_for_batch("p_$name", $first{$name} + $batches), "$name: goes on");
-	my $after = used("p_$name");
+	my $after = at_rest("p_$name");
 	my %growth = map { $_ => $after->{$_} - ($before{$name}{$_} // 0) } keys %$after;
 	my $growth = 0;
 	$growth += $_ foreach values %growth;
