@@ -31,19 +31,19 @@
 
 #include "access/htup_details.h"
 #include "executor/executor.h"
+#include "executor/nodeHash.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/sortsupport.h"
 #include "utils/timestamp.h"
 
 #include "state/changes.h"
-#include "state/merge.h"
+#include "state/merge_internal.h"
 #include "worker/batch_internal.h"
 
 #define MOST_MEMORY		(64 * 1024 * 1024)	/* of rows that wait */
 #define FIRST_ROWS		256
-#define ADD_ROWS		128			/* at a time */
 #define AHEAD_HINT		12			/* keys */
 #define AHEAD_PAGE		12
 #define AHEAD_ROW		5
@@ -55,46 +55,14 @@ typedef struct MergeStep
 	MemoryContext context;
 	SxMergeRule *rule;			/* NULL: not looked at yet, or there is none */
 	bool		no_rule;
+	SxGroupRule *group;			/* likewise */
+	bool		no_group;
 	SxHints    *hints;
-	bool		by_hand;		/* what step->apply is: rows_sql, else apply_sql */
+	bool		by_hand;		/* what step->apply is: rows_sql or what is grouped; else apply_sql */
 } MergeStep;
 
-/* A row of the batch. */
-typedef struct Waiting
-{
-	uint64		place;			/* of the stored row; UNKNOWN */
-	MinimalTuple row;
-	uint32		hash;
-} Waiting;
-
-typedef struct MergeRun
-{
-	DestReceiver dest;			/* must be first */
-	SxStep	   *step;
-	const SxMergeRule *rule;
-	MemoryContext context;		/* of all the rest */
-	MemoryContext rows;			/* of those that wait */
-	SxStateTable *table;
-	TupleDesc	desc;			/* … its columns */
-	SxKeys	   *keys;
-	Waiting    *waiting;
-	int			nwaiting;
-	int			room;
-	Datum		touched;		/* the batch's time */
-
-	ExprContext *econtext;
-	ProjectionInfo *projection; /* NULL: stored rows stay as they are */
-	TupleTableSlot *given;		/* a row of the batch as it came */
-	TupleTableSlot *fresh;		/* … as a row of the state table */
-	TupleTableSlot *merged;
-	TupleTableSlot *to_add[ADD_ROWS];
-	uint32		add_hashes[ADD_ROWS];
-	int			nadd;
-	int64		written;
-} MergeRun;
-
 #define ST_SORT sort_by_place
-#define ST_ELEMENT_TYPE Waiting
+#define ST_ELEMENT_TYPE SxWaiting
 #define ST_COMPARE(a, b) ((a)->place < (b)->place ? -1 : (a)->place > (b)->place)
 #define ST_SCOPE static
 #define ST_DEFINE
@@ -118,7 +86,7 @@ tid_of(uint64 place)
 }
 
 static void
-locate(MergeRun *run)
+locate(SxMergeRun *run)
 {
 	SxHints    *hints = run->table->hints;
 
@@ -133,8 +101,8 @@ locate(MergeRun *run)
 	}
 }
 
-static void
-remember(MergeRun *run, uint32 hash, const ItemPointerData *tid)
+void
+sx_merge_remember(SxMergeRun *run, uint32 hash, const ItemPointerData *tid)
 {
 	if (run->table->hints != NULL)
 		sx_hints_put(run->table->hints, hash, tid);
@@ -142,17 +110,42 @@ remember(MergeRun *run, uint32 hash, const ItemPointerData *tid)
 
 /* ---------- a row ---------- */
 
-/* The row of the batch as one of the state table, which has a column more with state_ttl. */
-static TupleTableSlot *
-fill(MergeRun *run, MinimalTuple row, TupleTableSlot *slot)
+static void
+given_values(SxMergeRun *run, const SxWaiting *waiting, Datum *values, bool *nulls)
+{
+	int			n = run->rule->ngiven;
+
+	ExecStoreMinimalTuple(waiting->row.tuple, run->given, false);
+	slot_getallattrs(run->given);
+	memcpy(values, run->given->tts_values, sizeof(Datum) * n);
+	memcpy(nulls, run->given->tts_isnull, sizeof(bool) * n);
+}
+
+static void
+group_values(SxMergeRun *run, const SxWaiting *waiting, Datum *values, bool *nulls)
+{
+	const SxGroupRule *rule = run->group_rule;
+	Datum		columns[SX_MOST_GROUP_COLUMNS];
+	bool		null_columns[SX_MOST_GROUP_COLUMNS];
+
+	sx_group_values(rule, waiting->row.group, columns, null_columns);
+	for (int i = 0; i < rule->nresult; i++)
+	{
+		values[i] = columns[rule->result[i]];
+		nulls[i] = null_columns[rule->result[i]];
+	}
+}
+
+TupleTableSlot *
+sx_merge_fill(SxMergeRun *run, const SxWaiting *waiting, TupleTableSlot *slot)
 {
 	int			n = run->rule->ngiven;
 
 	ExecClearTuple(slot);
-	ExecStoreMinimalTuple(row, run->given, false);
-	slot_getallattrs(run->given);
-	memcpy(slot->tts_values, run->given->tts_values, sizeof(Datum) * n);
-	memcpy(slot->tts_isnull, run->given->tts_isnull, sizeof(bool) * n);
+	if (run->groups != NULL)
+		group_values(run, waiting, slot->tts_values, slot->tts_isnull);
+	else
+		given_values(run, waiting, slot->tts_values, slot->tts_isnull);
 	if (run->rule->touched)
 	{
 		slot->tts_values[n] = run->touched;
@@ -173,9 +166,8 @@ key_of(const TupleTableSlot *slot, uint32 hash)
 	return key;
 }
 
-/* The stored row, table->found, with that of the batch, run->fresh. */
-static void
-merge_row(MergeRun *run, uint32 hash)
+void
+sx_merge_row(SxMergeRun *run, uint32 hash)
 {
 	SxStateTable *table = run->table;
 	ItemPointerData tid = table->found->tts_tid;
@@ -190,56 +182,21 @@ merge_row(MergeRun *run, uint32 hash)
 	sx_state_replace(table, &tid, run->merged);
 	sx_changes_note(run->step, table->found, run->merged);
 	MemoryContextSwitchTo(old);
-	remember(run, hash, &run->merged->tts_tid);
+	sx_merge_remember(run, hash, &run->merged->tts_tid);
 	run->written++;
-}
-
-static void
-add_rows(MergeRun *run)
-{
-	MemoryContext old = MemoryContextSwitchTo(run->econtext->ecxt_per_tuple_memory);
-
-	if (run->nadd > 0)
-		sx_state_add(run->table, run->to_add, run->nadd);
-	for (int i = 0; i < run->nadd; i++)
-	{
-		sx_changes_note(run->step, NULL, run->to_add[i]);
-		remember(run, run->add_hashes[i], &run->to_add[i]->tts_tid);
-		ExecClearTuple(run->to_add[i]);
-	}
-	run->written += run->nadd;
-	run->nadd = 0;
-	MemoryContextSwitchTo(old);
-	ResetExprContext(run->econtext);
-}
-
-static void
-add_row(MergeRun *run, const Waiting *waiting)
-{
-	if (run->to_add[run->nadd] == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(run->context);
-
-		run->to_add[run->nadd] = MakeSingleTupleTableSlot(run->desc, &TTSOpsVirtual);
-		MemoryContextSwitchTo(old);
-	}
-	(void) fill(run, waiting->row, run->to_add[run->nadd]);
-	run->add_hashes[run->nadd++] = waiting->hash;
-	if (run->nadd == ADD_ROWS)
-		add_rows(run);
 }
 
 /* ---------- the rows that wait ---------- */
 
 static void
-look_ahead(MergeRun *run, int i)
+look_ahead(SxMergeRun *run, int i)
 {
 	ItemPointerData tid;
 
 	if (i + AHEAD_PAGE < run->nwaiting && run->waiting[i + AHEAD_PAGE].place != UNKNOWN)
 	{
 		tid = tid_of(run->waiting[i + AHEAD_PAGE].place);
-		__builtin_prefetch(run->waiting[i + AHEAD_PAGE].row);
+		__builtin_prefetch(run->waiting[i + AHEAD_PAGE].row.tuple);
 		sx_state_ahead_write(run->table, run->waiting[i + AHEAD_PAGE].hash, &tid);
 	}
 	if (i + AHEAD_ROW < run->nwaiting && run->waiting[i + AHEAD_ROW].place != UNKNOWN)
@@ -251,14 +208,14 @@ look_ahead(MergeRun *run, int i)
 
 /* Those whose place is known come first.  Gives the number of those that are elsewhere. */
 static int
-merge_where_known(MergeRun *run)
+merge_where_known(SxMergeRun *run)
 {
 	bool		ahead = sx_state_looks_ahead(run->table);
 	int			left = 0;
 
 	for (int i = 0; i < run->nwaiting; i++)
 	{
-		Waiting    *waiting = &run->waiting[i];
+		SxWaiting    *waiting = &run->waiting[i];
 		bool		found = false;
 
 		CHECK_FOR_INTERRUPTS();
@@ -269,12 +226,12 @@ merge_where_known(MergeRun *run)
 			ItemPointerData tid = tid_of(waiting->place);
 			SxKey		key;
 
-			key = key_of(fill(run, waiting->row, run->fresh), waiting->hash);
+			key = key_of(sx_merge_fill(run, waiting, run->fresh), waiting->hash);
 			found = sx_state_find_at(run->table, &key, &tid);
 		}
 		if (found)
 		{
-			merge_row(run, waiting->hash);
+			sx_merge_row(run, waiting->hash);
 			ResetExprContext(run->econtext);
 		}
 		else
@@ -284,138 +241,18 @@ merge_where_known(MergeRun *run)
 	return left;
 }
 
-/* ---------- rows that are elsewhere, or nowhere ---------- */
-
-typedef struct Missing
-{
-	const Waiting *waiting;
-	Datum	   *values;			/* of its key */
-	bool	   *nulls;
-} Missing;
-
-typedef struct KeyOrder
-{
-	int			nkeys;
-	SortSupport columns;
-} KeyOrder;
-
-static int
-compare_keys(const void *a, const void *b, void *arg)
-{
-	const Missing *left = a;
-	const Missing *right = b;
-	KeyOrder   *order = arg;
-
-	for (int i = 0; i < order->nkeys; i++)
-	{
-		int			cmp = ApplySortComparator(left->values[i], left->nulls[i], right->values[i],
-											  right->nulls[i], &order->columns[i]);
-
-		if (cmp != 0)
-			return cmp;
-	}
-	return 0;
-}
-
-/* The order of the index, in which neighbours share its pages. */
-static void
-sort_missing(MergeRun *run, Missing *missing, int n)
-{
-	Relation	index = run->table->index;
-	int			nkeys = run->table->nkeys;
-	KeyOrder	order = {nkeys, palloc0(sizeof(SortSupportData) * nkeys)};
-
-	for (int i = 0; i < nkeys; i++)
-	{
-		SortSupport column = &order.columns[i];
-
-		column->ssup_cxt = CurrentMemoryContext;
-		column->ssup_collation = index->rd_indcollation[i];
-		column->ssup_attno = i + 1;
-		PrepareSortSupportFromIndexRel(index, BTLessStrategyNumber, column);
-	}
-	qsort_arg(missing, n, sizeof(Missing), compare_keys, &order);
-}
-
-static Missing *
-missing_rows(MergeRun *run, int n)
-{
-	Missing    *missing = MemoryContextAllocHuge(run->rows, sizeof(Missing) * n);
-	int			nkeys = run->table->nkeys;
-
-	for (int i = 0; i < n; i++)
-	{
-		Missing    *one = &missing[i];
-
-		ExecStoreMinimalTuple(run->waiting[i].row, run->given, false);
-		slot_getsomeattrs(run->given, nkeys);
-		one->waiting = &run->waiting[i];
-		one->values = palloc(nkeys * (sizeof(Datum) + sizeof(bool)));
-		one->nulls = (bool *) (one->values + nkeys);
-		memcpy(one->values, run->given->tts_values, sizeof(Datum) * nkeys);
-		memcpy(one->nulls, run->given->tts_isnull, sizeof(bool) * nkeys);
-	}
-	sort_missing(run, missing, n);
-	return missing;
-}
-
-/* The index has found it: an index that takes other keys for equal would merge them. */
-static void
-check_found(MergeRun *run, const SxKey *key)
-{
-	TupleTableSlot *found = run->table->found;
-
-	slot_getsomeattrs(found, run->table->nkeys);
-	if (!sx_keys_equal(run->keys, key, found->tts_values, found->tts_isnull))
-		ereport(ERROR,
-				(errcode(ERRCODE_INDEX_CORRUPTED),
-				 errmsg("index \"%s\" has led to a row of another key",
-						RelationGetRelationName(run->table->index)),
-				 errhint("REINDEX it.")));
-}
-
-/* The first n of those that wait are looked up in the index, and added if they are not there. */
-static void
-merge_by_index(MergeRun *run, int n)
-{
-	Missing    *missing;
-
-	if (n == 0)
-		return;
-	missing = missing_rows(run, n);
-	for (int i = 0; i < n; i++)
-	{
-		const Waiting *waiting = missing[i].waiting;
-		SxKey		key = {
-			.hash = waiting->hash,.values = missing[i].values,.nulls = missing[i].nulls
-		};
-
-		CHECK_FOR_INTERRUPTS();
-		if (sx_state_find(run->table, &key))
-		{
-			check_found(run, &key);
-			(void) fill(run, waiting->row, run->fresh);
-			merge_row(run, waiting->hash);
-			ResetExprContext(run->econtext);
-		}
-		else
-			add_row(run, waiting);
-	}
-	add_rows(run);
-	ExecClearTuple(run->table->found);
-}
-
 /* Puts what waits into the table. */
 static void
-work_off(MergeRun *run)
+work_off(SxMergeRun *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->rows);
 
 	locate(run);
 	sort_by_place(run->waiting, run->nwaiting);
-	merge_by_index(run, merge_where_known(run));
+	sx_merge_missing(run, merge_where_known(run));
 	run->nwaiting = 0;
-	ExecClearTuple(run->given);
+	if (run->given != NULL)
+		ExecClearTuple(run->given);
 	ExecClearTuple(run->fresh);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(run->rows);
@@ -424,45 +261,49 @@ work_off(MergeRun *run)
 /* ---------- the batch's rows ---------- */
 
 static void
+check_type(const SxMergeRun *run, int i, Oid type)
+{
+	if (type != TupleDescAttr(run->table->desc, i)->atttypid)
+		elog(ERROR, "column %d of the batch is of another type", i + 1);
+}
+
+static void
 startup(DestReceiver *self, int operation, TupleDesc desc)
 {
-	MergeRun   *run = (MergeRun *) self;
+	SxMergeRun *run = (SxMergeRun *) self;
 	MemoryContext old = MemoryContextSwitchTo(run->context);
 
 	if (desc->natts != run->rule->ngiven)
 		elog(ERROR, "the batch has %d columns, not %d", desc->natts, run->rule->ngiven);
 	for (int i = 0; i < desc->natts; i++)
-	{
-		if (TupleDescAttr(desc, i)->atttypid != TupleDescAttr(run->table->desc, i)->atttypid)
-			elog(ERROR, "column %d of the batch is of another type", i + 1);
-	}
+		check_type(run, i, TupleDescAttr(desc, i)->atttypid);
 	run->given = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc), &TTSOpsMinimalTuple);
 	MemoryContextSwitchTo(old);
 }
 
-static void
-make_room(MergeRun *run)
+static SxWaiting *
+make_waiting(SxMergeRun *run)
 {
-	MemoryContext old = MemoryContextSwitchTo(run->context);
+	MemoryContext old;
 
+	if (run->nwaiting < run->room)
+		return &run->waiting[run->nwaiting++];
+	old = MemoryContextSwitchTo(run->context);
 	run->room = run->room == 0 ? FIRST_ROWS : run->room * 2;
-	run->waiting = run->waiting == NULL ? palloc(sizeof(Waiting) * run->room) :
-		repalloc_huge(run->waiting, sizeof(Waiting) * run->room);
+	run->waiting = run->waiting == NULL ? palloc(sizeof(SxWaiting) * run->room) :
+		repalloc_huge(run->waiting, sizeof(SxWaiting) * run->room);
 	MemoryContextSwitchTo(old);
+	return &run->waiting[run->nwaiting++];
 }
 
 static bool
 receive(TupleTableSlot *slot, DestReceiver *self)
 {
-	MergeRun   *run = (MergeRun *) self;
-	MemoryContext old;
-	Waiting    *waiting;
+	SxMergeRun *run = (SxMergeRun *) self;
+	SxWaiting  *waiting = make_waiting(run);
+	MemoryContext old = MemoryContextSwitchTo(run->rows);
 
-	if (run->nwaiting == run->room)
-		make_room(run);
-	old = MemoryContextSwitchTo(run->rows);
-	waiting = &run->waiting[run->nwaiting++];
-	waiting->row = ExecCopySlotMinimalTuple(slot);
+	waiting->row.tuple = ExecCopySlotMinimalTuple(slot);
 	MemoryContextSwitchTo(old);
 	slot_getsomeattrs(slot, run->rule->nkeys);
 	waiting->hash = sx_keys_hash(run->keys, slot->tts_values, slot->tts_isnull);
@@ -474,7 +315,75 @@ receive(TupleTableSlot *slot, DestReceiver *self)
 static void
 shutdown(DestReceiver *self)
 {
-	work_off((MergeRun *) self);
+	work_off((SxMergeRun *) self);
+}
+
+/* ---------- … and grouped by hand ---------- */
+
+static void
+startup_groups(DestReceiver *self, int operation, TupleDesc desc)
+{
+	SxMergeRun *run = (SxMergeRun *) self;
+	const SxGroupRule *rule = run->group_rule;
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+	TupleDesc	columns = CreateTemplateTupleDesc(rule->ncolumns);
+
+	if (desc->natts != rule->ninput || rule->nresult != run->rule->ngiven)
+		elog(ERROR, "the batch has %d columns for %d", desc->natts, rule->nresult);
+	for (int i = 0; i < rule->nresult; i++)
+		check_type(run, i, rule->columns[rule->result[i]].type);
+	for (int i = 0; i < rule->ncolumns; i++)
+		TupleDescInitEntry(columns, i + 1, NULL, rule->columns[i].type, -1, 0);
+	run->group = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
+	run->groups = sx_groups_create(rule, CreateTupleDescCopy(desc), get_hash_memory_limit());
+	if (rule->quals != NIL)
+		run->quals = ExecInitQual((List *) expression_planner((Expr *) copyObject(rule->quals)), NULL);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+receive_grouped(TupleTableSlot *slot, DestReceiver *self)
+{
+	sx_groups_take(((SxMergeRun *) self)->groups, slot);
+	return true;
+}
+
+/* A group that passes the query's conditions waits with the others. */
+static void
+take_group(SxMergeRun *run, const SxGroup *group)
+{
+	TupleTableSlot *slot = run->group;
+	SxWaiting  *waiting;
+
+	ExecClearTuple(slot);
+	sx_group_values(run->group_rule, group, slot->tts_values, slot->tts_isnull);
+	ExecStoreVirtualTuple(slot);
+	run->econtext->ecxt_innertuple = slot;
+	if (run->quals != NULL && !ExecQual(run->quals, run->econtext))
+		return;
+	waiting = make_waiting(run);
+	waiting->row.group = group;
+	waiting->hash = sx_keys_hash(run->keys, slot->tts_values, slot->tts_isnull);
+}
+
+static void
+shutdown_groups(DestReceiver *self)
+{
+	SxMergeRun *run = (SxMergeRun *) self;
+
+	do
+	{
+		const SxGroup *group = NULL;
+
+		for (int i = 0; i < sx_groups_count(run->groups); i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			group = sx_groups_after(run->groups, group);
+			take_group(run, group);
+			ResetExprContext(run->econtext);
+		}
+		work_off(run);
+	} while (sx_groups_next_pass(run->groups));
 }
 
 static void
@@ -486,7 +395,7 @@ destroy(DestReceiver *self)
 
 /* In its context. */
 static void
-prepare(MergeRun *run, SxPipeline *pl)
+prepare(SxMergeRun *run, SxPipeline *pl)
 {
 	run->rows = AllocSetContextCreate(run->context, "streamext rows to be merged",
 									  ALLOCSET_DEFAULT_SIZES);
@@ -497,9 +406,9 @@ prepare(MergeRun *run, SxPipeline *pl)
 	run->merged = MakeSingleTupleTableSlot(run->desc, &TTSOpsVirtual);
 	if (run->rule->set != NIL)
 		run->projection = sx_merge_projection(run->rule, run->econtext, run->merged);
-	run->dest.receiveSlot = receive;
-	run->dest.rStartup = startup;
-	run->dest.rShutdown = shutdown;
+	run->dest.receiveSlot = run->group_rule != NULL ? receive_grouped : receive;
+	run->dest.rStartup = run->group_rule != NULL ? startup_groups : startup;
+	run->dest.rShutdown = run->group_rule != NULL ? shutdown_groups : shutdown;
 	run->dest.rDestroy = destroy;
 	run->dest.mydest = DestNone;
 }
@@ -531,11 +440,24 @@ rule_of(SxStep *step)
 	return merge->rule;
 }
 
+static const SxGroupRule *
+group_rule_of(SxStep *step)
+{
+	MergeStep  *merge = step->private;
+
+	if (merge->group == NULL && !merge->no_group)
+	{
+		merge->group = sx_group_rule(step->plan->rows_sql, merge->context);
+		merge->no_group = merge->group == NULL;
+	}
+	return merge->group;
+}
+
 /* false: the table wants the statement, nothing was done. */
 static bool
 merge_by_hand(SxPipeline *pl, SxStep *step)
 {
-	MergeRun	run = {.step = step};
+	SxMergeRun	run = {.step = step};
 	int			nestlevel = sx_step_enter(pl, step);
 	MemoryContext caller;
 
@@ -548,10 +470,13 @@ merge_by_hand(SxPipeline *pl, SxStep *step)
 	if (run.table != NULL)
 	{
 		use_statement(step, true);
+		run.group_rule = group_rule_of(step);
 		sx_state_use_hints(run.table, ((MergeStep *) step->private)->hints, run.keys);
 		run.table->keys = run.keys;
 		prepare(&run, pl);
-		(void) sx_step_select(pl, step, &step->apply, step->plan->rows_sql, &run.dest);
+		(void) sx_step_select(pl, step, &step->apply,
+							  run.group_rule != NULL ? run.group_rule->input_sql :
+							  step->plan->rows_sql, &run.dest);
 		step->rows = run.written;
 		sx_state_close(run.table);
 	}
