@@ -4,19 +4,16 @@
  *		The batch of a view grouped by hand.
  *
  * Rows of the batch are grouped as HashAggregate does, with less to do for each: keys are
- * bytes, states are integers, nothing is called through the function manager, and the text of a split key
- * (split.h) is never cut into rows.  A group is one piece of memory,
- *
- *		states | hash, length, seen | length word | key
- *
- * all of them in one array, which a table of hashes points into.  The key is
+ * bytes, states are integers, nothing is called through the function manager, and the text
+ * of a split key (split.h) is never cut into rows.  A key is
  *
  *		the bytes of the value, where there is one key column;
  *		else, in words of eight bytes: which are null, and of each other one the integer,
  *			the bytes, or the varlena with its length word.
  *
- * So a value can be handed out as it lies there.  A state is the count, sum, minimum or maximum so
- * far; "seen" has a bit for each that has had a value.  Keys first.
+ * So a value can be handed out as it lies there (group_table.h).  A state is the count, sum,
+ * minimum or maximum so far.  Pieces of a text, and rows whose columns are all by value,
+ * are looked up several at a time, as each look-up waits for memory.
  *
  * Memory is that of a hash table of the executor.  When it is full, rows of keys that have a
  * group still find it; the others wait in a tuplestore, and are grouped when the groups so
@@ -27,7 +24,6 @@
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -35,27 +31,18 @@
 #include "utils/tuplestore.h"
 
 #include "compat.h"
-#include "state/group.h"
+#include "state/group_table.h"
 
-#define FIRST_SLOTS		1024
-#define FIRST_BYTES		(32 * 1024)
-#define NULL_KEY		PG_UINT32_MAX	/* length, when the only key column is null */
+#define AHEAD		16			/* keys that are looked up at a time */
 
-/* A place in the table: "at" counts words of eight bytes in the array; 0: empty. */
-typedef struct Slot
+/* One of them. */
+typedef struct Ahead
 {
-	uint32		hash;
-	uint32		at;
-} Slot;
-
-struct SxGroup
-{
-	uint32		hash;
+	const char *key;
 	uint32		len;
-	uint32		seen;
-	char		header[VARHDRSZ];
-	char		key[FLEXIBLE_ARRAY_MEMBER];
-};
+	uint32		hash;
+	int64		integer;		/* what key points to, of a row by value */
+} Ahead;
 
 struct SxGroups
 {
@@ -63,204 +50,21 @@ struct SxGroups
 	MemoryContext context;
 	MemoryContext row;			/* what one row needs */
 	TupleDesc	input;
-	uint64		seed;
-	Size		limit;
-	int			nstates;
-
-	Slot	   *slots;
-	uint32		mask;
-	int			ngroups;
-	char	   *array;
-	Size		used;			/* bytes of it */
-	Size		room;
+	SxGroupTable table;
 
 	char	   *scratch;		/* a key of several columns */
 	Size		scratch_room;
 	const SxSplit *split;		/* NULL in passes after the first: pieces are rows */
 	Tuplestorestate *waiting;	/* rows for the next pass; NULL: none */
+
+	bool		by_value;		/* one key and all columns are */
+	Ahead		ahead[AHEAD];
+	int			nahead;
+	Datum	   *values;			/* of AHEAD rows */
+	bool	   *nulls;
 };
 
-/* ---------- groups ---------- */
-
-static inline int64 *
-states_of(const SxGroups *groups, const SxGroup *group)
-{
-	return (int64 *) ((char *) group - groups->nstates * sizeof(int64));
-}
-
-static inline Size
-size_of_key(uint32 len)
-{
-	return MAXALIGN(offsetof(SxGroup, key) + (len == NULL_KEY ? 0 : len));
-}
-
-static void
-make_slots(SxGroups *groups, uint32 nslots)
-{
-	groups->slots = MemoryContextAllocExtended(groups->context, sizeof(Slot) * nslots,
-											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	groups->mask = nslots - 1;
-}
-
-static void
-grow_slots(SxGroups *groups)
-{
-	Slot	   *old = groups->slots;
-	uint32		nold = groups->mask + 1;
-
-	make_slots(groups, nold * 2);
-	for (uint32 i = 0; i < nold; i++)
-	{
-		uint32		at = old[i].hash & groups->mask;
-
-		if (old[i].at == 0)
-			continue;
-		while (groups->slots[at].at != 0)
-			at = (at + 1) & groups->mask;
-		groups->slots[at] = old[i];
-	}
-	pfree(old);
-}
-
-static void
-grow_array(SxGroups *groups, Size more)
-{
-	Size		room = groups->room;
-
-	while (groups->used + more > room)
-		room *= 2;
-	groups->array = repalloc_huge(groups->array, room);
-	groups->room = room;
-}
-
-/* Would a group of that size make the groups larger than they may become? */
-static bool
-is_full(const SxGroups *groups, Size more)
-{
-	return groups->ngroups > 0 &&
-		groups->used + more + (Size) (groups->mask + 1) * sizeof(Slot) > groups->limit;
-}
-
-static SxGroup *
-add_group(SxGroups *groups, uint32 hash, const char *key, uint32 len)
-{
-	Size		states = groups->nstates * sizeof(int64);
-	Size		size = states + size_of_key(len);
-	SxGroup    *group;
-	uint32		at;
-
-	if (is_full(groups, size) || (groups->used + size) / sizeof(int64) >= PG_UINT32_MAX)
-		return NULL;
-	if (groups->used + size > groups->room)
-		grow_array(groups, size);
-	if (groups->ngroups >= (groups->mask + 1) / 2)
-		grow_slots(groups);
-	at = hash & groups->mask;
-	while (groups->slots[at].at != 0)
-		at = (at + 1) & groups->mask;
-
-	group = (SxGroup *) (groups->array + groups->used + states);
-	memset(states_of(groups, group), 0, states);
-	group->hash = hash;
-	group->len = len;
-	group->seen = 0;
-	if (len != NULL_KEY)
-	{
-		SET_VARSIZE(group->header, len + VARHDRSZ);
-		memcpy(group->key, key, len);
-	}
-	groups->slots[at].hash = hash;
-	groups->slots[at].at = (uint32) ((char *) group - groups->array) / sizeof(int64);
-	groups->used += size;
-	groups->ngroups++;
-	return group;
-}
-
-static inline bool
-is_key(const SxGroup *group, const char *key, uint32 len)
-{
-	return group->len == len && (len == NULL_KEY || memcmp(group->key, key, len) == 0);
-}
-
-/* The group of a key; NULL: there is none, and no room for it. */
-static inline SxGroup *
-find_group(SxGroups *groups, uint32 hash, const char *key, uint32 len)
-{
-	for (uint32 at = hash & groups->mask; groups->slots[at].at != 0; at = (at + 1) & groups->mask)
-	{
-		SxGroup    *group = (SxGroup *) (groups->array +
-										 (Size) groups->slots[at].at * sizeof(int64));
-
-		if (groups->slots[at].hash == hash && is_key(group, key, len))
-			return group;
-	}
-	return add_group(groups, hash, key, len);
-}
-
 /* ---------- keys ---------- */
-
-static inline uint64
-load64(const char *p)
-{
-	uint64		word;
-
-	memcpy(&word, p, sizeof(word));
-	return word;
-}
-
-static inline uint64
-load32(const char *p)
-{
-	uint32		word;
-
-	memcpy(&word, p, sizeof(word));
-	return word;
-}
-
-static inline uint64
-mix(uint64 a, uint64 b)
-{
-#ifdef HAVE_INT128
-	uint128		product = (uint128) a * b;
-
-	return (uint64) product ^ (uint64) (product >> 64);
-#else
-	a ^= b;
-	a *= UINT64CONST(0xff51afd7ed558ccd);
-	return a ^ (a >> 33);
-#endif
-}
-
-/* Short keys are the rule: two words that cover the last bytes, and words before them. */
-static inline uint32
-hash_key(const SxGroups *groups, const char *key, uint32 len)
-{
-	const uint64 odd = UINT64CONST(0x9e3779b97f4a7c15);
-	uint64		hash = groups->seed ^ len;
-	uint64		first = 0;
-	uint64		last = 0;
-
-	if (len == NULL_KEY)
-		len = 0;
-	for (; len > 16; key += 8, len -= 8)
-		hash = mix(hash ^ load64(key), odd);
-	if (len >= 8)
-	{
-		first = load64(key);
-		last = load64(key + len - 8);
-	}
-	else if (len >= 4)
-	{
-		first = load32(key);
-		last = load32(key + len - 4);
-	}
-	else if (len > 0)
-		first = ((uint64) (unsigned char) key[0] << 16) |
-			((uint64) (unsigned char) key[len / 2] << 8) | (unsigned char) key[len - 1];
-	hash = mix(hash ^ first ^ odd, last ^ UINT64CONST(0xe7037ed1a0b428db));
-	hash = mix(hash ^ first, odd);
-	return (uint32) (hash ^ (hash >> 32));
-}
 
 static inline int64
 integer_of(Datum value, int size)
@@ -339,6 +143,12 @@ put_column(SxGroups *groups, const SxGroupColumn *column, Datum value, uint32 *l
 	}
 }
 
+static inline SxGroup *
+group_of_bytes(SxGroups *groups, const char *key, uint32 len)
+{
+	return sx_group_get(&groups->table, sx_group_hash(&groups->table, key, len), key, len);
+}
+
 static SxGroup *
 group_of_columns(SxGroups *groups, const Datum *values, const bool *nulls)
 {
@@ -357,13 +167,7 @@ group_of_columns(SxGroups *groups, const Datum *values, const bool *nulls)
 			put_column(groups, &rule->columns[i], values[input], &len);
 	}
 	memcpy(groups->scratch, &null_bits, sizeof(null_bits));
-	return find_group(groups, hash_key(groups, groups->scratch, len), groups->scratch, len);
-}
-
-static inline SxGroup *
-group_of_bytes(SxGroups *groups, const char *key, uint32 len)
-{
-	return find_group(groups, hash_key(groups, key, len), key, len);
+	return group_of_bytes(groups, groups->scratch, len);
 }
 
 /* The group of a row; NULL: no room. */
@@ -378,7 +182,7 @@ group_of(SxGroups *groups, const Datum *values, const bool *nulls)
 	if (groups->rule->nkeys > 1)
 		return group_of_columns(groups, values, nulls);
 	if (nulls[key->input - 1])
-		return group_of_bytes(groups, NULL, NULL_KEY);
+		return group_of_bytes(groups, NULL, SX_NULL_KEY);
 	switch (key->form)
 	{
 		case SX_FORM_INTEGER:
@@ -408,7 +212,7 @@ static inline void
 advance(SxGroups *groups, SxGroup *group, const Datum *values, const bool *nulls)
 {
 	const SxGroupRule *rule = groups->rule;
-	int64	   *state = states_of(groups, group);
+	int64	   *state = sx_group_states(&groups->table, group);
 
 	for (int i = rule->nkeys; i < rule->ncolumns; i++, state++)
 	{
@@ -454,7 +258,39 @@ keep_piece(SxGroups *groups, TupleTableSlot *slot, const char *piece, int len)
 	slot->tts_values[column] = whole;
 }
 
-/* One key, which is a piece: what most rows are. */
+/* What the keys ahead need of memory comes while others are asked for. */
+static void
+fetch_ahead(SxGroups *groups)
+{
+	for (int i = 0; i < groups->nahead; i++)
+	{
+		Ahead	   *one = &groups->ahead[i];
+
+		one->hash = sx_group_hash(&groups->table, one->key, one->len);
+		sx_group_ahead_place(&groups->table, one->hash);
+	}
+	for (int i = 0; i < groups->nahead; i++)
+		sx_group_ahead(&groups->table, groups->ahead[i].hash);
+}
+
+static void
+take_words_ahead(SxGroups *groups, TupleTableSlot *slot)
+{
+	fetch_ahead(groups);
+	for (int i = 0; i < groups->nahead; i++)
+	{
+		Ahead	   *one = &groups->ahead[i];
+		SxGroup    *group = sx_group_get(&groups->table, one->hash, one->key, one->len);
+
+		if (group != NULL)
+			advance(groups, group, slot->tts_values, slot->tts_isnull);
+		else
+			keep_piece(groups, slot, one->key, one->len);
+	}
+	groups->nahead = 0;
+}
+
+/* One key, which is a piece of the text. */
 static void
 take_words(SxGroups *groups, TupleTableSlot *slot, SxPieces *pieces)
 {
@@ -463,13 +299,23 @@ take_words(SxGroups *groups, TupleTableSlot *slot, SxPieces *pieces)
 
 	while (sx_split_next(groups->split, pieces, &piece, &len))
 	{
-		SxGroup    *group = group_of_bytes(groups, piece, len);
-
-		if (group != NULL)
-			advance(groups, group, slot->tts_values, slot->tts_isnull);
-		else
-			keep_piece(groups, slot, piece, len);
+		groups->ahead[groups->nahead].key = piece;
+		groups->ahead[groups->nahead].len = len;
+		if (++groups->nahead == AHEAD)
+			take_words_ahead(groups, slot);
 	}
+	take_words_ahead(groups, slot);
+}
+
+static void
+take_row(SxGroups *groups, Datum *values, bool *nulls)
+{
+	SxGroup    *group = group_of(groups, values, nulls);
+
+	if (group != NULL)
+		advance(groups, group, values, nulls);
+	else
+		keep_row(groups, values, nulls);
 }
 
 static void
@@ -482,14 +328,8 @@ take_pieces(SxGroups *groups, TupleTableSlot *slot, SxPieces *pieces)
 
 	while (sx_split_next(groups->split, pieces, &piece, &len))
 	{
-		SxGroup    *group;
-
 		slot->tts_values[column] = PointerGetDatum(cstring_to_text_with_len(piece, len));
-		group = group_of(groups, slot->tts_values, slot->tts_isnull);
-		if (group != NULL)
-			advance(groups, group, slot->tts_values, slot->tts_isnull);
-		else
-			keep_row(groups, slot->tts_values, slot->tts_isnull);
+		take_row(groups, slot->tts_values, slot->tts_isnull);
 	}
 	slot->tts_values[column] = whole;
 }
@@ -511,35 +351,75 @@ take_text(SxGroups *groups, TupleTableSlot *slot)
 		take_pieces(groups, slot, &pieces);
 }
 
+/* Rows by value that wait. */
+static void
+take_rows_ahead(SxGroups *groups)
+{
+	int			ninput = groups->input->natts;
+
+	fetch_ahead(groups);
+	for (int i = 0; i < groups->nahead; i++)
+	{
+		Ahead	   *one = &groups->ahead[i];
+		SxGroup    *group = sx_group_get(&groups->table, one->hash, one->key, one->len);
+
+		if (group != NULL)
+			advance(groups, group, &groups->values[i * ninput], &groups->nulls[i * ninput]);
+		else
+			keep_row(groups, &groups->values[i * ninput], &groups->nulls[i * ninput]);
+	}
+	groups->nahead = 0;
+}
+
+static void
+take_row_later(SxGroups *groups, const Datum *values, const bool *nulls)
+{
+	const SxGroupColumn *key = &groups->rule->columns[0];
+	int			ninput = groups->input->natts;
+	Ahead	   *one = &groups->ahead[groups->nahead];
+
+	memcpy(&groups->values[groups->nahead * ninput], values, sizeof(Datum) * ninput);
+	memcpy(&groups->nulls[groups->nahead * ninput], nulls, sizeof(bool) * ninput);
+	one->integer = nulls[key->input - 1] ? 0 : integer_of(values[key->input - 1], key->size);
+	one->key = (char *) &one->integer;
+	one->len = nulls[key->input - 1] ? SX_NULL_KEY : sizeof(one->integer);
+	if (++groups->nahead == AHEAD)
+		take_rows_ahead(groups);
+}
+
 void
 sx_groups_take(SxGroups *groups, TupleTableSlot *slot)
 {
-	MemoryContext old = MemoryContextSwitchTo(groups->row);
+	MemoryContext old;
 
 	slot_getallattrs(slot);
+	if (groups->by_value)
+	{
+		take_row_later(groups, slot->tts_values, slot->tts_isnull);
+		return;
+	}
+	old = MemoryContextSwitchTo(groups->row);
 	if (groups->split != NULL)
 		take_text(groups, slot);
 	else
-	{
-		SxGroup    *group = group_of(groups, slot->tts_values, slot->tts_isnull);
-
-		if (group != NULL)
-			advance(groups, group, slot->tts_values, slot->tts_isnull);
-		else
-			keep_row(groups, slot->tts_values, slot->tts_isnull);
-	}
+		take_row(groups, slot->tts_values, slot->tts_isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(groups->row);
 }
 
 /* ---------- passes ---------- */
 
-static void
-begin_pass(SxGroups *groups)
+static bool
+is_by_value(const SxGroupRule *rule, TupleDesc input)
 {
-	groups->ngroups = 0;
-	groups->used = sizeof(int64);	/* at 0 there is no group */
-	memset(groups->slots, 0, sizeof(Slot) * (groups->mask + 1));
+	if (rule->split != NULL || rule->nkeys != 1)
+		return false;
+	for (int i = 0; i < input->natts; i++)
+	{
+		if (!TupleDescAttr(input, i)->attbyval)
+			return false;
+	}
+	return true;
 }
 
 SxGroups *
@@ -552,32 +432,31 @@ sx_groups_create(const SxGroupRule *rule, TupleDesc input, Size memory)
 	groups->row = AllocSetContextCreate(CurrentMemoryContext, "streamext row to be grouped",
 										ALLOCSET_DEFAULT_SIZES);
 	groups->input = input;
-	groups->seed = pg_prng_uint64(&pg_global_prng_state);
-	groups->limit = memory;
-	groups->nstates = rule->ncolumns - rule->nkeys;
 	groups->split = rule->split;
 	groups->scratch_room = 1024;
 	groups->scratch = palloc(groups->scratch_room);
-	groups->room = FIRST_BYTES;
-	groups->array = palloc(groups->room);
-	make_slots(groups, FIRST_SLOTS);
-	begin_pass(groups);
+	groups->by_value = is_by_value(rule, input);
+	groups->values = palloc(sizeof(Datum) * input->natts * AHEAD);
+	groups->nulls = palloc(sizeof(bool) * input->natts * AHEAD);
+	sx_group_table_init(&groups->table, rule->ncolumns - rule->nkeys, memory);
 	return groups;
 }
 
 int
-sx_groups_count(const SxGroups *groups)
+sx_groups_end_pass(SxGroups *groups)
 {
-	return groups->ngroups;
+	if (groups->by_value)
+		take_rows_ahead(groups);
+	return groups->table.ngroups;
 }
 
 SxGroup *
 sx_groups_after(const SxGroups *groups, const SxGroup *group)
 {
 	Size		at = group == NULL ? sizeof(int64) :
-		(const char *) group - groups->array + size_of_key(group->len);
+		(const char *) group - groups->table.array + sx_group_key_size(group->len);
 
-	return (SxGroup *) (groups->array + at + groups->nstates * sizeof(int64));
+	return (SxGroup *) (groups->table.array + at + groups->table.nstates * sizeof(int64));
 }
 
 bool
@@ -590,7 +469,7 @@ sx_groups_next_pass(SxGroups *groups)
 		return false;
 	groups->waiting = NULL;
 	groups->split = NULL;
-	begin_pass(groups);
+	sx_group_table_clear(&groups->table);
 	slot = MakeSingleTupleTableSlot(groups->input, &TTSOpsMinimalTuple);
 	while (tuplestore_gettupleslot(rows, true, false, slot))
 	{
@@ -627,7 +506,7 @@ key_values(const SxGroupRule *rule, const SxGroup *group, Datum *values, bool *n
 
 	if (rule->nkeys == 1)
 	{
-		nulls[0] = group->len == NULL_KEY;
+		nulls[0] = group->len == SX_NULL_KEY;
 		if (!nulls[0])
 			values[0] = stored_key(&rule->columns[0], rule->columns[0].form == SX_FORM_VARLENA ?
 								   group->header : group->key, &at);

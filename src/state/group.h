@@ -9,7 +9,7 @@
 #define SX_GROUP_H
 
 #include "executor/tuptable.h"
-#include "nodes/pg_list.h"
+#include "nodes/parsenodes.h"
 #include "state/split.h"
 
 #define SX_MOST_GROUP_COLUMNS	32
@@ -73,7 +73,8 @@ extern SxGroups *sx_groups_create(const SxGroupRule *rule, TupleDesc input, Size
 /* Takes a row of the input. */
 extern void sx_groups_take(SxGroups *groups, TupleTableSlot *slot);
 
-extern int	sx_groups_count(const SxGroups *groups);
+/* There are no more rows in this pass; gives the number of groups. */
+extern int	sx_groups_end_pass(SxGroups *groups);
 
 /* The groups one after the other; NULL: the first.  They stay until sx_groups_next_pass(). */
 extern SxGroup *sx_groups_after(const SxGroups *groups, const SxGroup *group);

@@ -374,8 +374,9 @@ shutdown_groups(DestReceiver *self)
 	do
 	{
 		const SxGroup *group = NULL;
+		int			n = sx_groups_end_pass(run->groups);
 
-		for (int i = 0; i < sx_groups_count(run->groups); i++)
+		for (int i = 0; i < n; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
 			group = sx_groups_after(run->groups, group);
