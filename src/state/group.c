@@ -33,7 +33,8 @@
 #include "compat.h"
 #include "state/group_table.h"
 
-#define AHEAD		16			/* keys that are looked up at a time */
+#define AHEAD		48			/* keys that are looked up at a time */
+#define AHEAD_BYTES	4096		/* … and all bytes of texts that they are pieces of */
 
 /* One of them. */
 typedef struct Ahead
@@ -58,6 +59,9 @@ struct SxGroups
 	Tuplestorestate *waiting;	/* rows for the next pass; NULL: none */
 
 	bool		by_value;		/* one key and all columns are */
+	bool		only_words;		/* the only column is a text that is split */
+	char	   *texts;			/* … the last ones of them */
+	int			ntexts;			/* … bytes */
 	Ahead		ahead[AHEAD];
 	int			nahead;
 	Datum	   *values;			/* of AHEAD rows */
@@ -247,17 +251,6 @@ keep_row(SxGroups *groups, Datum *values, bool *nulls)
 	MemoryContextSwitchTo(old);
 }
 
-static void
-keep_piece(SxGroups *groups, TupleTableSlot *slot, const char *piece, int len)
-{
-	int			column = groups->rule->split_input - 1;
-	Datum		whole = slot->tts_values[column];
-
-	slot->tts_values[column] = PointerGetDatum(cstring_to_text_with_len(piece, len));
-	keep_row(groups, slot->tts_values, slot->tts_isnull);
-	slot->tts_values[column] = whole;
-}
-
 /* What the keys ahead need of memory comes while others are asked for. */
 static void
 fetch_ahead(SxGroups *groups)
@@ -273,9 +266,13 @@ fetch_ahead(SxGroups *groups)
 		sx_group_ahead(&groups->table, groups->ahead[i].hash);
 }
 
+/* Pieces of the text of a row, or of several rows that have no other column. */
 static void
-take_words_ahead(SxGroups *groups, TupleTableSlot *slot)
+take_words_ahead(SxGroups *groups, Datum *values, bool *nulls)
 {
+	int			column = groups->rule->split_input - 1;
+	Datum		whole = values[column];
+
 	fetch_ahead(groups);
 	for (int i = 0; i < groups->nahead; i++)
 	{
@@ -283,10 +280,14 @@ take_words_ahead(SxGroups *groups, TupleTableSlot *slot)
 		SxGroup    *group = sx_group_get(&groups->table, one->hash, one->key, one->len);
 
 		if (group != NULL)
-			advance(groups, group, slot->tts_values, slot->tts_isnull);
+			advance(groups, group, values, nulls);
 		else
-			keep_piece(groups, slot, one->key, one->len);
+		{
+			values[column] = PointerGetDatum(cstring_to_text_with_len(one->key, one->len));
+			keep_row(groups, values, nulls);
+		}
 	}
+	values[column] = whole;
 	groups->nahead = 0;
 }
 
@@ -302,9 +303,8 @@ take_words(SxGroups *groups, TupleTableSlot *slot, SxPieces *pieces)
 		groups->ahead[groups->nahead].key = piece;
 		groups->ahead[groups->nahead].len = len;
 		if (++groups->nahead == AHEAD)
-			take_words_ahead(groups, slot);
+			take_words_ahead(groups, slot->tts_values, slot->tts_isnull);
 	}
-	take_words_ahead(groups, slot);
 }
 
 static void
@@ -334,21 +334,48 @@ take_pieces(SxGroups *groups, TupleTableSlot *slot, SxPieces *pieces)
 	slot->tts_values[column] = whole;
 }
 
+/* A text that may outlive its row: its words are looked up with those of the next. */
+static const char *
+keep_text(SxGroups *groups, TupleTableSlot *slot, const char *data, int len)
+{
+	char	   *copy;
+
+	if (groups->ntexts + len > AHEAD_BYTES)
+	{
+		take_words_ahead(groups, slot->tts_values, slot->tts_isnull);
+		groups->ntexts = 0;
+	}
+	copy = groups->texts + groups->ntexts;
+	groups->ntexts += len;
+	memcpy(copy, data, len);
+	return copy;
+}
+
 static void
 take_text(SxGroups *groups, TupleTableSlot *slot)
 {
 	int			column = groups->rule->split_input - 1;
 	text	   *whole;
+	const char *data;
+	int			len;
+	bool		wait;
 	SxPieces	pieces;
 
 	if (slot->tts_isnull[column])
 		return;
 	whole = DatumGetTextPP(slot->tts_values[column]);
-	sx_split_begin(groups->split, VARDATA_ANY(whole), VARSIZE_ANY_EXHDR(whole), &pieces);
-	if (groups->rule->nkeys == 1)
-		take_words(groups, slot, &pieces);
-	else
+	data = VARDATA_ANY(whole);
+	len = VARSIZE_ANY_EXHDR(whole);
+	wait = groups->only_words && len <= AHEAD_BYTES / 4;
+	if (wait)
+		data = keep_text(groups, slot, data, len);
+	sx_split_begin(groups->split, data, len, &pieces);
+	if (groups->rule->nkeys > 1)
 		take_pieces(groups, slot, &pieces);
+	else
+		take_words(groups, slot, &pieces);
+	if (!wait || pieces.given != NULL)
+		take_words_ahead(groups, slot->tts_values, slot->tts_isnull);
 }
 
 /* Rows by value that wait. */
@@ -436,8 +463,10 @@ sx_groups_create(const SxGroupRule *rule, TupleDesc input, Size memory)
 	groups->scratch_room = 1024;
 	groups->scratch = palloc(groups->scratch_room);
 	groups->by_value = is_by_value(rule, input);
-	groups->values = palloc(sizeof(Datum) * input->natts * AHEAD);
-	groups->nulls = palloc(sizeof(bool) * input->natts * AHEAD);
+	groups->only_words = rule->split != NULL && rule->ninput == 1 && rule->nkeys == 1;
+	groups->texts = palloc(AHEAD_BYTES);
+	groups->values = palloc0(sizeof(Datum) * input->natts * AHEAD);
+	groups->nulls = palloc0(sizeof(bool) * input->natts * AHEAD);
 	sx_group_table_init(&groups->table, rule->ncolumns - rule->nkeys, memory);
 	return groups;
 }
@@ -447,6 +476,8 @@ sx_groups_end_pass(SxGroups *groups)
 {
 	if (groups->by_value)
 		take_rows_ahead(groups);
+	else if (groups->only_words && groups->split != NULL)
+		take_words_ahead(groups, groups->values, groups->nulls);
 	return groups->table.ngroups;
 }
 
