@@ -450,6 +450,9 @@ group_rule_of(SxStep *step)
 	{
 		merge->group = sx_group_rule(step->plan->rows_sql, merge->context);
 		merge->no_group = merge->group == NULL;
+		if (merge->group != NULL)
+			elog(DEBUG1, "the batch of %s is grouped by hand%s", sx_relation_label(step->relid),
+				 merge->group->split != NULL ? ", of texts that are split" : "");
 	}
 	return merge->group;
 }
