@@ -21,7 +21,7 @@
 
 /*
  * Too many records fail in a step: max_errors, max_errors_per_hour, or all of a batch.
- * The batch is rolled back; pl->failed_step names the step, -1: they cannot be decoded.
+ * The batch is rolled back; sx_blamed_step is the step, InvalidOid: they cannot be decoded.
  */
 #define SX_ERRCODE_TOO_MANY_ERRORS	MAKE_SQLSTATE('S', 'X', '0', '0', '2')
 
@@ -293,8 +293,6 @@ struct SxPipeline
 	int			decoding_record;
 	int			read_input;		/* the record that a scan has handed out last */
 	int			read_record;
-	int			failed_step;	/* of the last attempt, -1: none; for who catches the
-								 * error of sx_batch_run() */
 	bool		retried;		/* a step that fails as a whole had its second chance */
 	int			timeouts;		/* attempts at this batch that took too long */
 	bool		letters;		/* there may be dead letters to be fed */
