@@ -97,7 +97,7 @@ bare_round() {
 
 # job_round SERIES PIPELINE EVENTS (it looks for the end in short transactions: the snapshot of a wait()
 # would keep old versions of rows in their pages): runs a paused pipeline over what its sources hold, EVENTS events,
-# and notes events_s from resume() to the end of wait(), warm_s the same from the first batch (without
+# and notes events_s from resume() until all are processed, warm_s the same from the first batch (without
 # start-up), CPU seconds a million events in all (cpu_m) and of the larger parts, WAL bytes an event.
 # The session that waits is not counted.
 job_round() {
