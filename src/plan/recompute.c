@@ -324,12 +324,16 @@ wrapped_sql(Query *query, List *refs)
 					sx_deparse(query));
 }
 
+/*
+ * The rows of the touched keys, or of all, in the columns of the state table; only: a
+ * condition on them, over u, or NULL.
+ */
 static char *
-insert_sql(Query *query, const SxLayout *layout, const char *state, bool all)
+rows_sql(Query *query, bool all, const char *only)
 {
 	List	   *refs;
 	bool		compared = query->setOperations != NULL;
-	char	   *select;
+	char	   *rows;
 	ListCell   *lc;
 
 	query = copyObject(query);
@@ -342,14 +346,16 @@ insert_sql(Query *query, const SxLayout *layout, const char *state, bool all)
 			sx_fix_joins(((SxNodeRef *) lfirst(lc))->query);
 	}
 	if (compared)
-		select = wrapped_sql(query, refs);
-	else
-	{
-		add_key_column(query, has_key(refs) ? key_of_row(refs) : zero_key());
-		select = sx_deparse(query);
-	}
-	return psprintf("INSERT INTO %s (%s)\n%s", state, sx_columns_sql(layout->columns, ""),
-					select);
+		return wrapped_sql(query, refs);
+	add_key_column(query, has_key(refs) ? key_of_row(refs) : zero_key());
+	rows = sx_deparse(query);
+	return only == NULL ? rows : psprintf("SELECT u.*\nFROM (\n%s\n) u\nWHERE %s", rows, only);
+}
+
+static char *
+insert_sql(const SxLayout *layout, const char *state, const char *rows)
+{
+	return psprintf("INSERT INTO %s (%s)\n%s", state, sx_columns_sql(layout->columns, ""), rows);
 }
 
 /* The key in each node, for people */
@@ -385,24 +391,32 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 {
 	SxRecompute *recompute = palloc0(sizeof(SxRecompute));
 	List	   *refs = sx_node_refs(query);
+	const char *condition;
 	const char *kept;
 
 	recompute->keys_sql = keys_sql(query, layout, refs);
-	recompute->delete_sql = has_key(refs) ?
-		psprintf("DELETE FROM %s\nWHERE " KEY_COLUMN " = ANY ($1)", names->state) :
-		psprintf("DELETE FROM %s", names->state);
+	condition = has_key(refs) ? "\nWHERE " KEY_COLUMN " = ANY ($1)" : "";
+	recompute->delete_sql = psprintf("DELETE FROM %s%s", names->state, condition);
 	kept = sx_kept_condition(refs);
 	if (kept != NULL)
 		sx_reduce_sql(recompute, query, linitial(refs), kept,
 					  has_key(refs) ? hash_sql(linitial(refs), "s") : NULL);
-	recompute->insert_sql = insert_sql(query, layout, names->state, false);
+	recompute->rows_sql = rows_sql(query, false, plan->only);
+	recompute->insert_sql = insert_sql(layout, names->state, recompute->rows_sql);
+	recompute->stored_sql = psprintf("SELECT %s, s.ctid\nFROM %s s%s",
+									 sx_columns_sql(layout->columns, "s."), names->state, condition);
+	recompute->delete_these_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY ($1)", names->state);
+	recompute->insert_these_sql =
+		insert_sql(layout, names->state,
+				   psprintf("SELECT %s\nFROM pg_catalog.unnest($1) r",
+							sx_columns_sql(layout->columns, "r.")));
 	recompute->keyed = has_key(refs);
 	recompute->key = recompute->keyed ? key_text(refs) : NULL;
 	plan->recompute = recompute;
 	if (plan->retention >= 0 && layout->windowed)
 		plan->expire_sql = sx_expire_windows_sql(layout, names->state);
 	/* Nodes may have rows already: an aggregate without GROUP BY, a view of the user's. */
-	plan->start_sql = insert_sql(query, layout, names->state, true);
+	plan->start_sql = insert_sql(layout, names->state, rows_sql(query, true, plan->only));
 }
 
 SxLayout *
