@@ -139,6 +139,14 @@ extern SxLayout *sx_recompute_layout(Query *query);
 extern void sx_recompute_prepare(Query *query, const SxLayout *above,
 								 const SxViewOptions *options, List *own_nodes);
 
+/* ---------- recompute_evict.c ---------- */
+
+/*
+ * Rows of the node and of what it stands on go when their window is closed; expr: the
+ * window, over the node's columns.  Nodes that are not the view's own are left alone.
+ */
+extern void sx_recompute_evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes);
+
 /* ---------- load.c ---------- */
 
 /* The layout of the view with this stored query, by the strategy that it has. */

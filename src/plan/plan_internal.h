@@ -322,6 +322,7 @@ typedef struct SxViewOptions
 	const char *pipeline;
 	const char *evict;			/* of a hidden node: sx_node_evict() */
 	const char *on_time;		/* … by what its rows are late, over d: sx_node_option() */
+	const char *only;			/* … which of its rows are read, over u; NULL: all */
 	char	   *json;			/* all of them, as given */
 } SxViewOptions;
 
@@ -329,6 +330,7 @@ typedef struct SxViewOptions
 #define SX_EVICT_OPTION		"evict_when"
 #define SX_KEEP_OPTION		"keep_when"	/* reduce.c */
 #define SX_ON_TIME_OPTION	"on_time"
+#define SX_ONLY_OPTION		"only_when"
 
 /* With state_ttl: the batch time of the last batch that had rows of a group. */
 #define SX_TOUCHED_COLUMN	"sx_touched"
