@@ -460,11 +460,12 @@ sx_groups_create(const SxGroupRule *rule, TupleDesc input, Size memory)
 										ALLOCSET_DEFAULT_SIZES);
 	groups->input = input;
 	groups->split = rule->split;
-	groups->scratch_room = 1024;
+	groups->scratch_room = 256;
 	groups->scratch = palloc(groups->scratch_room);
 	groups->by_value = is_by_value(rule, input);
 	groups->only_words = rule->split != NULL && rule->ninput == 1 && rule->nkeys == 1;
-	groups->texts = palloc(AHEAD_BYTES);
+	if (groups->only_words)
+		groups->texts = palloc(AHEAD_BYTES);
 	groups->values = palloc0(sizeof(Datum) * input->natts * AHEAD);
 	groups->nulls = palloc0(sizeof(bool) * input->natts * AHEAD);
 	sx_group_table_init(&groups->table, rule->ncolumns - rule->nkeys, memory);

@@ -16,8 +16,8 @@
 #include "compat.h"
 #include "state/group_table.h"
 
-#define FIRST_PLACES	1024
-#define FIRST_BYTES		(32 * 1024)
+#define FIRST_PLACES	256
+#define FIRST_BYTES		(8 * 1024 - 64)
 
 static void
 make_places(SxGroupTable *table, uint32 n)

@@ -196,7 +196,7 @@ look_ahead(SxMergeRun *run, int i)
 	if (i + AHEAD_PAGE < run->nwaiting && run->waiting[i + AHEAD_PAGE].place != UNKNOWN)
 	{
 		tid = tid_of(run->waiting[i + AHEAD_PAGE].place);
-		__builtin_prefetch(run->waiting[i + AHEAD_PAGE].row.tuple);
+		sx_merge_prefetch(&run->waiting[i + AHEAD_PAGE]);
 		sx_state_ahead_write(run->table, run->waiting[i + AHEAD_PAGE].hash, &tid);
 	}
 	if (i + AHEAD_ROW < run->nwaiting && run->waiting[i + AHEAD_ROW].place != UNKNOWN)

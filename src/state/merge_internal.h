@@ -68,6 +68,14 @@ extern void sx_merge_row(SxMergeRun *run, uint32 hash);
 /* … notes where a row of that hash stands now */
 extern void sx_merge_remember(SxMergeRun *run, uint32 hash, const ItemPointerData *tid);
 
+/* A group begins with its states, before the place that is pointed to. */
+static inline void
+sx_merge_prefetch(const SxWaiting *waiting)
+{
+	__builtin_prefetch(waiting->row.tuple);
+	__builtin_prefetch((const char *) waiting->row.tuple - 2 * sizeof(int64));
+}
+
 /* merge_missing.c: the first n of those that wait are looked up in the index, and added if not there */
 extern void sx_merge_missing(SxMergeRun *run, int n);
 

@@ -17,6 +17,8 @@
 #include "state/changes.h"
 #include "state/merge_internal.h"
 
+#define AHEAD		8			/* rows that are fetched from memory ahead */
+
 /* ---------- adding ---------- */
 
 static void
@@ -58,8 +60,10 @@ add_row(SxMergeRun *run, const SxWaiting *waiting)
 
 typedef struct Missing
 {
-	const SxWaiting *waiting;
-	Datum	   *values;			/* of its key */
+	SxWaiting	waiting;
+	Datum		first;			/* of its key; all of it, if that has one column */
+	bool		first_null;
+	Datum	   *values;			/* … else */
 	bool	   *nulls;
 } Missing;
 
@@ -67,25 +71,54 @@ typedef struct KeyOrder
 {
 	int			nkeys;
 	SortSupport columns;
+	bool		integer;		/* the first one is compared as that */
 } KeyOrder;
 
-static int
-compare_keys(const void *a, const void *b, void *arg)
+static inline Datum *
+values_of(Missing *one)
 {
-	const Missing *left = a;
-	const Missing *right = b;
-	KeyOrder   *order = arg;
+	return one->values != NULL ? one->values : &one->first;
+}
 
-	for (int i = 0; i < order->nkeys; i++)
+static inline bool *
+nulls_of(Missing *one)
+{
+	return one->values != NULL ? one->nulls : &one->first_null;
+}
+
+static int
+compare_others(const Missing *a, const Missing *b, const KeyOrder *order)
+{
+	for (int i = 1; i < order->nkeys; i++)
 	{
-		int			cmp = ApplySortComparator(left->values[i], left->nulls[i], right->values[i],
-											  right->nulls[i], &order->columns[i]);
+		int			cmp = ApplySortComparator(a->values[i], a->nulls[i], b->values[i], b->nulls[i],
+											  &order->columns[i]);
 
 		if (cmp != 0)
 			return cmp;
 	}
 	return 0;
 }
+
+static inline int
+compare_keys(const Missing *a, const Missing *b, const KeyOrder *order)
+{
+	int			cmp;
+
+	if (order->integer && !a->first_null && !b->first_null && a->first != b->first)
+		return DatumGetInt64(a->first) < DatumGetInt64(b->first) ? -1 : 1;
+	cmp = ApplySortComparator(a->first, a->first_null, b->first, b->first_null,
+							  &order->columns[0]);
+	return cmp != 0 ? cmp : compare_others(a, b, order);
+}
+
+#define ST_SORT sort_by_key
+#define ST_ELEMENT_TYPE Missing
+#define ST_COMPARE_ARG_TYPE const KeyOrder
+#define ST_COMPARE(a, b, order) compare_keys(a, b, order)
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 /* The order of the index, in which neighbours share its pages. */
 static void
@@ -104,7 +137,11 @@ sort_missing(SxMergeRun *run, Missing *missing, int n)
 		column->ssup_attno = i + 1;
 		PrepareSortSupportFromIndexRel(index, BTLessStrategyNumber, column);
 	}
-	qsort_arg(missing, n, sizeof(Missing), compare_keys, &order);
+#if SIZEOF_DATUM >= 8
+	order.integer = order.columns[0].comparator == ssup_datum_signed_cmp &&
+		!order.columns[0].ssup_reverse;
+#endif
+	sort_by_key(missing, n, &order);
 }
 
 static Missing *
@@ -112,14 +149,20 @@ missing_rows(SxMergeRun *run, int n)
 {
 	Missing    *missing = MemoryContextAllocHuge(run->rows, sizeof(Missing) * n);
 	int			nkeys = run->table->nkeys;
+	Size		size = nkeys * (sizeof(Datum) + sizeof(bool));
 
 	for (int i = 0; i < n; i++)
 	{
 		Missing    *one = &missing[i];
 
 		(void) sx_merge_fill(run, &run->waiting[i], run->fresh);
-		one->waiting = &run->waiting[i];
-		one->values = palloc(nkeys * (sizeof(Datum) + sizeof(bool)));
+		one->waiting = run->waiting[i];
+		one->first = run->fresh->tts_values[0];
+		one->first_null = run->fresh->tts_isnull[0];
+		one->values = NULL;
+		if (nkeys == 1)
+			continue;
+		one->values = palloc(size);
 		one->nulls = (bool *) (one->values + nkeys);
 		memcpy(one->values, run->fresh->tts_values, sizeof(Datum) * nkeys);
 		memcpy(one->nulls, run->fresh->tts_isnull, sizeof(bool) * nkeys);
@@ -153,12 +196,16 @@ sx_merge_missing(SxMergeRun *run, int n)
 	missing = missing_rows(run, n);
 	for (int i = 0; i < n; i++)
 	{
-		const SxWaiting *waiting = missing[i].waiting;
+		const SxWaiting *waiting = &missing[i].waiting;
 		SxKey		key = {
-			.hash = waiting->hash,.values = missing[i].values,.nulls = missing[i].nulls
+			.hash = waiting->hash,
+			.values = values_of(&missing[i]),
+			.nulls = nulls_of(&missing[i])
 		};
 
 		CHECK_FOR_INTERRUPTS();
+		if (i + AHEAD < n)
+			sx_merge_prefetch(&missing[i + AHEAD].waiting);
 		if (sx_state_find(run->table, &key))
 		{
 			check_found(run, &key);
