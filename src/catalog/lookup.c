@@ -35,14 +35,20 @@
 static char *
 kind_in(const char *table, const char *index, Oid relid)
 {
-	Oid			schema = get_namespace_oid(SX_SCHEMA, false);
-	Relation	rel = table_open(get_relname_relid(table, schema), AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
+	Oid			schema = get_namespace_oid(SX_SCHEMA, true);
+	Oid			table_id = get_relname_relid(table, schema);
+	Relation	rel;
+	TupleDesc	desc;
 	char	   *kind = NULL;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	/* gone already, while the extension is dropped */
+	if (!OidIsValid(table_id))
+		return NULL;
+	rel = table_open(table_id, AccessShareLock);
+	desc = RelationGetDescr(rel);
 	ScanKeyInit(&key, SPI_fnumber(desc, "relation"), BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(relid));
 	scan = systable_beginscan(rel, get_relname_relid(index, schema), true, NULL, 1, &key);
