@@ -126,10 +126,20 @@
 			(q)->hasGroupRTE = false; \
 		} \
 	} while (0)
+#define sx_forget_group_exprs(q) \
+	do { \
+		ListCell   *lc_; \
+		foreach(lc_, (q)->rtable) \
+		{ \
+			if (lfirst_node(RangeTblEntry, lc_)->rtekind == RTE_GROUP) \
+				lfirst_node(RangeTblEntry, lc_)->groupexprs = NIL; \
+		} \
+	} while (0)
 #define sx_rte_group_expr(rte, attno) \
 	((rte)->rtekind == RTE_GROUP ? (Node *) list_nth((rte)->groupexprs, (attno) - 1) : NULL)
 #else
 #define sx_flatten_group_exprs(q) ((void) 0)
+#define sx_forget_group_exprs(q) ((void) 0)
 #define sx_rte_group_expr(rte, attno) ((Node *) NULL)
 #endif
 

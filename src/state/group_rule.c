@@ -276,6 +276,7 @@ take_groups(SxGroupRule *rule, Query *query)
 		return false;
 	query->targetList = making.targets;
 	query->groupClause = NIL;
+	sx_forget_group_exprs(query);
 	query->hasAggs = false;
 	query->hasTargetSRFs = expression_returns_set((Node *) making.targets);
 	find_split(&making);
