@@ -82,7 +82,11 @@ class Expressions:
         c = self.column(scope, "timestamptz")
         if c is None:
             return "timestamptz '2024-01-01Z'"
-        return self.r.choice((c, f"date_trunc('minute', {c})", f"({c} + interval '1 s')", f"tumble({c}, '10 s')"))
+        choices = [c, f"({c} + interval '1 s')"]
+        # A row without event time is in no window, where SQL gives it a row or a group.
+        if not self.w.timeless:
+            choices += [f"date_trunc('minute', {c})", f"tumble({c}, '10 s')"]
+        return self.r.choice(choices)
 
     # ---------- aggregates ----------
 
