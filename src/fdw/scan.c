@@ -30,6 +30,7 @@
 #include "fdw/row_check.h"
 #include "fdw/scan.h"
 #include "fdw/scan_rows.h"
+#include "fdw/shared.h"
 #include "fdw/stream.h"
 #include "fdw/track.h"
 #include "format/format.h"
@@ -58,6 +59,9 @@ struct SxScan
 	SxStream   *stream;
 	SxDecoder  *decoder;		/* NULL: the source has rows */
 	bool	   *needed;			/* by attno - 1: read, and no metadata */
+	SxSharedRows *shared;		/* columns come from there; NULL: decoded here */
+	int		   *from_shared;	/* … those that are read */
+	int			nfrom_shared;
 	AttrNumber *meta;			/* metadata columns that are read */
 	int			nmeta;
 	int			natts;
@@ -200,6 +204,28 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 		scan->decoder = stream->format->create(stream, needed);
 }
 
+/* Columns that others of the batch read too are decoded for all of them at once. */
+static void
+join_others(SxScan *scan)
+{
+	int			c = 0;
+
+	if (scan->pl == NULL || scan->decoder == NULL)
+		return;
+	scan->shared = sx_sharing_join(scan->pl, scan->input, scan->needed);
+	if (scan->shared == NULL)
+		return;
+	scan->from_shared = palloc(sizeof(int) * Max(scan->shared->ncolumns, 1));
+	for (int i = 0; i < scan->stream->natts; i++)
+	{
+		if (!scan->needed[i])
+			continue;
+		while (scan->shared->columns[c].attno != i + 1)
+			c++;
+		scan->from_shared[scan->nfrom_shared++] = c;
+	}
+}
+
 /*
  * Rows that the batch has made of a stream or sink; NULL when this is no relation
  * that has such rows.
@@ -280,6 +306,7 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 	scan->stream = scan->source->stream;
 	scan->track = scan->pl != NULL && scan->stream->has_watermark;
 	choose_columns(scan, attrs);
+	join_others(scan);
 	sx_scan_rescan(scan);
 	MemoryContextSwitchTo(old);
 	return scan;
@@ -366,11 +393,25 @@ fetch_ahead(const SxScan *scan, int i)
 {
 	const char *rec;
 
-	if (scan->decoder == NULL || i + RECORDS_AHEAD >= scan->input->probe_to)
+	if (scan->decoder == NULL || i + RECORDS_AHEAD >= scan->input->probe_to ||
+		(scan->shared != NULL && i + RECORDS_AHEAD < scan->shared->upto))
 		return;
 	rec = (const char *) scan->source->records[i + RECORDS_AHEAD];
 	for (int at = 0; at < BYTES_AHEAD; at += PG_CACHE_LINE_SIZE / 2)
 		__builtin_prefetch(rec + at);
+}
+
+/* The columns that are decoded already. */
+static inline void
+take_shared(const SxScan *scan, int i, TupleTableSlot *slot)
+{
+	for (int c = 0; c < scan->nfrom_shared; c++)
+	{
+		const SxSharedColumn *column = &scan->shared->columns[scan->from_shared[c]];
+
+		slot->tts_values[column->attno - 1] = column->values[i];
+		slot->tts_isnull[column->attno - 1] = column->isnull[i];
+	}
 }
 
 /* Fills one record's columns; false when it is bad, with err filled. */
@@ -379,6 +420,8 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 {
 	const SxRecord *rec = scan->source->records[i];
 	SxDecodeResult result = SX_DECODE_OK;
+	bool		shared = scan->shared != NULL &&
+		sx_sharing_has(scan->shared, i, scan->pl->probing);
 
 	if (rec->oversize > 0)
 	{
@@ -388,9 +431,15 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 				 (unsigned int) rec->oversize);
 		return SX_DECODE_BAD_RECORD;
 	}
-	if (scan->source->get_row == NULL)
+	if (shared)
+		take_shared(scan, i, slot);
+	else if (scan->source->get_row == NULL)
+	{
+		if (scan->pl != NULL)
+			sx_sharing_missed(scan->input);
 		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
 											  slot->tts_isnull, err);
+	}
 	else
 	{
 		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
