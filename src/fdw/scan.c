@@ -414,15 +414,32 @@ take_shared(const SxScan *scan, int i, TupleTableSlot *slot)
 	}
 }
 
+static inline void
+take_metadata(const SxScan *scan, int i, TupleTableSlot *slot)
+{
+	for (int m = 0; m < scan->nmeta; m++)
+	{
+		int			a = scan->meta[m] - 1;
+
+		slot->tts_values[a] = metadata_value(scan, &scan->stream->columns[a], i,
+											 &slot->tts_isnull[a]);
+	}
+}
+
 /* Fills one record's columns; false when it is bad, with err filled. */
 static SxDecodeResult
 fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 {
-	const SxRecord *rec = scan->source->records[i];
+	const SxRecord *rec;
 	SxDecodeResult result = SX_DECODE_OK;
-	bool		shared = scan->shared != NULL &&
-		sx_sharing_has(scan->shared, i, scan->pl->probing);
 
+	if (scan->shared != NULL && sx_sharing_has(scan->shared, i, scan->pl->probing))
+	{
+		take_shared(scan, i, slot);
+		take_metadata(scan, i, slot);
+		return SX_DECODE_OK;
+	}
+	rec = scan->source->records[i];
 	if (rec->oversize > 0)
 	{
 		err->sqlerrcode = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
@@ -431,9 +448,7 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 				 (unsigned int) rec->oversize);
 		return SX_DECODE_BAD_RECORD;
 	}
-	if (shared)
-		take_shared(scan, i, slot);
-	else if (scan->source->get_row == NULL)
+	if (scan->source->get_row == NULL)
 	{
 		if (scan->pl != NULL)
 			sx_sharing_missed(scan->input);
@@ -447,17 +462,9 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 			result = sx_check_row(scan->stream, scan->needed, slot->tts_values,
 								  slot->tts_isnull, err);
 	}
-	if (result != SX_DECODE_OK)
-		return result;
-
-	for (int m = 0; m < scan->nmeta; m++)
-	{
-		int			a = scan->meta[m] - 1;
-
-		slot->tts_values[a] = metadata_value(scan, &scan->stream->columns[a], i,
-											 &slot->tts_isnull[a]);
-	}
-	return SX_DECODE_OK;
+	if (result == SX_DECODE_OK)
+		take_metadata(scan, i, slot);
+	return result;
 }
 
 /* A record that cannot be read: note it in a batch, say so in a peek. */
