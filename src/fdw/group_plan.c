@@ -102,6 +102,7 @@ is_plain_aggregate(const Aggref *agg)
 		return false;
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
 	plain = !OidIsValid(form->aggfinalfn) && agg->aggtranstype == agg->aggtype &&
+		(agg->args == NIL) == (form->aggtransfn == F_INT8INC) &&
 		is_plain_transition(form->aggtransfn, agg->aggtranstype);
 	ReleaseSysCache(tuple);
 	return plain;
