@@ -57,7 +57,7 @@ struct SxScan
 	SxInput		peeked;			/* what input points to in a peek */
 	SxSource   *source;
 	SxStream   *stream;
-	SxDecoder  *decoder;		/* NULL: the source has rows */
+	SxDecoder  *decoder;		/* NULL: the source has rows, or so far all was shared */
 	bool	   *needed;			/* by attno - 1: read, and no metadata */
 	SxSharedRows *shared;		/* columns come from there; NULL: decoded here */
 	int		   *from_shared;	/* … those that are read */
@@ -195,13 +195,19 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 		else
 			needed[i] = true;
 	}
+}
 
-	/*
-	 * A record must be decodable even when the query needs none of its columns, as
-	 * in count(*): else what counts as a record would depend on the query.
-	 */
-	if (scan->source->get_row == NULL)
-		scan->decoder = stream->format->create(stream, needed);
+/*
+ * A record must be decodable even when the query needs none of its columns, as in
+ * count(*): else what counts as a record would depend on the query.
+ */
+static void
+make_decoder(SxScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+	scan->decoder = scan->stream->format->create(scan->stream, scan->needed);
+	MemoryContextSwitchTo(old);
 }
 
 /* Columns that others of the batch read too are decoded for all of them at once. */
@@ -210,7 +216,7 @@ join_others(SxScan *scan)
 {
 	int			c = 0;
 
-	if (scan->pl == NULL || scan->decoder == NULL)
+	if (scan->pl == NULL || scan->source->get_row != NULL)
 		return;
 	scan->shared = sx_sharing_join(scan->pl, scan->input, scan->needed);
 	if (scan->shared == NULL)
@@ -307,6 +313,8 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 	scan->track = scan->pl != NULL && scan->stream->has_watermark;
 	choose_columns(scan, attrs);
 	join_others(scan);
+	if (scan->shared == NULL && scan->source->get_row == NULL)
+		make_decoder(scan);
 	sx_scan_rescan(scan);
 	MemoryContextSwitchTo(old);
 	return scan;
@@ -393,7 +401,7 @@ fetch_ahead(const SxScan *scan, int i)
 {
 	const char *rec;
 
-	if (scan->decoder == NULL || i + RECORDS_AHEAD >= scan->input->probe_to ||
+	if (scan->source->get_row != NULL || i + RECORDS_AHEAD >= scan->input->probe_to ||
 		(scan->shared != NULL && i + RECORDS_AHEAD < scan->shared->upto))
 		return;
 	rec = (const char *) scan->source->records[i + RECORDS_AHEAD];
@@ -426,6 +434,24 @@ take_metadata(const SxScan *scan, int i, TupleTableSlot *slot)
 	}
 }
 
+/* What others have not decoded.  Making a decoder is no record's doing. */
+static SxDecodeResult
+decode_record(SxScan *scan, const SxRecord *rec, TupleTableSlot *slot, SxDecodeError *err)
+{
+	if (scan->decoder == NULL)
+	{
+		int			decoding = scan->pl->decoding_input;
+
+		scan->pl->decoding_input = -1;
+		make_decoder(scan);
+		scan->pl->decoding_input = decoding;
+	}
+	if (scan->pl != NULL)
+		sx_sharing_missed(scan->input);
+	return scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
+										slot->tts_isnull, err);
+}
+
 /* Fills one record's columns; false when it is bad, with err filled. */
 static SxDecodeResult
 fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
@@ -433,7 +459,7 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 	const SxRecord *rec;
 	SxDecodeResult result = SX_DECODE_OK;
 
-	if (scan->shared != NULL && sx_sharing_has(scan->shared, i, scan->pl->probing))
+	if (scan->shared != NULL && sx_sharing_has(scan->shared, i))
 	{
 		take_shared(scan, i, slot);
 		take_metadata(scan, i, slot);
@@ -449,12 +475,7 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 		return SX_DECODE_BAD_RECORD;
 	}
 	if (scan->source->get_row == NULL)
-	{
-		if (scan->pl != NULL)
-			sx_sharing_missed(scan->input);
-		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
-											  slot->tts_isnull, err);
-	}
+		result = decode_record(scan, rec, slot, err);
 	else
 	{
 		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);

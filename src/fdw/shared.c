@@ -22,9 +22,9 @@
  * Text may be read according to settings of the session that created a view, so only scans
  * with the same settings share.
  *
- * The memory is bounded: records beyond the limit are decoded by each scan.  Bisecting uses
- * what is there and adds nothing, as a probe may begin anywhere.  All of it lives for one
- * attempt at a batch.
+ * The memory is bounded: records beyond the limit are decoded by each scan.  So are those
+ * of probes, which are few and may begin anywhere.  All of it lives for one attempt at a
+ * batch.
  *
  *-------------------------------------------------------------------------
  */
@@ -217,8 +217,9 @@ sx_sharing_join(SxPipeline *pl, SxInput *input, const bool *needed)
 	SxSharing  *sharing = input->sharing;
 	ListCell   *lc;
 
-	if (!pl->probing)
-		sharing->scans++;
+	if (pl->probing)
+		return NULL;
+	sharing->scans++;
 	for (int i = 0; i < sharing->natts; i++)
 	{
 		if (needed[i] && !sharing->can[i])
@@ -235,8 +236,7 @@ sx_sharing_join(SxPipeline *pl, SxInput *input, const bool *needed)
 		if (has_settings(rows) && has_columns(rows, needed, sharing->natts))
 			return rows;
 	}
-	if (pl->probing || list_length(sharing->sets) >= MOST_SETS ||
-		sharing->used >= memory_limit())
+	if (list_length(sharing->sets) >= MOST_SETS || sharing->used >= memory_limit())
 		return NULL;
 	return make_rows(sharing, input);
 }

@@ -58,9 +58,9 @@ extern void sx_sharing_missed(SxInput *input);
 
 /* Are the columns of record i to be had here? */
 static inline bool
-sx_sharing_has(SxSharedRows *rows, int i, bool probing)
+sx_sharing_has(SxSharedRows *rows, int i)
 {
-	if (i >= rows->upto && i < rows->most && !probing)
+	if (i >= rows->upto && i < rows->most)
 		sx_sharing_decode(rows, i);
 	return i < rows->upto && rows->good[i];
 }
