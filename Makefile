@@ -110,8 +110,12 @@ clean:
 endif
 
 # Clients that the benchmarks and Kafka tests use; no part of the extension.
-BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
+# bench/output.c is what the generators of events share.
+BENCH_SHARED = bench/output.c
+BENCH_PROGRAMS = $(patsubst %.c,%,$(filter-out $(BENCH_SHARED),$(wildcard bench/*.c)))
 bench: $(BENCH_PROGRAMS)
+bench/%_produce: bench/%_produce.c $(BENCH_SHARED) bench/output.h
+	$(CC) -std=gnu11 -O2 $(WARNINGS) -o $@ $< $(BENCH_SHARED) -lrdkafka -lpthread -lm
 bench/%: bench/%.c
 	$(CC) -std=gnu11 -O2 $(WARNINGS) -o $@ $< -lrdkafka -lpthread -lm
 

@@ -95,9 +95,12 @@ bare_round() {
 	note bare $(sed -E 's|^([0-9]+) records, [0-9]+ bytes, ([0-9.]+) s, ([0-9]+) records/s, ([0-9.]+) CPU.*|events=\1 seconds=\2 events_s=\3 cpu_m=\4|' <<<"$out")
 }
 
-# job_round SERIES PIPELINE EVENTS (it looks for the end in short transactions: the snapshot of a wait()
-# would keep old versions of rows in their pages): runs a paused pipeline over what its sources hold, EVENTS events,
-# and notes events_s from resume() to the end of wait(), warm_s the same from the first batch (without
+# await PIPELINE: until what its sources hold now is processed.  In short transactions: the snapshot
+# of one long wait() would keep all old versions of rows in their pages.
+await() { ask -c "DO 'BEGIN LOOP COMMIT; EXIT WHEN streamext.wait(''$1'', ''1 second''); END LOOP; END'"; }
+
+# job_round SERIES PIPELINE EVENTS (in short transactions, as await): runs a paused pipeline over what its sources hold, EVENTS events,
+# and notes events_s from resume() until all are processed, warm_s the same from the first batch (without
 # start-up), CPU seconds a million events in all (cpu_m) and of the larger parts, WAL bytes an event.
 # The session that waits is not counted.
 job_round() {

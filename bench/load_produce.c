@@ -20,47 +20,27 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
-#include <librdkafka/rdkafka.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "output.h"
+
 #define WORDS_A_LINE	10
 
 typedef struct Options
 {
 	bool		lines;
-	const char *topic;
-	const char *brokers;
-	const char *file;
+	OutputTarget to;
 	int64_t		count;
 	uint64_t	seed;
 	int64_t		keys;
 	double		zipf;
-	int			partitions;
 } Options;
 
-static int64_t lost;			/* events that the broker did not take */
 static double *cumulated;		/* zipf: of each key and those before it */
-
-static void
-fail(const char *text)
-{
-	fprintf(stderr, "load_produce: %s\n", text);
-	exit(1);
-}
-
-/* splitmix64: every input gives an independent-looking output. */
-static uint64_t
-mix(uint64_t x)
-{
-	x += UINT64_C(0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
 
 static void
 prepare_zipf(const Options *o)
@@ -130,97 +110,20 @@ make_event(const Options *o, int64_t i, char *to, size_t size)
 							 INT64_C(1000000000) + i);
 }
 
-static void
-write_file(const Options *o)
-{
-	FILE	   *f = strcmp(o->file, "-") == 0 ? stdout : fopen(o->file, "w");
-	char		event[1024];
-
-	if (f == NULL)
-		fail("cannot open the file");
-	for (int64_t i = 0; i < o->count; i++)
-	{
-		size_t		n = make_event(o, i, event, sizeof(event) - 1);
-
-		event[n++] = '\n';
-		if (fwrite(event, 1, n, f) != n)
-			fail("cannot write");
-	}
-	if (fclose(f) != 0)
-		fail("cannot write");
-}
-
-static void
-delivered(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
-{
-	if (m->err && lost++ == 0)
-		fprintf(stderr, "load_produce: %s\n", rd_kafka_err2str(m->err));
-}
-
-static rd_kafka_t *
-connect_producer(const Options *o)
-{
-	const char *const properties[][2] = {
-		{"bootstrap.servers", o->brokers}, {"enable.idempotence", "true"},
-		{"queue.buffering.max.messages", "1000000"}, {"linger.ms", "20"}, {"batch.size", "1000000"}
-	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		error[512];
-	rd_kafka_t *rk;
-
-	for (size_t i = 0; i < sizeof(properties) / sizeof(properties[0]); i++)
-		if (rd_kafka_conf_set(conf, properties[i][0], properties[i][1], error,
-							  sizeof(error)) != RD_KAFKA_CONF_OK)
-			fail(error);
-	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
-	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
-	if (rk == NULL)
-		fail(error);
-	return rk;
-}
-
-static int
-count_partitions(rd_kafka_t *rk, rd_kafka_topic_t *rkt)
-{
-	const struct rd_kafka_metadata *md;
-	int			n = 0;
-
-	if (rd_kafka_metadata(rk, 0, rkt, &md, 10000) == 0)
-	{
-		n = md->topic_cnt > 0 ? md->topics[0].partition_cnt : 0;
-		rd_kafka_metadata_destroy(md);
-	}
-	if (n == 0)
-		fail("the topic has no partitions, or the broker is away");
-	return n;
-}
-
-static void
+/* How many of the events were lost. */
+static int64_t
 produce(const Options *o)
 {
-	rd_kafka_t *rk = connect_producer(o);
-	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, o->topic, NULL);
-	int			partitions = o->partitions ? o->partitions : count_partitions(rk, rkt);
+	Output	   *out = output_open(&o->to);
 	char		event[1024];
 
 	for (int64_t i = 0; i < o->count; i++)
 	{
 		size_t		n = make_event(o, i, event, sizeof(event));
 
-		while (rd_kafka_produce(rkt, (int32_t) (i % partitions), RD_KAFKA_MSG_F_COPY,
-								event, n, NULL, 0, NULL) != 0)
-		{
-			if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
-				fail(rd_kafka_err2str(rd_kafka_last_error()));
-			rd_kafka_poll(rk, 10);
-		}
-		if (i % 1000 == 0)
-			rd_kafka_poll(rk, 0);
+		output_put(out, event, n);
 	}
-	rd_kafka_flush(rk, 120000);
-	lost += rd_kafka_outq_len(rk);
-	rd_kafka_topic_destroy(rkt);
-	rd_kafka_destroy(rk);
+	return output_close(out);
 }
 
 static void
@@ -249,17 +152,17 @@ parse_options(Options *o, int argc, char **argv)
 	while ((c = getopt_long(argc - 1, argv + 1, "", longs, NULL)) != -1)
 		switch (c)
 		{
-			case 't': o->topic = optarg; break;
-			case 'b': o->brokers = optarg; break;
-			case 'f': o->file = optarg; break;
+			case 't': o->to.topic = optarg; break;
+			case 'b': o->to.brokers = optarg; break;
+			case 'f': o->to.file = optarg; break;
 			case 'n': o->count = atoll(optarg); break;
 			case 's': o->seed = strtoull(optarg, NULL, 10); break;
 			case 'k': o->keys = atoll(optarg); break;
 			case 'z': o->zipf = atof(optarg); break;
-			case 'p': o->partitions = atoi(optarg); break;
+			case 'p': o->to.partitions = atoi(optarg); break;
 			default: usage();
 		}
-	if (optind < argc - 1 || o->keys <= 0 || (!o->file && (!o->topic || !o->brokers)))
+	if (optind < argc - 1 || o->keys <= 0 || (!o->to.file && (!o->to.topic || !o->to.brokers)))
 		usage();
 }
 
@@ -271,9 +174,5 @@ main(int argc, char **argv)
 	parse_options(&o, argc, argv);
 	if (o.zipf > 0)
 		prepare_zipf(&o);
-	if (o.file)
-		write_file(&o);
-	else
-		produce(&o);
-	return lost > 0;
+	return produce(&o) > 0;
 }

@@ -21,13 +21,14 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
-#include <librdkafka/rdkafka.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "output.h"
 
 #define TOTAL			50		/* one person, three auctions, 46 bids */
 #define PERSONS			1
@@ -44,15 +45,12 @@
 
 typedef struct Options
 {
-	const char *topic;
-	const char *brokers;
-	const char *file;
+	OutputTarget to;
 	int64_t		count;
 	uint64_t	seed;
 	double		event_rate;
 	int64_t		start_ms;
 	int64_t		shuffle_ms;
-	int			partitions;
 } Options;
 
 /* Where an event stands after shuffling. */
@@ -67,29 +65,19 @@ typedef struct Random
 	uint64_t	state;
 } Random;
 
-static int64_t lost;			/* events that the broker did not take */
-
 /* ---------- random numbers ---------- */
-
-static uint64_t
-mix(uint64_t x)
-{
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
 
 static uint64_t
 next(Random *r)
 {
-	r->state += UINT64_C(0x9e3779b97f4a7c15);
-	return mix(r->state);
+	r->state += MIX_STEP;
+	return stir(r->state);
 }
 
 static Random
 random_of(const Options *o, int64_t n, uint64_t purpose)
 {
-	Random		r = {mix(o->seed * UINT64_C(0x100000001b3) + purpose) ^ mix((uint64_t) n)};
+	Random		r = {stir(o->seed * UINT64_C(0x100000001b3) + purpose) ^ stir((uint64_t) n)};
 
 	return r;
 }
@@ -272,7 +260,7 @@ make_auction(const Options *o, Random *r, int64_t n, char *to, size_t size)
 static void
 channel_url(char *url, size_t size, int channel)
 {
-	Random		r = {mix((uint64_t) channel + 77)};
+	Random		r = {stir((uint64_t) channel + 77)};
 	char		part[3][16];
 	uint32_t	reversed = 0;
 	int			used;
@@ -359,10 +347,7 @@ shuffled(const Options *o)
 		return NULL;
 	places = malloc((size_t) o->count * sizeof(Place));
 	if (places == NULL)
-	{
-		fprintf(stderr, "nexmark_produce: out of memory\n");
-		exit(1);
-	}
+		fail("out of memory");
 	for (int64_t n = 0; n < o->count; n++)
 	{
 		Random		r = random_of(o, n, 2);
@@ -376,108 +361,20 @@ shuffled(const Options *o)
 
 /* ---------- where they go ---------- */
 
-static void
-write_file(const Options *o, const Place *places)
-{
-	FILE	   *f = strcmp(o->file, "-") == 0 ? stdout : fopen(o->file, "w");
-	char		event[EVENT_SIZE + 1];
-	bool		good = f != NULL;
-
-	for (int64_t i = 0; good && i < o->count; i++)
-	{
-		size_t		length = make_event(o, places ? places[i].n : i, event);
-
-		event[length++] = '\n';
-		good = fwrite(event, 1, length, f) == length;
-	}
-	if (!good || fclose(f) != 0)
-	{
-		perror(o->file);
-		exit(1);
-	}
-}
-
-static void
-delivered(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
-{
-	if (m->err && lost++ == 0)
-		fprintf(stderr, "nexmark_produce: %s\n", rd_kafka_err2str(m->err));
-}
-
-static rd_kafka_t *
-connect_producer(const Options *o)
-{
-	const char *const properties[][2] = {
-		{"bootstrap.servers", o->brokers},
-		{"enable.idempotence", "true"},
-		{"queue.buffering.max.messages", "1000000"},
-		{"linger.ms", "20"},
-		{"batch.size", "1000000"},
-	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		error[512];
-	rd_kafka_t *rk;
-
-	for (size_t i = 0; i < sizeof(properties) / sizeof(properties[0]); i++)
-		rd_kafka_conf_set(conf, properties[i][0], properties[i][1], error, sizeof(error));
-	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
-	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
-	if (rk == NULL)
-	{
-		fprintf(stderr, "nexmark_produce: %s\n", error);
-		exit(1);
-	}
-	return rk;
-}
-
-static int
-count_partitions(rd_kafka_t *rk, rd_kafka_topic_t *rkt)
-{
-	const struct rd_kafka_metadata *md;
-	int			n = 0;
-
-	if (rd_kafka_metadata(rk, 0, rkt, &md, 10000) == 0)
-	{
-		n = md->topic_cnt > 0 ? md->topics[0].partition_cnt : 0;
-		rd_kafka_metadata_destroy(md);
-	}
-	if (n == 0)
-	{
-		fprintf(stderr, "nexmark_produce: the topic has no partitions, or the broker is away\n");
-		exit(1);
-	}
-	return n;
-}
-
-static void
+/* How many of the events were lost. */
+static int64_t
 produce(const Options *o, const Place *places)
 {
-	rd_kafka_t *rk = connect_producer(o);
-	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, o->topic, NULL);
-	int			partitions = o->partitions ? o->partitions : count_partitions(rk, rkt);
+	Output	   *out = output_open(&o->to);
 	char		event[EVENT_SIZE];
 
 	for (int64_t i = 0; i < o->count; i++)
 	{
 		size_t		length = make_event(o, places ? places[i].n : i, event);
 
-		while (rd_kafka_produce(rkt, (int32_t) (i % partitions), RD_KAFKA_MSG_F_COPY,
-								event, length, NULL, 0, NULL) != 0)
-		{
-			if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
-			{
-				fprintf(stderr, "nexmark_produce: %s\n", rd_kafka_err2str(rd_kafka_last_error()));
-				exit(1);
-			}
-			rd_kafka_poll(rk, 10);
-		}
-		if (i % 1000 == 0)
-			rd_kafka_poll(rk, 0);
+		output_put(out, event, length);
 	}
-	rd_kafka_flush(rk, 60000);
-	lost += rd_kafka_outq_len(rk);
-	rd_kafka_topic_destroy(rkt);
-	rd_kafka_destroy(rk);
+	return output_close(out);
 }
 
 static void
@@ -503,18 +400,18 @@ parse_options(Options *o, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1)
 		switch (c)
 		{
-			case 't': o->topic = optarg; break;
-			case 'b': o->brokers = optarg; break;
-			case 'f': o->file = optarg; break;
+			case 't': o->to.topic = optarg; break;
+			case 'b': o->to.brokers = optarg; break;
+			case 'f': o->to.file = optarg; break;
 			case 'n': o->count = atoll(optarg); break;
 			case 's': o->seed = strtoull(optarg, NULL, 10); break;
 			case 'r': o->event_rate = atof(optarg); break;
 			case 'S': o->start_ms = atoll(optarg); break;
 			case 'd': o->shuffle_ms = atoll(optarg); break;
-			case 'p': o->partitions = atoi(optarg); break;
+			case 'p': o->to.partitions = atoi(optarg); break;
 			default: usage();
 		}
-	if (optind < argc || (!o->file && (!o->topic || !o->brokers)) || o->event_rate <= 0 || o->count < 1)
+	if (optind < argc || (!o->to.file && (!o->to.topic || !o->to.brokers)) || o->event_rate <= 0 || o->count < 1)
 		usage();
 }
 
@@ -523,13 +420,11 @@ main(int argc, char **argv)
 {
 	Options		o = {.count = 1000000, .seed = 1, .event_rate = 10000, .start_ms = INT64_C(1700000000000)};
 	Place	   *places;
+	int64_t		lost;
 
 	parse_options(&o, argc, argv);
 	places = shuffled(&o);
-	if (o.file)
-		write_file(&o, places);
-	else
-		produce(&o, places);
+	lost = produce(&o, places);
 	free(places);
 	return lost > 0;
 }

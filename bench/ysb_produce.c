@@ -24,51 +24,35 @@
  *
  *-------------------------------------------------------------------------
  */
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <librdkafka/rdkafka.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "output.h"
+
 #define ADS				1000
 #define ADS_PER_CAMPAIGN 10
 
 typedef struct Options
 {
-	const char *topic;
-	const char *brokers;
-	const char *file;
+	OutputTarget to;
 	bool		print_ads;
 	int64_t		count;
 	uint64_t	seed;
-	int			partitions;
 	double		rate;
 	int64_t		start_ms;
 	int64_t		step_us;
 	int64_t		disorder_ms;
 	bool		iso;
 	bool		clock;
-	const char *linger;
 	const char *sent;
 } Options;
 
 #define AHEAD_US		200		/* it sleeps no shorter than this: sleeping costs more */
-
-static int64_t lost;			/* events that the broker did not take */
-
-/* splitmix64: every input gives an independent-looking output. */
-static uint64_t
-mix(uint64_t x)
-{
-	x += UINT64_C(0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
 
 static void
 format_uuid(char *to, uint64_t a, uint64_t b)
@@ -193,95 +177,6 @@ pace(const Options *o, int64_t began_us, int64_t i)
 	}
 }
 
-static void
-write_file(const Options *o)
-{
-	FILE	   *f = strcmp(o->file, "-") == 0 ? stdout : fopen(o->file, "w");
-	int64_t		began = now_us(CLOCK_MONOTONIC);
-	char		event[1024];
-
-	if (f == NULL)
-	{
-		perror(o->file);
-		exit(1);
-	}
-	for (int64_t i = 0; i < o->count; i++)
-	{
-		size_t		n;
-
-		pace(o, began, i);
-		n = make_event(o, i, event, sizeof(event) - 1);
-		event[n++] = '\n';
-		if (fwrite(event, 1, n, f) != n)
-		{
-			perror(o->file);
-			exit(1);
-		}
-	}
-	if (fclose(f) != 0)
-	{
-		perror(o->file);
-		exit(1);
-	}
-}
-
-static void
-delivered(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
-{
-	if (m->err && lost++ == 0)
-		fprintf(stderr, "ysb_produce: %s\n", rd_kafka_err2str(m->err));
-}
-
-static rd_kafka_t *
-connect_producer(const Options *o)
-{
-	const char *const properties[][2] = {
-		{"bootstrap.servers", o->brokers},
-		{"enable.idempotence", "true"},
-		{"queue.buffering.max.messages", "1000000"},
-		{"linger.ms", o->linger ? o->linger : o->rate > 0 ? "0" : "20"},
-		{"batch.size", "1000000"},
-	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		error[512];
-	rd_kafka_t *rk;
-
-	for (size_t i = 0; i < sizeof(properties) / sizeof(properties[0]); i++)
-		if (rd_kafka_conf_set(conf, properties[i][0], properties[i][1], error,
-							  sizeof(error)) != RD_KAFKA_CONF_OK)
-		{
-			fprintf(stderr, "ysb_produce: %s\n", error);
-			exit(1);
-		}
-	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
-	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
-	if (rk == NULL)
-	{
-		fprintf(stderr, "ysb_produce: %s\n", error);
-		exit(1);
-	}
-	return rk;
-}
-
-static int
-count_partitions(rd_kafka_t *rk, rd_kafka_topic_t *rkt)
-{
-	const struct rd_kafka_metadata *md;
-	int			n = 0;
-
-	if (rd_kafka_metadata(rk, 0, rkt, &md, 10000) == 0)
-	{
-		n = md->topic_cnt > 0 ? md->topics[0].partition_cnt : 0;
-		rd_kafka_metadata_destroy(md);
-	}
-	if (n == 0)
-	{
-		fprintf(stderr, "ysb_produce: the topic has no partitions, or the broker is away\n");
-		exit(1);
-	}
-	return n;
-}
-
 /* One line an event, in order: event i is in partition i % partitions. */
 static void
 write_sent(const char *path, const int64_t *sent, int64_t n)
@@ -297,16 +192,16 @@ write_sent(const char *path, const int64_t *sent, int64_t n)
 	}
 }
 
-static void
+/* How many of the events were lost. */
+static int64_t
 produce(const Options *o)
 {
-	rd_kafka_t *rk = connect_producer(o);
-	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, o->topic, NULL);
-	int			partitions = o->partitions ? o->partitions : count_partitions(rk, rkt);
+	Output	   *out = output_open(&o->to);
 	int64_t		began = now_us(CLOCK_MONOTONIC);
 	int64_t    *sent = o->sent ? malloc((size_t) o->count * sizeof(int64_t)) : NULL;
 	char		event[1024];
 	double		seconds;
+	int64_t		lost;
 
 	for (int64_t i = 0; i < o->count; i++)
 	{
@@ -316,29 +211,17 @@ produce(const Options *o)
 		n = make_event(o, i, event, sizeof(event));
 		if (sent != NULL)
 			sent[i] = now_us(CLOCK_REALTIME);
-		while (rd_kafka_produce(rkt, (int32_t) (i % partitions), RD_KAFKA_MSG_F_COPY,
-								event, n, NULL, 0, NULL) != 0)
-		{
-			if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
-			{
-				fprintf(stderr, "ysb_produce: %s\n", rd_kafka_err2str(rd_kafka_last_error()));
-				exit(1);
-			}
-			rd_kafka_poll(rk, 10);
-		}
-		if (i % 1000 == 0)
-			rd_kafka_poll(rk, 0);
+		output_put(out, event, n);
 	}
-	rd_kafka_flush(rk, 60000);
-	lost += rd_kafka_outq_len(rk);
+	lost = output_close(out);
 	seconds = (double) (now_us(CLOCK_MONOTONIC) - began) / 1e6;
-	fprintf(stderr, "produced %" PRId64 " events in %.2f s (%.0f/s), lost %" PRId64 "\n",
-			o->count, seconds, (double) o->count / seconds, lost);
-	rd_kafka_topic_destroy(rkt);
-	rd_kafka_destroy(rk);
+	if (o->to.file == NULL)
+		fprintf(stderr, "produced %" PRId64 " events in %.2f s (%.0f/s), lost %" PRId64 "\n",
+				o->count, seconds, (double) o->count / seconds, lost);
 	if (sent != NULL)
 		write_sent(o->sent, sent, o->count);
 	free(sent);
+	return lost;
 }
 
 static void
@@ -368,25 +251,27 @@ parse_options(Options *o, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1)
 		switch (c)
 		{
-			case 't': o->topic = optarg; break;
-			case 'b': o->brokers = optarg; break;
-			case 'f': o->file = optarg; break;
+			case 't': o->to.topic = optarg; break;
+			case 'b': o->to.brokers = optarg; break;
+			case 'f': o->to.file = optarg; break;
 			case 'a': o->print_ads = true; break;
 			case 'n': o->count = atoll(optarg); break;
 			case 's': o->seed = strtoull(optarg, NULL, 10); break;
-			case 'p': o->partitions = atoi(optarg); break;
+			case 'p': o->to.partitions = atoi(optarg); break;
 			case 'r': o->rate = atof(optarg); break;
 			case 'S': o->start_ms = atoll(optarg); break;
 			case 'u': o->step_us = atoll(optarg); break;
 			case 'd': o->disorder_ms = atoll(optarg); break;
 			case 'T': o->iso = strcmp(optarg, "iso") == 0; break;
 			case 'c': o->clock = true; break;
-			case 'l': o->linger = optarg; break;
+			case 'l': o->to.linger = optarg; break;
 			case 'w': o->sent = optarg; break;
 			default: usage();
 		}
-	if (optind < argc || (!o->print_ads && !o->file && (!o->topic || !o->brokers)))
+	if (optind < argc || (!o->print_ads && !o->to.file && (!o->to.topic || !o->to.brokers)))
 		usage();
+	if (o->to.linger == NULL && o->rate > 0)
+		o->to.linger = "0";
 }
 
 int
@@ -395,11 +280,8 @@ main(int argc, char **argv)
 	Options		o = {.count = 1000000, .seed = 1, .start_ms = INT64_C(1700000000000), .step_us = 100};
 
 	parse_options(&o, argc, argv);
-	if (o.print_ads)
-		print_ads();
-	else if (o.file)
-		write_file(&o);
-	else
-		produce(&o);
-	return lost > 0;
+	if (!o.print_ads)
+		return produce(&o) > 0;
+	print_ads();
+	return 0;
 }

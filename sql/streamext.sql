@@ -586,7 +586,7 @@ COMMENT ON FUNCTION streamext.step(text, timestamptz) IS 'runs one batch of a pa
 
 CREATE FUNCTION streamext.wait(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     AS 'MODULE_PATHNAME', 'sx_wait' LANGUAGE C STRICT;
-COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything that the sources held at the call is processed, or run() has come to its end; false when the time is over';
+COMMENT ON FUNCTION streamext.wait(text, interval) IS 'waits until everything that the sources held at the call is processed, or run() has come to its end; false when the time is over. Old versions of rows cannot be pruned while it waits: wait for long in a loop of short waits with COMMIT between them';
 
 CREATE FUNCTION streamext.reset(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'sx_reset' LANGUAGE C STRICT;

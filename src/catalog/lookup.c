@@ -9,42 +9,87 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "catalog/sx_catalog.h"
+#include "executor/spi.h"
 #include "fdw/stream.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "plan/plan.h"
+#include "streamext.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/varlena.h"
+
+/*
+ * The relation's kind in streamext.stream or streamext.step, or NULL.  Asked for each
+ * relation of each query that is analysed, so it goes straight to the table's index.
+ */
+static char *
+kind_in(const char *table, const char *index, Oid relid)
+{
+	Oid			schema = get_namespace_oid(SX_SCHEMA, true);
+	Oid			table_id = get_relname_relid(table, schema);
+	Relation	rel;
+	TupleDesc	desc;
+	char	   *kind = NULL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	/* gone already, while the extension is dropped */
+	if (!OidIsValid(table_id))
+		return NULL;
+	rel = table_open(table_id, AccessShareLock);
+	desc = RelationGetDescr(rel);
+	ScanKeyInit(&key, SPI_fnumber(desc, "relation"), BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, get_relname_relid(index, schema), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		kind = SPI_getvalue(tuple, desc, SPI_fnumber(desc, "kind"));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return kind;
+}
+
+/* No stream, view or sink is anything else; one that is being dropped has no kind left. */
+static bool
+may_be_ours(Oid relid)
+{
+	char		relkind = get_rel_relkind(relid);
+
+	return relkind == RELKIND_FOREIGN_TABLE || relkind == RELKIND_VIEW || relkind == '\0';
+}
 
 SxRelKind
 sx_relation_kind(Oid relid)
 {
-	Datum		values[] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		kind;
+	char	   *kind;
 
-	if (!OidIsValid(relid) || !sx_extension_exists())
+	if (!OidIsValid(relid) || !may_be_ours(relid) || !OidIsValid(sx_extension_owner(true)))
 		return SX_REL_NONE;
-	kind = sx_catalog_value("SELECT kind FROM (SELECT kind, relation FROM streamext.stream "
-							"UNION ALL SELECT kind, relation FROM streamext.step) r "
-							"WHERE relation = $1 ORDER BY kind LIMIT 1",
-							SX_ARGS(REGCLASSOID), values, NULL, &isnull);
-	if (isnull)
+	kind = kind_in("stream", "stream_pkey", relid);
+	if (kind == NULL)
+		kind = kind_in("step", "step_pkey", relid);
+	if (kind == NULL)
 		return SX_REL_NONE;
 
-	switch (text_to_cstring(DatumGetTextPP(kind))[1])
+	switch (kind[1])
 	{
 		case 'o':
 			return SX_REL_SOURCE;
 		case 'e':
 			return SX_REL_DERIVED;
 		case 'i':
-			return text_to_cstring(DatumGetTextPP(kind))[0] == 's' ?
-				SX_REL_SINK : SX_REL_VIEW;
+			return kind[0] == 's' ? SX_REL_SINK : SX_REL_VIEW;
 	}
 	elog(ERROR, "unknown kind of stream");
 }

@@ -94,6 +94,9 @@ extern void sx_rows_as(Oid role, const char *sql, int nargs, const Oid *types,
 /* Is the extension created in this database (and not being dropped)? */
 extern bool sx_extension_exists(void);
 
+/* Its owner; ERROR when it is of another version than this library, or missing. */
+extern Oid	sx_extension_owner(bool missing_ok);
+
 /*
  * The version of its objects in this database when it is not that of this library,
  * else NULL.

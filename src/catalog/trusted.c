@@ -50,9 +50,16 @@ typedef struct PlanEntry
 
 static HTAB *plans = NULL;
 
-/* The extension's row: its owner, and its version as a copy; false when there is none. */
+/* The extension in this database. */
+typedef struct Extension
+{
+	Oid			oid;
+	Oid			owner;
+	char	   *version;
+} Extension;
+
 static bool
-extension_row(Oid extension, Oid *owner, char **version)
+find_extension(Extension *extension)
 {
 	Relation	rel;
 	ScanKeyData key;
@@ -61,50 +68,49 @@ extension_row(Oid extension, Oid *owner, char **version)
 	bool		found;
 
 	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("streamext"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
 	if (found)
 	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
 		bool		isnull;
 		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
 										 RelationGetDescr(rel), &isnull);
 
-		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-		*version = isnull ? pstrdup("") : TextDatumGetCString(value);
+		extension->oid = form->oid;
+		extension->owner = form->extowner;
+		extension->version = isnull ? pstrdup("") : TextDatumGetCString(value);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }
 
-/* Is it the extension's own script that runs, on the way to another version? */
+/* Is it ours, or does its own script run, on the way to another version? */
 static bool
-in_script_of(Oid extension)
+is_ours(const Extension *extension)
 {
-	return creating_extension && CurrentExtensionObject == extension;
+	return strcmp(extension->version, SX_VERSION) == 0 ||
+		(creating_extension && CurrentExtensionObject == extension->oid);
 }
 
 char *
 sx_other_version(void)
 {
-	Oid			extension = get_extension_oid("streamext", true);
-	Oid			owner;
-	char	   *version;
+	Extension	extension;
 
-	if (!OidIsValid(extension) || in_script_of(extension) ||
-		!extension_row(extension, &owner, &version) ||
-		strcmp(version, SX_VERSION) == 0)
-		return NULL;
-	return version;
+	return find_extension(&extension) && !is_ours(&extension) ? extension.version : NULL;
 }
 
 bool
 sx_extension_usable(void)
 {
-	return sx_extension_exists() && sx_other_version() == NULL;
+	Extension	extension;
+
+	return find_extension(&extension) && is_ours(&extension);
 }
 
 static void
@@ -117,32 +123,30 @@ refuse_other_version(const char *version)
 			 errhint("Run ALTER EXTENSION streamext UPDATE, or restart the server if the newer library has been installed since its start.")));
 }
 
-/* Owner of the extension in this database; ERROR when it is not there, or not ours. */
-static Oid
-extension_owner(void)
+Oid
+sx_extension_owner(bool missing_ok)
 {
-	Oid			extension = get_extension_oid("streamext", true);
-	Oid			owner = InvalidOid;
-	char	   *version;
+	Extension	extension;
 
-	if (!OidIsValid(extension))
+	if (!find_extension(&extension))
+	{
+		if (missing_ok)
+			return InvalidOid;
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"streamext\" does not exist in this database"),
 				 errhint("Run CREATE EXTENSION streamext.")));
-	if (extension_row(extension, &owner, &version))
-	{
-		if (strcmp(version, SX_VERSION) != 0 && !in_script_of(extension))
-			refuse_other_version(version);
-		pfree(version);
 	}
-	return owner;
+	if (!is_ours(&extension))
+		refuse_other_version(extension.version);
+	pfree(extension.version);
+	return extension.owner;
 }
 
 void
 sx_trusted_begin(SxTrusted *save)
 {
-	Oid			owner = extension_owner();
+	Oid			owner = sx_extension_owner(false);
 
 	GetUserIdAndSecContext(&save->userid, &save->sec_context);
 	save->nestlevel = NewGUCNestLevel();

@@ -27,7 +27,8 @@
 
 #include "helper_consume.h"
 
-#define IDLE_POLL_MS		1000
+/* Everything of interest wakes us; this is for helper_watch_check. */
+#define IDLE_POLL_MS		5000
 
 /* Moves the messages at hand into the ring; false: it is full. */
 static bool

@@ -21,9 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "helper.h"
+
+#define TIMER_SLACK_NS	2000000
 
 static Helper helper;
 
@@ -90,6 +93,17 @@ ignore_signals(void)
 	signal(SIGUSR2, SIG_IGN);
 }
 
+/*
+ * librdkafka's main thread waits in whole milliseconds for its next timer and turns round
+ * for the rest of the last one, once a second.  Timers that may be as late as that (not so
+ * what comes from a socket) let it wake up after the timer is due.  Threads made later have it too.
+ */
+static void
+wake_up_late(void)
+{
+	(void) prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -102,6 +116,7 @@ main(int argc, char **argv)
 		return 0;
 	}
 	ignore_signals();
+	wake_up_late();
 	/* address space is limited, and each arena of glibc reserves 64 MB of it */
 	mallopt(M_ARENA_MAX, 2);
 

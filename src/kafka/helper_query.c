@@ -40,9 +40,10 @@ typedef struct ResolveRequest
 } ResolveRequest;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t changed;	/* waits on CLOCK_MONOTONIC, see helper_query_start */
 static ResolveRequest *requests;	/* under lock */
 static bool soon;				/* under lock: metadata is wanted within a second */
+static bool running;			/* under lock: there is a thread; a producer has none */
 
 /* What was last reported of each topic, and of how many; of this thread. */
 static int32_t known_partitions[SX_HELPER_MAX_TOPICS];
@@ -305,30 +306,45 @@ helper_query_soon(void)
 {
 	pthread_mutex_lock(&lock);
 	soon = true;
-	pthread_cond_signal(&changed);
+	if (running)
+		pthread_cond_signal(&changed);
 	pthread_mutex_unlock(&lock);
 }
 
 /* ---------- the thread ---------- */
 
+/* The time in so many seconds. */
+static struct timespec
+seconds_from_now(time_t seconds)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += seconds;
+	return t;
+}
+
+static bool
+is_before(struct timespec a, struct timespec b)
+{
+	return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
+}
+
 /* Sleeps until there is a request (returned) or the time has come (NULL). */
 static ResolveRequest *
-next_request(time_t *metadata_at)
+next_request(struct timespec *metadata_at)
 {
 	ResolveRequest *r;
 
 	pthread_mutex_lock(&lock);
 	for (;;)
 	{
-		struct timespec until = {0};
-
-		if (soon && *metadata_at > time(NULL) + 1)
-			*metadata_at = time(NULL) + 1;
+		if (soon && is_before(seconds_from_now(1), *metadata_at))
+			*metadata_at = seconds_from_now(1);
 		soon = false;
-		if (requests != NULL || *metadata_at <= time(NULL))
+		if (requests != NULL || !is_before(seconds_from_now(0), *metadata_at))
 			break;
-		until.tv_sec = *metadata_at;
-		pthread_cond_timedwait(&changed, &lock, &until);
+		pthread_cond_timedwait(&changed, &lock, metadata_at);
 	}
 	r = requests;
 	if (r != NULL)
@@ -359,7 +375,7 @@ query_main(void *arg)
 {
 	Helper	   *h = arg;
 	time_t		interval = metadata_interval(h);
-	time_t		metadata_at = 0;
+	struct timespec metadata_at = {0};
 
 	for (;;)
 	{
@@ -368,7 +384,7 @@ query_main(void *arg)
 		if (r != NULL)
 			query_resolve(h, r);
 		else
-			metadata_at = time(NULL) + (query_all(h) ? interval : 1);
+			metadata_at = seconds_from_now(query_all(h) ? interval : 1);
 	}
 	return NULL;
 }
@@ -377,7 +393,15 @@ void
 helper_query_start(Helper *h)
 {
 	pthread_t	thread;
+	pthread_condattr_t attributes;
 
+	if (pthread_condattr_init(&attributes) != 0 ||
+		pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) != 0 ||
+		pthread_cond_init(&changed, &attributes) != 0)
+		helper_fail("could not make a condition variable");
+	pthread_mutex_lock(&lock);
+	running = true;
+	pthread_mutex_unlock(&lock);
 	for (int i = 0; i < SX_HELPER_MAX_TOPICS; i++)
 		known_partitions[i] = INT32_MIN;
 	if (pthread_create(&thread, NULL, query_main, h) != 0)

@@ -114,7 +114,7 @@ stuck_after(void)
 	return STUCK_MS + (int64_t) (r.rlim_cur / STUCK_BYTES_PER_MS);
 }
 
-/* Ends the program when a thread is stuck.  To be called about every second. */
+/* Ends the program when a thread is stuck.  To be called every few seconds. */
 void
 helper_watch_check(void)
 {

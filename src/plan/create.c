@@ -280,30 +280,6 @@ warn_of_windows(const SxReads *reads, const char *name)
 	}
 }
 
-static const char *
-strategy_word(SxStrategy strategy)
-{
-	switch (strategy)
-	{
-		case SX_STRATEGY_MERGE:
-			return "merge";
-		case SX_STRATEGY_RECOMPUTE:
-			return "recompute";
-		case SX_STRATEGY_REDUCE:
-			return "reduce";
-		case SX_STRATEGY_RETRACT:
-			return "retract";
-		case SX_STRATEGY_DISTINCT:
-			return "distinct";
-		case SX_STRATEGY_SESSION:
-			return "session";
-		case SX_STRATEGY_JOIN:
-			return "join";
-		default:
-			return "append";
-	}
-}
-
 /* The objects of a view whose query needs no more nodes, and its step. */
 Oid
 sx_define_new_view(SxNewView *new, Query *query, SxStepPlan **plan, SxLayout **layout)
@@ -338,7 +314,7 @@ sx_define_new_view(SxNewView *new, Query *query, SxStepPlan **plan, SxLayout **l
 	if (OidIsValid(delta))
 		sx_belongs_to(delta, view);
 	CommandCounterIncrement();
-	sx_register_step(view, "view", query_view, state, strategy_word((*plan)->strategy),
+	sx_register_step(view, "view", query_view, state, sx_strategy_name((*plan)->strategy),
 					 &new->reads, new->options->backfill, new->pipeline, new->options->json);
 	return view;
 }

@@ -50,6 +50,12 @@ node_options(const SxNodeMaker *maker, Query *query)
 		given = lappend(given, makeDefElem("emit", (Node *) makeString(pstrdup("final")), -1));
 		given = lappend(given, makeDefElem("retention", (Node *) makeString(pstrdup("0 seconds")), -1));
 	}
+	if (maker->rank_condition != NULL)
+	{
+		options->only = maker->rank_condition;
+		given = lappend(given, makeDefElem(SX_ONLY_OPTION,
+										   (Node *) makeString(pstrdup(options->only)), -1));
+	}
 	options->json = sx_options_to_json(given);
 	return options;
 }

@@ -367,6 +367,16 @@ sx_plan_create_derived(CreateTableAsStmt *stmt, const char *query_string)
 /* ---------- plan ---------- */
 
 void
+sx_report_changed_columns(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the columns of stream %s are not those of its query any more",
+					sx_qualified_name(relid)),
+			 errhint("Drop the stream and create it again.")));
+}
+
+void
 sx_plan_check_columns(Oid relid, Oid query)
 {
 	Relation	table = relation_open(relid, AccessShareLock);
@@ -379,11 +389,7 @@ sx_plan_check_columns(Oid relid, Oid query)
 		fits = !TupleDescAttr(columns, i)->attisdropped &&
 			TupleDescAttr(columns, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
 	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the columns of stream %s are not those of its query any more",
-						sx_qualified_name(relid)),
-				 errhint("Drop the stream and create it again.")));
+		sx_report_changed_columns(relid);
 	relation_close(view, NoLock);
 	relation_close(table, NoLock);
 }

@@ -48,8 +48,8 @@ sx_streams_text(List *streams)
 	return text.data;
 }
 
-static const char *
-strategy_name(SxStrategy strategy)
+const char *
+sx_strategy_name(SxStrategy strategy)
 {
 	switch (strategy)
 	{
@@ -184,7 +184,7 @@ sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout, const SxStepName
 	appendStringInfo(&text, "%s: %s\n",
 					 plan->kind == SX_STEP_VIEW ? "View" :
 					 plan->kind == SX_STEP_SINK ? "Sink" : "Stream", plan->name);
-	appendStringInfo(&text, "Strategy: %s\n", strategy_name(plan->strategy));
+	appendStringInfo(&text, "Strategy: %s\n", sx_strategy_name(plan->strategy));
 	appendStringInfo(&text, "Reason: %s\n", plan->reason);
 	appendStringInfo(&text, "Reads: %s\n", sx_streams_text(plan->streams));
 	if (plan->closed_views != NIL)

@@ -29,6 +29,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_locale.h"
+#include "utils/typcache.h"
 
 #include "plan/plan_internal.h"
 
@@ -95,6 +96,13 @@ sx_column_is_c(const SxStateColumn *column)
 	return OidIsValid(column->collation) &&
 		(column->type == TEXTOID || column->type == VARCHAROID || column->type == BPCHAROID) &&
 		get_collation_isdeterministic(column->collation);
+}
+
+bool
+sx_is_hashable(Oid type, Oid collation)
+{
+	return OidIsValid(lookup_type_cache(type, TYPECACHE_HASH_EXTENDED_PROC)->hash_extended_proc) &&
+		(!OidIsValid(collation) || get_collation_isdeterministic(collation));
 }
 
 /* ---------- keys ---------- */

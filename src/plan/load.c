@@ -160,6 +160,7 @@ sx_build_view_plan(Query *query, const SxViewOptions *options,
 	plan->late = options->late;
 	plan->retention = options->retention;
 	plan->state_ttl = options->state_ttl;
+	plan->only = options->only;
 	sx_check_view_options(options, *layout, plan->streams);
 	if (plan->strategy == SX_STRATEGY_JOIN)
 		sx_join_check_options(options, query);

@@ -18,6 +18,7 @@
 #ifndef SX_NODE_H
 #define SX_NODE_H
 
+#include "lib/stringinfo.h"
 #include "plan/plan_internal.h"
 
 /* Who makes the nodes of one view. */
@@ -138,6 +139,14 @@ extern SxLayout *sx_recompute_layout(Query *query);
 extern void sx_recompute_prepare(Query *query, const SxLayout *above,
 								 const SxViewOptions *options, List *own_nodes);
 
+/* ---------- recompute_evict.c ---------- */
+
+/*
+ * Rows of the node and of what it stands on go when their window is closed; expr: the
+ * window, over the node's columns.  Nodes that are not the view's own are left alone.
+ */
+extern void sx_recompute_evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes);
+
 /* ---------- load.c ---------- */
 
 /* The layout of the view with this stored query, by the strategy that it has. */
@@ -200,6 +209,9 @@ extern Query *sx_parse(const char *sql, const Oid *argtypes, int nargs);
  * old_rows, gives, or of all of them (NULL); without HAVING.
  */
 extern char *sx_changes_sql(Oid view, const char *function);
+
+/* "SELECT …": what a view with this layout shows of its state table, which context names. */
+extern void sx_append_output(StringInfo sql, const SxLayout *layout, List *context);
 
 /* An expression over columns of the view (as varno 1) as SQL over alias, or bare columns. */
 extern char *sx_node_expr_sql(Oid view, Node *expr, const char *alias);

@@ -207,6 +207,21 @@ sx_node_key_sql(Oid view, List *key, const char *alias)
 	return sql.data;
 }
 
+void
+sx_append_output(StringInfo sql, const SxLayout *layout, List *context)
+{
+	ListCell   *lc;
+
+	foreach(lc, layout->output)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		appendStringInfo(sql, "%s%s AS %s", foreach_current_index(lc) == 0 ? "SELECT " : ", ",
+						 deparse_expression((Node *) tle->expr, context, true, false),
+						 quote_identifier(tle->resname));
+	}
+}
+
 char *
 sx_changes_sql(Oid view, const char *function)
 {
@@ -216,17 +231,9 @@ sx_changes_sql(Oid view, const char *function)
 	int			nestlevel = sx_pin_settings();
 	List	   *context = deparse_context_for("s", state);
 	StringInfoData sql;
-	ListCell   *lc;
 
 	initStringInfo(&sql);
-	foreach(lc, layout->output)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		appendStringInfo(&sql, "%s%s AS %s", sql.len == 0 ? "SELECT " : ", ",
-						 deparse_expression((Node *) tle->expr, context, true, false),
-						 quote_identifier(tle->resname));
-	}
+	sx_append_output(&sql, layout, context);
 	AtEOXact_GUC(true, nestlevel);
 	if (function == NULL)
 		appendStringInfo(&sql, " FROM %s s", table);

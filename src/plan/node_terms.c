@@ -80,17 +80,6 @@ ref_at(const SxTermSearch *search, Query *query, Index varno)
 	return NULL;
 }
 
-/* Values that are equal have one hash, whatever the collation. */
-static bool
-is_hashable(Node *expr)
-{
-	Oid			collation = exprCollation(expr);
-	TypeCacheEntry *type = lookup_type_cache(exprType(expr), TYPECACHE_HASH_EXTENDED_PROC);
-
-	return OidIsValid(type->hash_extended_proc) &&
-		(!OidIsValid(collation) || get_collation_isdeterministic(collation));
-}
-
 static Oid
 hash_family(Node *expr)
 {
@@ -122,7 +111,7 @@ sx_find_term(SxTermSearch *search, SxTermBlock *block, Node *expr)
 
 	expr = sx_strip_relabel(expr);
 	(void) one_var_walker(expr, &one);
-	if (one.var == NULL || one.several || !is_hashable(expr))
+	if (one.var == NULL || one.several || !sx_is_hashable(exprType(expr), exprCollation(expr)))
 		return NULL;
 	for (Index up = 0; up < one.var->varlevelsup && block != NULL; up++)
 		block = block->parent;

@@ -148,6 +148,7 @@ sx_view_options(List *options)
 	result->pipeline = sx_option(options, "pipeline");
 	result->evict = sx_option(options, SX_EVICT_OPTION);
 	result->on_time = sx_option(options, SX_ON_TIME_OPTION);
+	result->only = sx_option(options, SX_ONLY_OPTION);
 	result->json = sx_options_to_json(options);
 	return result;
 }

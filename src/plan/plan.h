@@ -98,6 +98,10 @@ typedef struct SxRecompute
 								 * with a number of arrival above $2; NULL: all of them */
 	char	   *delete_sql;		/* $1: keys */
 	char	   *insert_sql;
+	char	   *stored_sql;		/* $1: keys; their rows and the places of these */
+	char	   *rows_sql;		/* $1: keys; their rows as they are now */
+	char	   *delete_these_sql;	/* $1: tid[] */
+	char	   *insert_these_sql;	/* $1: array of rows of the state table */
 } SxRecompute;
 
 /* Session windows: plan/session.c. */
@@ -143,6 +147,7 @@ typedef struct SxStepPlan
 	int64		emit_interval;	/* microseconds, for SX_EMIT_INTERVAL */
 	int64		retention;		/* microseconds, -1: for ever */
 	bool		evicts;			/* a node: rows of closed windows go */
+	const char *only;			/* a node: its reader wants these rows alone; NULL: all */
 	bool		keeps_first;	/* a node: its reader makes others go (reduce.c) */
 	int64		state_ttl;		/* microseconds; 0: none */
 	SxPanes    *panes;			/* NULL: none */

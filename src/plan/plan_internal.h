@@ -266,6 +266,9 @@ extern Node *sx_replace_by_output(Node *expr, List *output);
 /* Is a text key stored and compared COLLATE "C"? */
 extern bool sx_column_is_c(const SxStateColumn *column);
 
+/* Have equal values one hash?  It is the type's, whatever the collation. */
+extern bool sx_is_hashable(Oid type, Oid collation);
+
 /* aggregate.c: rewrites an aggregate as an expression over state columns. */
 typedef struct SxLayoutBuilder
 {
@@ -319,6 +322,7 @@ typedef struct SxViewOptions
 	const char *pipeline;
 	const char *evict;			/* of a hidden node: sx_node_evict() */
 	const char *on_time;		/* … by what its rows are late, over d: sx_node_option() */
+	const char *only;			/* … which of its rows are read, over u; NULL: all */
 	char	   *json;			/* all of them, as given */
 } SxViewOptions;
 
@@ -326,6 +330,7 @@ typedef struct SxViewOptions
 #define SX_EVICT_OPTION		"evict_when"
 #define SX_KEEP_OPTION		"keep_when"	/* reduce.c */
 #define SX_ON_TIME_OPTION	"on_time"
+#define SX_ONLY_OPTION		"only_when"
 
 /* With state_ttl: the batch time of the last batch that had rows of a group. */
 #define SX_TOUCHED_COLUMN	"sx_touched"
@@ -380,6 +385,9 @@ extern Query *sx_partial_query(Query *query, const SxLayout *layout);
 extern int	sx_pin_settings(void);
 extern char *sx_deparse(Query *query);
 extern char *sx_columns_sql(const List *columns, const char *prefix);
+
+/* "a, b" of names, each behind the prefix */
+extern char *sx_names_sql(const List *names, const char *prefix);
 extern char *sx_key_order_sql(const SxLayout *layout, const char *prefix);
 
 /* A column as in CREATE TABLE, with its collation where that is not the type's. */
@@ -446,6 +454,9 @@ extern Oid	sx_create_query_table(const char *schema, const char *name, List *col
 extern void sx_depend_on(Oid relid, Oid class, Oid object);
 extern void sx_depend_on_source_option(Oid relid, List *options);
 
+/* The stream's table is not that of its query: somebody changed one of them. */
+extern void sx_report_changed_columns(Oid relid) pg_attribute_noreturn();
+
 /* Makes the names in option "source" qualified ones. */
 extern void sx_qualify_source_option(List *options);
 
@@ -461,6 +472,7 @@ extern void sx_function_sink_plan(SxStepPlan *plan, const SxStepNames *names);
 extern SxStepPlan *sx_build_view_plan(Query *query, const SxViewOptions *options,
 									  const SxStepNames *names, SxLayout **layout);
 extern char *sx_delta_name(const char *state);
+extern const char *sx_strategy_name(SxStrategy strategy);
 extern char *sx_explain_plan(const SxStepPlan *plan, const SxLayout *layout,
 							 const SxStepNames *names);
 extern char *sx_streams_text(List *streams);

@@ -324,12 +324,16 @@ wrapped_sql(Query *query, List *refs)
 					sx_deparse(query));
 }
 
+/*
+ * The rows of the touched keys, or of all, in the columns of the state table; only: a
+ * condition on them, over u, or NULL.
+ */
 static char *
-insert_sql(Query *query, const SxLayout *layout, const char *state, bool all)
+rows_sql(Query *query, bool all, const char *only)
 {
 	List	   *refs;
 	bool		compared = query->setOperations != NULL;
-	char	   *select;
+	char	   *rows;
 	ListCell   *lc;
 
 	query = copyObject(query);
@@ -342,14 +346,16 @@ insert_sql(Query *query, const SxLayout *layout, const char *state, bool all)
 			sx_fix_joins(((SxNodeRef *) lfirst(lc))->query);
 	}
 	if (compared)
-		select = wrapped_sql(query, refs);
-	else
-	{
-		add_key_column(query, has_key(refs) ? key_of_row(refs) : zero_key());
-		select = sx_deparse(query);
-	}
-	return psprintf("INSERT INTO %s (%s)\n%s", state, sx_columns_sql(layout->columns, ""),
-					select);
+		return wrapped_sql(query, refs);
+	add_key_column(query, has_key(refs) ? key_of_row(refs) : zero_key());
+	rows = sx_deparse(query);
+	return only == NULL ? rows : psprintf("SELECT u.*\nFROM (\n%s\n) u\nWHERE %s", rows, only);
+}
+
+static char *
+insert_sql(const SxLayout *layout, const char *state, const char *rows)
+{
+	return psprintf("INSERT INTO %s (%s)\n%s", state, sx_columns_sql(layout->columns, ""), rows);
 }
 
 /* The key in each node, for people */
@@ -385,24 +391,35 @@ sx_recompute_sql(SxStepPlan *plan, Query *query, const SxLayout *layout,
 {
 	SxRecompute *recompute = palloc0(sizeof(SxRecompute));
 	List	   *refs = sx_node_refs(query);
+	const char *condition;
 	const char *kept;
+	const char *only;
 
 	recompute->keys_sql = keys_sql(query, layout, refs);
-	recompute->delete_sql = has_key(refs) ?
-		psprintf("DELETE FROM %s\nWHERE " KEY_COLUMN " = ANY ($1)", names->state) :
-		psprintf("DELETE FROM %s", names->state);
+	condition = has_key(refs) ? "\nWHERE " KEY_COLUMN " = ANY ($1)" : "";
+	recompute->delete_sql = psprintf("DELETE FROM %s%s", names->state, condition);
 	kept = sx_kept_condition(refs);
 	if (kept != NULL)
 		sx_reduce_sql(recompute, query, linitial(refs), kept,
 					  has_key(refs) ? hash_sql(linitial(refs), "s") : NULL);
-	recompute->insert_sql = insert_sql(query, layout, names->state, false);
+	/* What is reduced has no others. */
+	only = kept == NULL ? plan->only : NULL;
+	recompute->rows_sql = rows_sql(query, false, only);
+	recompute->insert_sql = insert_sql(layout, names->state, recompute->rows_sql);
+	recompute->stored_sql = psprintf("SELECT %s, s.ctid\nFROM %s s%s",
+									 sx_columns_sql(layout->columns, "s."), names->state, condition);
+	recompute->delete_these_sql = psprintf("DELETE FROM %s\nWHERE ctid = ANY ($1)", names->state);
+	recompute->insert_these_sql =
+		insert_sql(layout, names->state,
+				   psprintf("SELECT %s\nFROM pg_catalog.unnest($1) r",
+							sx_columns_sql(layout->columns, "r.")));
 	recompute->keyed = has_key(refs);
 	recompute->key = recompute->keyed ? key_text(refs) : NULL;
 	plan->recompute = recompute;
 	if (plan->retention >= 0 && layout->windowed)
 		plan->expire_sql = sx_expire_windows_sql(layout, names->state);
 	/* Nodes may have rows already: an aggregate without GROUP BY, a view of the user's. */
-	plan->start_sql = insert_sql(query, layout, names->state, true);
+	plan->start_sql = insert_sql(layout, names->state, rows_sql(query, true, only));
 }
 
 SxLayout *
@@ -472,78 +489,6 @@ sx_replace_by_output(Node *expr, List *output)
 	return output_mutator(expr, output);
 }
 
-/* The view's expression as one over what it reads; NULL when that is not one node. */
-static Node *
-expression_below(Query *query, Node *expr, const SxNodeRef *ref)
-{
-	List	   *output = NIL;
-	Node	   *below;
-	ListCell   *lc;
-
-	foreach(lc, query->targetList)
-	{
-		if (!lfirst_node(TargetEntry, lc)->resjunk)
-			output = lappend(output, lfirst(lc));
-	}
-	below = sx_replace_by_output(expr, output);
-	if (!ref->top || query->setOperations != NULL || contain_aggs_of_level(below, 0) ||
-		contain_windowfuncs(below) || checkExprHasSubLink(below) ||
-		!bms_equal(pull_varnos(NULL, below), bms_make_singleton(ref->varno)))
-		return NULL;
-	ChangeVarNodes(below, ref->varno, 1, 0);
-	return below;
-}
-
-static char *
-state_expr_sql(Node *expr, Oid state)
-{
-	int			nestlevel = sx_pin_settings();
-	char	   *sql = deparse_expression(expr, deparse_context_for("s", state), true, false);
-
-	AtEOXact_GUC(true, nestlevel);
-	return sql;
-}
-
-/*
- * Rows of the node whose window, an expression over its columns, is closed are not
- * read again: they go, here and in what the node stands on.
- */
-static void
-evict(Oid view, Node *expr, const SxWindow *window, List *own_nodes)
-{
-	Oid			state;
-	Oid			query_view;
-	SxLayout   *layout = sx_view_layout(view, &state);
-	Query	   *query;
-	char	   *start;
-	ListCell   *lc;
-
-	if (!list_member_oid(own_nodes, view))
-		return;
-	start = state_expr_sql(sx_replace_by_output(expr, layout->output), state);
-	sx_node_evict(view, sx_window_closed_sql(window, start, "$1"));
-
-	/* Nodes with the different values of its groups begin with the same keys. */
-	foreach(lc, sx_view_sets(view))
-	{
-		(void) sx_view_layout(lfirst_oid(lc), &state);
-		start = state_expr_sql(sx_replace_by_output(expr, layout->output), state);
-		sx_node_evict(lfirst_oid(lc), sx_window_closed_sql(window, start, "$1"));
-	}
-
-	(void) sx_step_options(view, &query_view, NULL);
-	query = sx_view_query(query_view);
-	foreach(lc, layout->strategy == SX_STRATEGY_RECOMPUTE ||
-			layout->strategy == SX_STRATEGY_REDUCE ? sx_node_refs(query) : NIL)
-	{
-		SxNodeRef  *ref = lfirst(lc);
-		Node	   *below = expression_below(query, expr, ref);
-
-		if (below != NULL)
-			evict(ref->view, below, window, own_nodes);
-	}
-}
-
 /* A window that is closed is never computed again, so the node can forget it. */
 static void
 bound_node(SxNodeRef *ref, const SxLayout *above, int window,
@@ -557,7 +502,7 @@ bound_node(SxNodeRef *ref, const SxLayout *above, int window,
 	if (key_has_window(ref, sx_view_layout(ref->view, &state)))
 		sx_node_retain(ref->view, options->late == SX_LATE_UPDATE ? options->retention : 0);
 	else if (window >= 0 && options->late != SX_LATE_UPDATE)
-		evict(ref->view, list_nth(ref->key, window), &above->window, own_nodes);
+		sx_recompute_evict(ref->view, list_nth(ref->key, window), &above->window, own_nodes);
 }
 
 void

@@ -28,16 +28,11 @@ sx_quoted(const SxStateColumn *column)
 /* Columns of the layout that are keys. */
 extern List *sx_session_keys(const SxLayout *layout);
 
-/* Equal values have one hash: of the type, whatever the collation. */
-extern bool sx_session_is_hashable(const SxStateColumn *column);
-
 /* streamext.key_hash(…) of the keys; NULL when none of them can be hashed */
 extern char *sx_session_hash_sql(const SxLayout *layout, const char *alias);
 
 /* " AND a = b" for every key, NULL being equal to NULL */
 extern char *sx_session_same_key_sql(const SxLayout *layout, const char *a, const char *b);
-
-extern Query *sx_session_parse(const char *sql);
 
 /* The keys alone; what aggregates take is added to them. */
 extern SxSessionColumns *sx_session_key_columns(const SxLayout *layout);

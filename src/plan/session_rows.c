@@ -16,13 +16,8 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/tlist.h"
-#include "parser/analyze.h"
 #include "parser/parse_oper.h"
 #include "parser/parsetree.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/typcache.h"
 
 #include "plan/node.h"
 #include "plan/session_internal.h"
@@ -41,16 +36,6 @@ sx_session_keys(const SxLayout *layout)
 	return keys;
 }
 
-/* Equal values have one hash: of the type, whatever the collation. */
-bool
-sx_session_is_hashable(const SxStateColumn *column)
-{
-	TypeCacheEntry *type = lookup_type_cache(column->type, TYPECACHE_HASH_EXTENDED_PROC);
-
-	return OidIsValid(type->hash_extended_proc) &&
-		(!OidIsValid(column->collation) || get_collation_isdeterministic(column->collation));
-}
-
 /* streamext.key_hash(…) of the keys; 0 when none of them can be hashed */
 char *
 sx_session_hash_sql(const SxLayout *layout, const char *alias)
@@ -61,8 +46,10 @@ sx_session_hash_sql(const SxLayout *layout, const char *alias)
 	initStringInfo(&sql);
 	foreach(lc, sx_session_keys(layout))
 	{
-		if (sx_session_is_hashable(lfirst(lc)))
-			appendStringInfo(&sql, "%s%s%s", sql.len > 0 ? ", " : "", alias, sx_quoted(lfirst(lc)));
+		const SxStateColumn *key = lfirst(lc);
+
+		if (sx_is_hashable(key->type, key->collation))
+			appendStringInfo(&sql, "%s%s%s", sql.len > 0 ? ", " : "", alias, sx_quoted(key));
 	}
 	return sql.len == 0 ? NULL : psprintf("streamext.key_hash(%s)", sql.data);
 }
@@ -81,17 +68,6 @@ sx_session_same_key_sql(const SxLayout *layout, const char *a, const char *b)
 		appendStringInfo(&sql, " AND %s%s IS NOT DISTINCT FROM %s%s", a, sx_quoted(lfirst(lc)), b,
 						 sx_quoted(lfirst(lc)));
 	return sql.data;
-}
-
-Query *
-sx_session_parse(const char *sql)
-{
-	int			nestlevel = sx_pin_settings();
-	Query	   *query = parse_analyze_fixedparams(linitial_node(RawStmt, pg_parse_query(sql)),
-												  sql, NULL, 0, NULL);
-
-	AtEOXact_GUC(true, nestlevel);
-	return query;
 }
 
 /* ---------- rows ---------- */
@@ -193,5 +169,5 @@ sx_session_read_changes(Query *query)
 	RangeTblRef *ref = linitial_node(RangeTblRef, query->jointree->fromlist);
 	RangeTblEntry *rte = rt_fetch(ref->rtindex, query->rtable);
 
-	sx_rte_show(rte, sx_session_parse(psprintf("SELECT c.* FROM (%s) c", sx_changes_sql(sx_node_of(rte), "changed_rows"))));
+	sx_rte_show(rte, sx_parse(psprintf("SELECT c.* FROM (%s) c", sx_changes_sql(sx_node_of(rte), "changed_rows")), NULL, 0));
 }

@@ -163,7 +163,7 @@ islands_sql(Query *query, const SxLayout *layout, bool bounds)
 	nrows = list_length(rows->targets);
 
 	/* start, end and count come as the parser makes them */
-	result = sx_session_parse(psprintf("SELECT min(d.sx_start), max(d.sx_end), count(*) AS sx_rows FROM (\n%s\n) d", sql));
+	result = sx_parse(psprintf("SELECT min(d.sx_start), max(d.sx_end), count(*) AS sx_rows FROM (\n%s\n) d", sql), NULL, 0);
 	foreach(lc, targets)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -306,14 +306,15 @@ values_sql(Query *query, const SxLayout *layout, const List *bounds)
 											  resno, column));
 	}
 	n = list_length(rows->targets);
-	result = sx_session_parse(psprintf("%s\nSELECT max(d.sx_session_end) FROM (\n"
-									   "SELECT r.*, m.%s AS sx_session_start, m.%s AS sx_session_end FROM m CROSS JOIN LATERAL (\n"
-									   "SELECT r.* FROM (\n%s\n) r\n"
-									   "WHERE r.sx_start >= m.%s AND r.sx_start <= m.%s AND r.sx_end <= m.%s AND r.sx_end > r.sx_start%s OFFSET 0) r\n) d",
-									   stub_sql(bounds), sx_quoted(layout->session_start), sx_quoted(layout->session_end),
-									   sx_deparse(sx_session_rows(query, layout, rows)),
-									   sx_quoted(layout->session_start), sx_quoted(layout->session_end), sx_quoted(layout->session_end),
-									   sx_session_same_key_sql(layout, "r.", "m.")));
+	result = sx_parse(psprintf("%s\nSELECT max(d.sx_session_end) FROM (\n"
+							   "SELECT r.*, m.%s AS sx_session_start, m.%s AS sx_session_end FROM m CROSS JOIN LATERAL (\n"
+							   "SELECT r.* FROM (\n%s\n) r\n"
+							   "WHERE r.sx_start >= m.%s AND r.sx_start <= m.%s AND r.sx_end <= m.%s AND r.sx_end > r.sx_start%s OFFSET 0) r\n) d",
+							   stub_sql(bounds), sx_quoted(layout->session_start), sx_quoted(layout->session_end),
+							   sx_deparse(sx_session_rows(query, layout, rows)),
+							   sx_quoted(layout->session_start), sx_quoted(layout->session_end), sx_quoted(layout->session_end),
+							   sx_session_same_key_sql(layout, "r.", "m.")),
+					  NULL, 0);
 	foreach(lc, targets)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -404,9 +405,10 @@ sx_session_prepare(Query *query, SxLayout *layout)
 		start_sql = deparse_expression(sx_replace_by_output(start, leaf->output), context, false, false);
 	foreach(lc, sx_session_keys(layout))
 	{
-		Node	   *expr = copyObject((Node *) ((SxStateColumn *) lfirst(lc))->expr);
+		const SxStateColumn *key = lfirst(lc);
+		Node	   *expr = copyObject((Node *) key->expr);
 
-		if (!sx_session_is_hashable(lfirst(lc)))
+		if (!sx_is_hashable(key->type, key->collation))
 			continue;
 		ChangeVarNodes(expr, ref->rtindex, 1, 0);
 		appendStringInfo(&keys, "%s%s", keys.len > 0 ? ", " : "",

@@ -25,23 +25,6 @@
 #include "plan/sink_delete.h"
 #include "sink/sink.h"
 
-static char *
-list_sql(List *columns, bool of_target, const char *prefix)
-{
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	foreach(lc, columns)
-	{
-		SxSinkColumn *column = lfirst(lc);
-
-		appendStringInfo(&sql, "%s%s%s", sql.len > 0 ? ", " : "", prefix,
-						 quote_identifier(of_target ? column->target : column->name));
-	}
-	return sql.data;
-}
-
 /* The last row of each key. */
 static char *
 last_rows_sql(Query *query, List *columns, const SxStepNames *names)
@@ -58,7 +41,7 @@ last_rows_sql(Query *query, List *columns, const SxStepNames *names)
 					"FROM (SELECT d.*, pg_catalog.row_number() OVER () AS " SX_SINK_ROW " FROM (\n%s\n) d (%s, %s, %s)) r\n"
 					"ORDER BY %s, %s DESC, %s DESC, " SX_SINK_ROW " DESC",
 					keys, sx_deparse(arrival),
-					psprintf("%s%s", list_sql(columns, false, ""),
+					psprintf("%s%s", sx_sink_names(columns, false, ""),
 							 sx_sink_deletes(query) ? ", " SX_DELETE_COLUMN : ""),
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD, keys,
 					SX_ARRIVAL_STREAM, SX_ARRIVAL_RECORD);
@@ -91,8 +74,8 @@ static char *
 insert_rows_sql(Query *query, List *columns, const SxStepNames *names)
 {
 	char	   *last = last_rows_sql(query, columns, names);
-	char	   *target = list_sql(columns, true, "");
-	char	   *values = list_sql(columns, false, "l.");
+	char	   *target = sx_sink_names(columns, true, "");
+	char	   *values = sx_sink_names(columns, false, "l.");
 
 	if (!sx_sink_deletes(query))
 		return psprintf("INSERT INTO %s (%s)\nSELECT %s\nFROM (\n%s\n) l", names->state, target,
@@ -173,8 +156,8 @@ sx_build_sink_plan(Query *query, List *options, Oid target, const SxStepNames *n
 	{
 		plan->reason = "no key: the rows of each batch are added";
 		plan->apply_sql = psprintf("INSERT INTO %s (%s)\nSELECT %s\nFROM %s d", names->state,
-								   list_sql(columns, true, ""),
-								   list_sql(columns, false, "d."), names->query);
+								   sx_sink_names(columns, true, ""),
+								   sx_sink_names(columns, false, "d."), names->query);
 	}
 	return plan;
 }

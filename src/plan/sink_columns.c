@@ -161,22 +161,32 @@ sx_sink_match_target(List *columns, Oid target)
 	table_close(rel, NoLock);
 }
 
-char *
-sx_sink_key_names(List *columns, bool of_target)
+static List *
+names_of(List *columns, bool of_target, bool keys)
 {
-	StringInfoData names;
+	List	   *names = NIL;
 	ListCell   *lc;
 
-	initStringInfo(&names);
 	foreach(lc, columns)
 	{
 		SxSinkColumn *column = lfirst(lc);
 
-		if (column->is_key)
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-							 quote_identifier(of_target ? column->target : column->name));
+		if (column->is_key || !keys)
+			names = lappend(names, of_target ? column->target : column->name);
 	}
-	return names.data;
+	return names;
+}
+
+char *
+sx_sink_names(List *columns, bool of_target, const char *prefix)
+{
+	return sx_names_sql(names_of(columns, of_target, false), prefix);
+}
+
+char *
+sx_sink_key_names(List *columns, bool of_target)
+{
+	return sx_names_sql(names_of(columns, of_target, true), "");
 }
 
 bool

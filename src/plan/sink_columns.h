@@ -39,7 +39,10 @@ extern bool sx_sink_mark_keys(List *columns, List *options);
 /* Pairs the columns with those of the target, by position. */
 extern void sx_sink_match_target(List *columns, Oid target);
 
-/* "a, b": those of the target, or of the query */
+/* "a, b": those of the target, or of the query, each behind the prefix */
+extern char *sx_sink_names(List *columns, bool of_target, const char *prefix);
+
+/* … and those of the keys alone */
 extern char *sx_sink_key_names(List *columns, bool of_target);
 
 extern bool sx_is_table_sink(List *options);

@@ -111,6 +111,19 @@ sx_columns_sql(const List *columns, const char *prefix)
 	return sql.data;
 }
 
+char *
+sx_names_sql(const List *names, const char *prefix)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, names)
+		appendStringInfo(&sql, "%s%s%s", sql.len == 0 ? "" : ", ", prefix,
+						 quote_identifier(lfirst(lc)));
+	return sql.data;
+}
+
 static bool
 is_key(const SxStateColumn *column)
 {

@@ -343,7 +343,7 @@ reason(const SxChangeKey *key, bool final, bool appends)
 		return "the net changes of each batch, as deletes and inserts: no key says which row before and after is the same";
 	if (key->columns == NIL)
 		return "the net change of the view's only row in each batch";
-	return psprintf("the net change of each row (%s) in each batch", sx_changes_list_sql(key->columns, ""));
+	return psprintf("the net change of each row (%s) in each batch", sx_names_sql(key->columns, ""));
 }
 
 static void
@@ -387,9 +387,5 @@ sx_changes_check_columns(Oid relid, Oid query_view)
 			TupleDescAttr(desc, i)->atttypid == list_nth_node(ColumnDef, columns, i)->typeName->typeOid;
 	relation_close(rel, NoLock);
 	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the columns of stream %s are not those of its query any more",
-						sx_qualified_name(relid)),
-				 errhint("Drop the stream and create it again.")));
+		sx_report_changed_columns(relid);
 }

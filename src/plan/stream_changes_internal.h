@@ -32,7 +32,4 @@ extern char *sx_changes_old_name(const char *name);
 extern char *sx_stream_changes_sql(Query *query, Oid view, const SxChangeKey *key,
 								   bool final, bool appends);
 
-/* "a, b", each behind the prefix */
-extern char *sx_changes_list_sql(List *names, const char *prefix);
-
 #endif							/* SX_STREAM_CHANGES_INTERNAL_H */

@@ -44,19 +44,11 @@ shown_sql(Oid view, const char *from, const char *where)
 	List	   *context = deparse_context_for("s", state);
 	int64		ttl = sx_changes_view_options(view)->state_ttl;
 	StringInfoData sql;
-	ListCell   *lc;
 
 	if (ttl > 0)
 		where = psprintf("NOT %s", sx_forgotten_sql(ttl, "streamext.batch_time()"));
 	initStringInfo(&sql);
-	foreach(lc, layout->output)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		appendStringInfo(&sql, "%s%s AS %s", sql.len == 0 ? "SELECT " : ", ",
-						 deparse_expression((Node *) tle->expr, context, true, false),
-						 quote_identifier(tle->resname));
-	}
+	sx_append_output(&sql, layout, context);
 	appendStringInfo(&sql, " FROM %s s", psprintf(from, sx_qualified_name(state)));
 	if (layout->having != NULL || where != NULL)
 		appendStringInfo(&sql, " WHERE %s%s%s", where != NULL ? where : "",
@@ -98,19 +90,6 @@ closing_sql(Query *query, Oid view)
 
 /* ---------- from two versions to changes ---------- */
 
-char *
-sx_changes_list_sql(List *names, const char *prefix)
-{
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	foreach(lc, names)
-		appendStringInfo(&sql, "%s%s%s", sql.len == 0 ? "" : ", ", prefix,
-						 quote_identifier(lfirst(lc)));
-	return sql.data;
-}
-
 static char *
 no_old_values(Query *query)
 {
@@ -135,8 +114,8 @@ static char *
 inserts_sql(Query *query, const char *rows, List *order)
 {
 	return psprintf("SELECT 'insert'::pg_catalog.text AS op, %s%s\nFROM (\n%s\n) n%s%s",
-					sx_changes_list_sql(sx_changes_column_names(query), "n."), no_old_values(query), rows,
-					order == NIL ? "" : "\nORDER BY ", sx_changes_list_sql(order, "n."));
+					sx_names_sql(sx_changes_column_names(query), "n."), no_old_values(query), rows,
+					order == NIL ? "" : "\nORDER BY ", sx_names_sql(order, "n."));
 }
 
 /* The rows of one version that the other one does not have, as often as it has them more. */
@@ -160,7 +139,7 @@ net_sql(const char *before, const char *after)
 static char *
 then(List *names, const char *prefix)
 {
-	return names == NIL ? "" : psprintf("%s, ", sx_changes_list_sql(names, prefix));
+	return names == NIL ? "" : psprintf("%s, ", sx_names_sql(names, prefix));
 }
 
 /* Rows of one key, before and after, become one change. */
@@ -194,7 +173,7 @@ paired_sql(List *names, List *key, const char *net)
 					") e\n"
 					"WHERE e.sx_sign > 0 OR e.sx_after IS NULL\n"
 					"ORDER BY %se.sx_sign",
-					sx_changes_list_sql(names, "e."), old.data, before.data, then(key, "n."), net,
+					sx_names_sql(names, "e."), old.data, before.data, then(key, "n."), net,
 					then(key, "d."), then(key, "e."));
 }
 
@@ -232,8 +211,8 @@ unpaired_sql(Query *query, List *names, const char *net)
 	}
 	return psprintf("SELECT CASE WHEN e.sx_sign < 0 THEN 'delete' ELSE 'insert' END AS op,\n"
 					"    %s%s\nFROM (\n%s\n) e\nORDER BY e.sx_sign%s%s",
-					sx_changes_list_sql(names, "e."), old.data, net, order == NIL ? "" : ", ",
-					sx_changes_list_sql(order, "e."));
+					sx_names_sql(names, "e."), old.data, net, order == NIL ? "" : ", ",
+					sx_names_sql(order, "e."));
 }
 
 char *

@@ -61,6 +61,14 @@ typedef struct FileSource
 	TimestampTz ended_at;		/* nothing has been waiting since; 0: something is */
 } FileSource;
 
+/* source_file_batch.c: what a batch takes; the first three are for SxSourceOps */
+extern void sx_file_load(SxSource *source, Snapshot snapshot);
+extern void sx_file_peek(SxSource *source);
+extern const char *sx_file_record_topic(SxSource *source, int i);
+extern void sx_file_forget_batch(FileSource *fs);
+extern void sx_file_leave_unreadable(FileSource *fs, const char *path);
+extern void sx_file_log_gone(const FileSource *fs, const char *path);
+
 /* source_file_lane.c: for SxSourceOps, and reading as far as another pipeline has */
 extern bool sx_file_lane_start(SxStream *stream, SxLaneStart *start);
 extern void sx_file_limit(SxSource *source, int pipeline, const SxPart *parts, int nparts);

@@ -2,7 +2,8 @@
  *
  * recompute.c
  *		The batch of a view that stands on nodes: rows of the touched keys are deleted
- *		and computed again (plan/recompute.c); before that, the node may forget the rows
+ *		and computed again (plan/recompute.c), or those of them that have become others
+ *		(recompute_difference.c); before that, the node may forget the rows
  *		of theirs that cannot matter any more (plan/reduce.c).
  *
  *-------------------------------------------------------------------------
@@ -62,7 +63,8 @@ recompute(SxPipeline *pl, SxStep *step, int nargs, Datum keys)
 	const SxRecompute *plan = step->plan->recompute;
 	Oid			types[] = {INT8ARRAYOID};
 
-	if (!prune(pl, step, nargs, types, &keys))
+	if (!prune(pl, step, nargs, types, &keys) ||
+		sx_recompute_difference(pl, step, nargs, types, &keys))
 		return;
 	(void) sx_step_execute(pl, step, &step->own[SX_OWN_DELETE], plan->delete_sql, nargs, types, &keys);
 	step->rows = sx_step_execute(pl, step, &step->own[SX_OWN_INSERT], plan->insert_sql, nargs,
@@ -75,10 +77,11 @@ apply_recompute(SxPipeline *pl, SxStep *step)
 	Datum		keys;
 	int			nestlevel;
 
-	if (sx_nodes_are_unchanged(pl, step) || !touched_keys(pl, step, &keys))
+	if (sx_nodes_are_unchanged(pl, step))
 		return;
 	nestlevel = prefer_indexes();
-	recompute(pl, step, step->plan->recompute->keyed ? 1 : 0, keys);
+	if (touched_keys(pl, step, &keys))
+		recompute(pl, step, step->plan->recompute->keyed ? 1 : 0, keys);
 	AtEOXact_GUC(true, nestlevel);
 }
 

@@ -12,4 +12,11 @@
 
 extern const SxStepOps sx_recompute_ops;
 
+/*
+ * recompute_difference.c: writes what is different between the stored rows of the keys
+ * and those computed again.  False: nothing was written, all of them are to be replaced.
+ */
+extern bool sx_recompute_difference(SxPipeline *pl, SxStep *step, int nargs, Oid *types,
+									Datum *keys);
+
 #endif							/* SX_RECOMPUTE_H */

@@ -338,15 +338,13 @@ learn_from(SxPipeline *pl, ErrorData *edata, int step, bool own)
 {
 	int			input = pl->decoding_input;
 	Oid			blamed = input >= 0 || pl->record_named ? InvalidOid : sx_blamed_step;
+	int			applying = pl->applying;
 	bool		learnt = false;
 
 	if (own && sx_lost_conflict(pl, edata))
 		return;
-	pl->running_step = pl->decoding_input = -1;
-	if (edata->sqlerrcode != SX_ERRCODE_TOO_MANY_ERRORS)
-		pl->failed_step = pl->applying;
-	pl->applying = -1;
-	if (sx_step_timed_out(pl, pl->failed_step, edata))
+	pl->running_step = pl->decoding_input = pl->applying = -1;
+	if (sx_step_timed_out(pl, applying, edata))
 	{
 		pl->timeouts++;
 		learnt = step >= 0 && learn_from_timeout(pl, step, own);
@@ -440,7 +438,6 @@ sx_batch_run(SxPipeline *pl, TimestampTz now, bool own, SxBatchResult *result)
 
 	forget_batch(pl);
 	pl->time = now;
-	pl->failed_step = -1;
 	pl->merged = false;
 	memset(result, 0, sizeof(SxBatchResult));
 	if (pl->due != SX_DUE_LETTERS)

@@ -21,7 +21,7 @@
 
 /*
  * Too many records fail in a step: max_errors, max_errors_per_hour, or all of a batch.
- * The batch is rolled back; pl->failed_step names the step, -1: they cannot be decoded.
+ * The batch is rolled back; sx_blamed_step is the step, InvalidOid: they cannot be decoded.
  */
 #define SX_ERRCODE_TOO_MANY_ERRORS	MAKE_SQLSTATE('S', 'X', '0', '0', '2')
 
@@ -114,6 +114,10 @@ typedef enum SxOwnPlan
 	SX_OWN_CHANGED,
 	SX_OWN_DELETE,
 	SX_OWN_INSERT,
+	SX_OWN_STORED,				/* … when they are compared: those stored and computed, */
+	SX_OWN_FRESH,
+	SX_OWN_DELETE_THESE,		/* those that are not among the others */
+	SX_OWN_INSERT_THESE,
 	SX_OWN_EVICT,				/* sessions: rows of those that are closed, late rows */
 	SX_OWN_FORGET,
 	SX_OWN_JOIN,				/* joins: the first of their statements */
@@ -180,6 +184,8 @@ struct SxStep
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
 	SPIPlanPtr	own[SX_OWN_PLANS];
 	SPIPlanPtr *then;			/* of then_sql; NULL: none has run */
+	int			difference_misses;	/* recompute: comparisons in turn that saved little */
+	int			difference_pause;	/* … and batches that do not compare rows */
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
@@ -294,8 +300,6 @@ struct SxPipeline
 	int			decoding_record;
 	int			read_input;		/* the record that a scan has handed out last */
 	int			read_record;
-	int			failed_step;	/* of the last attempt, -1: none; for who catches the
-								 * error of sx_batch_run() */
 	bool		retried;		/* a step that fails as a whole had its second chance */
 	int			timeouts;		/* attempts at this batch that took too long */
 	bool		letters;		/* there may be dead letters to be fed */

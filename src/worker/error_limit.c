@@ -8,7 +8,7 @@
  * changed the query.  There are three limits, all of a step: max_errors in a batch,
  * max_errors_per_hour, and all records of a batch of at least BATCH_OF_ALL.  When one
  * trips, the batch is rolled back with SX_ERRCODE_TOO_MANY_ERRORS, so that none of its
- * records becomes a letter, and pl->failed_step tells who.
+ * records becomes a letter, and sx_blamed_step tells who.
  *
  * The hour is a sliding one, kept as two numbers: failures since errors_from, less than
  * an hour ago, and those of the hour before that, of which a share still counts.
@@ -111,7 +111,6 @@ check_step(SxPipeline *pl, SxStep *step)
 	in_batch = failed > pl->max_errors || (rows >= BATCH_OF_ALL && failed >= rows);
 	if (!in_batch && last_hour(step, pl->time) <= pl->max_errors_hour)
 		return;
-	pl->failed_step = undecodable == failed ? -1 : step->index;
 	sx_blamed_step = undecodable == failed ? InvalidOid : step->relid;
 	ereport(ERROR,
 			(errcode(SX_ERRCODE_TOO_MANY_ERRORS),

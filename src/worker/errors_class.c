@@ -29,7 +29,7 @@ code_is_special(int code, SxErrorClass *result)
 			*result = SX_ERR_RETRY;
 			return true;
 		case ERRCODE_TOO_MANY_COLUMNS:	/* 54011: a matter of the query */
-		case ERRCODE_CONFIGURATION_LIMIT_EXCEEDED:	/* 53400, also of max_errors */
+		case ERRCODE_CONFIGURATION_LIMIT_EXCEEDED:	/* 53400: no worker is free */
 			*result = SX_ERR_STOP;
 			return true;
 		default:

@@ -380,7 +380,7 @@ sx_pipeline_open(int id, int slot, MemoryContext parent, bool take_over)
 	pl->context = context;
 	pl->batch_context = AllocSetContextCreate(context, "streamext batch",
 											  ALLOCSET_DEFAULT_SIZES);
-	pl->running_step = pl->applying = pl->failed_step = -1;
+	pl->running_step = pl->applying = -1;
 	pl->decoding_input = pl->on_behalf = -1;
 	pl->time = pl->batch_time = pl->first_batch_time = DT_NOBEGIN;
 	callback->func = close_sources;

@@ -5,7 +5,7 @@ leaves open is not asked for: rows are numbered in an order that ends with all c
 their source, numerics have one scale, floats are multiples of a quarter.
 """
 from expression import Expressions
-from query import Select, Source, Sub, Timed
+from query import Poisoned, Select, Sessions, Source, Sub, Timed
 
 TYPES = {"k": "int", "x": "int", "y": "numeric(10,2)", "f": "float8", "s": "text", "g": "text", "b": "boolean",
          "j": "jsonb", "d": "date", "t2": "timestamptz", "a": "int[]"}
@@ -435,9 +435,54 @@ class Queries(Expressions):
             s.items.append([e, f"a{i}", t])
         return s
 
+    def one_stream(self, s):
+        """Reads a stream row by row; returns the scope."""
+        stream = self.r.choice(self.w.streams)
+        alias = self.alias()
+        scope = [(f"{alias}.{n}", t) for n, t in stream.columns]
+        s.sources = [Source(stream.name, alias)]
+        s.where = [self.boolean(scope, 1)] if self.r.random() < 0.4 else []
+        return scope
+
+    def sessions(self):
+        """Session windows of a key; every row counts, and may join sessions that were apart."""
+        r = self.r
+        s = Sessions(f"{r.choice((1, 3, 8))} s")
+        scope = self.one_stream(s)
+        for e, t in self.column_list(scope, ("int", "text", "boolean", "date"), 2) if r.random() < 0.8 else []:
+            if not e.endswith(".id"):
+                s.group.append(e)
+                s.items.append([e, f"c{len(s.group)}", t])
+        s.group.append(f"session({s.sources[0].alias}.ts, '{s.gap}')")
+        s.items += [["session_start()", "s0", "timestamptz"], ["session_end()", "s1", "timestamptz"]]
+        for i in range(r.randint(1, 3)):
+            e, t = self.aggregate(scope)
+            s.items.append([e, f"a{i}", t])
+        return s
+
+    def poisoned(self):
+        """A division that fails for rows with a 0: they are this view's dead letters, and nobody else's."""
+        r = self.r
+        s = Poisoned("")
+        scope = self.one_stream(s)
+        s.column = r.choice([n for n, t in scope if t == "int" and not n.endswith(".id")])
+        if r.random() < 0.5:
+            s.items = [[f"100 / {s.column}", "p", "int"]] + [[n, f"c{i}", t] for i, (n, t) in enumerate(self.column_list(scope))]
+            return s
+        keys = self.column_list(scope, ("int", "text", "boolean", "date"), 2)
+        s.group = [n for n, _ in keys]
+        s.items = [[n, f"c{i}", t] for i, (n, t) in enumerate(keys)] + [[f"sum(100 / {s.column})", "p", "bigint"]]
+        e, t = self.aggregate(scope)
+        s.items.append([e, "a0", t])
+        return s
+
     def query(self):
         if self.w.watermark and not self.w.timeless and self.r.random() < 0.12:
             return self.timed()
+        if self.w.watermark and self.r.random() < 0.06:
+            return self.sessions()
+        if self.r.random() < 0.05:
+            return self.poisoned()
         if self.r.random() < 0.1:
             return self.with_cte(1)
         return self.select(self.r.choice((0, 1, 1, 2)))

@@ -109,8 +109,57 @@ class Timed(Select):
         return plain.replace(" GROUP BY ", f" WHERE {limits} GROUP BY ", 1)
 
 
+class Sessions(Select):
+    """Groups by session windows of a fixed gap: its batch SQL numbers the islands of each key."""
+
+    def __init__(self, gap):
+        super().__init__()
+        self.gap = gap
+
+    def reference(self):
+        keys = [g for g in self.group if not g.startswith("session(")]
+        source = self.sources[0]
+        a, gap = source.alias, f"interval '{self.gap}'"
+        part = "PARTITION BY " + ", ".join(keys) + " " if keys else ""
+        order = f"ORDER BY {a}.ts, {a}.id"
+        where = " AND ".join([f"{a}.ts IS NOT NULL"] + [f"({w})" for w in self.where])
+        rows = (f"SELECT {a}.*, CASE WHEN {a}.ts <= lag({a}.ts) OVER ({part}{order}) + {gap} THEN 0 ELSE 1 END AS fresh_ "
+                f"FROM {source.body} {a} WHERE {where}")
+        rows = f"SELECT {a}.*, sum(fresh_) OVER ({part}{order} ROWS UNBOUNDED PRECEDING) AS island_ FROM ({rows}) {a}"
+        items = ", ".join(f"{e} AS {n}" for e, n, _ in self.items)
+        items = items.replace("session_start()", f"min({a}.ts)").replace("session_end()", f"max({a}.ts) + {gap}")
+        return f"SELECT {items} FROM ({rows}) {a} GROUP BY " + ", ".join(keys + [f"{a}.island_"])
+
+
+class Poisoned(Select):
+    """Fails for some rows, which become dead letters of this view: its batch SQL is over the others."""
+
+    def __init__(self, column):
+        super().__init__()
+        self.column = column    # where it is 0, a row cannot be computed
+
+    def fails(self):
+        return any(f"/ {self.column}" in str(e) for e, _, _ in self.items)
+
+    def reference(self):
+        other = copy.copy(self)
+        other.where = self.where + [f"{self.column} IS DISTINCT FROM 0"] * self.fails()
+        return other.sql()
+
+    def failing(self):
+        """The condition on a row of the stream; it moves no watermark."""
+        alias = self.sources[0].alias + "."
+        return " AND ".join(f"({w})".replace(alias, "") for w in self.where + [f"{self.column} = 0"]) if self.fails() else "false"
+
+    def letters(self):
+        """How many dead letters the rows so far must have made."""
+        other = copy.copy(self)
+        other.items, other.group, other.where = [["count(*)", "n", "bigint"]], [], self.where + [f"{self.column} = 0"]
+        return other.sql() if self.fails() else "SELECT 0"
+
+
 def reference(select):
-    return select.reference() if isinstance(select, Timed) else select.sql()
+    return select.reference() if hasattr(select, "reference") else select.sql()
 
 
 def selects(select):

@@ -6,7 +6,7 @@ and ordinary views of the same names and text over them: the batch SQL.
 import re
 
 from psql import Lost
-from query import reference
+from query import Poisoned, reference
 
 PREPARE = """
 SET client_min_messages = error;
@@ -72,9 +72,9 @@ def schema_sql(world):
     yield "SET search_path = o, public"
     for i, s in enumerate(world.streams):
         yield stream_sql(world, s, i == 0)
-        yield f"CREATE TABLE o_all.{s.name} ({', '.join(f'{n} {t}' for n, t in s.columns)}, _wm timestamptz)"
+        yield f"CREATE TABLE o_all.{s.name} ({', '.join(f'{n} {t}' for n, t in s.columns)}, _wm timestamptz, _moves boolean)"
         if world.watermark:
-            yield f"CREATE VIEW o_all.{s.name}_wm AS SELECT max(ts) - interval '{world.watermark}' AS wm_ FROM o_all.{s.name}"
+            yield f"CREATE VIEW o_all.{s.name}_wm AS SELECT max(ts) FILTER (WHERE _moves) - interval '{world.watermark}' AS wm_ FROM o_all.{s.name}"
     rows = ", ".join("({}, {}, {})".format(k, f"'{n}'" if n else "NULL::text", v) for k, n, v in world.dim)
     yield f"CREATE TABLE dim AS SELECT * FROM (VALUES {rows}) d (k, name, v)"
     for name, s in world.derived:
@@ -84,7 +84,13 @@ def schema_sql(world):
         yield "SET search_path = o, public"
 
 
-def feed_sql(world, rows):
+def failing(world, stream, made):
+    """The condition on rows that become dead letters, which move no watermark."""
+    some = [s.failing() for n, s, _ in world.views if n in made and isinstance(s, Poisoned) and s.sources[0].body == stream]
+    return " OR ".join(f"coalesce({c}, false)" for c in some) or "false"
+
+
+def feed_sql(world, rows, made):
     """The rows, and the watermark that they find."""
     for name, some in rows.items():
         if some:
@@ -92,8 +98,8 @@ def feed_sql(world, rows):
             yield f"INSERT INTO o.{name} VALUES {values}"
             yield f"INSERT INTO o_all.{name} VALUES {values}"
             if world.watermark:
-                yield (f"UPDATE o_all.{name} SET _wm = coalesce((SELECT max(ts) FROM o_all.{name} WHERE _wm IS NOT NULL) "
-                       f"- interval '{world.watermark}', '-infinity') WHERE _wm IS NULL")
+                yield (f"UPDATE o_all.{name} SET _moves = NOT ({failing(world, name, made)}), "
+                       f"_wm = coalesce((SELECT max(ts) FROM o_all.{name} WHERE _wm IS NOT NULL AND _moves) - interval '{world.watermark}', '-infinity') WHERE _wm IS NULL")
 
 
 def make_view(session, name, select, options, counts):
@@ -155,8 +161,22 @@ def drain(session, how, i):
             break
 
 
-def check(session, i):
-    trouble = session.must("SELECT view, message FROM streamext.dead_letters WHERE pipeline = 'oracle' LIMIT 3") + \
+def check_letters(session, world, made, i):
+    """Rows that must fail did, once, and were not lost."""
+    for name, select, _ in world.views:
+        if name in made and isinstance(select, Poisoned):
+            session.must("SET search_path = o_all, o, public")
+            lines = session.must(f"SELECT ({select.letters()}), (SELECT count(*) FROM streamext.dead_letters WHERE view = 'o.{name}'::regclass AND sqlstate = '22012')")
+            session.must("SET search_path = o, public")
+            want, have = lines[0].split("|")
+            if want != have:
+                raise Difference(name, f"{have} dead letters, not {want}", i)
+
+
+def check(session, world, made, i):
+    check_letters(session, world, made, i)
+    fails = ", ".join(f"'o.{n}'::regclass" for n, s, _ in world.views if n in made and isinstance(s, Poisoned)) or "0::regclass"
+    trouble = session.must(f"SELECT view, message FROM streamext.dead_letters WHERE pipeline = 'oracle' AND (view NOT IN ({fails}) OR sqlstate <> '22012') LIMIT 3") + \
         session.must("SELECT pipeline, state, error_message FROM streamext.pipelines WHERE pipeline <> 'oracle' OR error_message IS NOT NULL")
     if trouble:
         raise Difference(trouble[0].split("|")[0].replace("o.", ""), "dead letters or errors: " + "; ".join(trouble), i)
@@ -172,22 +192,22 @@ def run_world(session, world, batches, ways, counts):
     try:
         for statement in schema_sql(world):
             session.must(statement)
-        made = 0
+        made = set()
         gone = set()
         for name, select, options in world.views:
             if any(f" {g} " in select.sql() for g in gone):
                 gone.add(name)
             elif make_view(session, name, select, options, counts):
-                made += 1
+                made.add(name)
             else:
                 gone.add(name)
         for i, rows in enumerate(batches):
-            for statement in feed_sql(world, rows):
+            for statement in feed_sql(world, rows, made):
                 session.must(statement)
             drain(session, ways[i], i)
-            check(session, i)
+            check(session, world, made, i)
             counts.batches += 1
-            counts.compared += made
+            counts.compared += len(made)
     except Lost as e:
         session.close()
         raise Difference("", f"lost: {e}") from None
@@ -201,7 +221,7 @@ def script(world, batches, ways, note):
         lines.append(f"CREATE MATERIALIZED VIEW {name}{options} AS {select.sql()};")
         lines += ["SET search_path = o_all, o, public;", f"CREATE VIEW o_all.{name} AS {reference(select)};", "SET search_path = o, public;"]
     for i, rows in enumerate(batches):
-        lines += [s + ";" for s in feed_sql(world, rows)]
+        lines += [s + ";" for s in feed_sql(world, rows, [v[0] for v in world.views])]
         if ways[i] == "worker":
             lines += ["SELECT streamext.resume('oracle'), streamext.wait('oracle');", "SELECT streamext.pause('oracle');"]
         else:

@@ -10,6 +10,10 @@ CREATE TABLE uniq_all.a (k int, x int, n numeric(6,2), s text, ts timestamptz);
 CREATE TABLE dim AS SELECT i AS k, 'n' || i % 3 AS name FROM generate_series(0, 4) i;
 CREATE AGGREGATE total(int) (sfunc = int4pl, stype = int, combinefunc = int4pl, initcond = '0');
 
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set oracle :abs_srcdir '/sql/include/oracle.sql'
+\i :oracle
+
 CREATE TABLE query (id int PRIMARY KEY, strategy text, sql text NOT NULL);
 INSERT INTO query VALUES
 (1, 'distinct', $q$SELECT k, count(*) AS n, count(DISTINCT x) AS d FROM a GROUP BY k$q$),
@@ -32,13 +36,7 @@ INSERT INTO query VALUES
 (18, 'recompute', $q$SELECT count(DISTINCT (k, x)) AS d, count(DISTINCT n) AS e FROM a$q$),
 (19, 'distinct', $q$SELECT k, count(DISTINCT -x) AS d, count(DISTINCT s COLLATE "POSIX") AS e FROM a WHERE EXISTS (SELECT FROM dim d WHERE d.k = a.k) GROUP BY a.k$q$);
 
-DO $$
-DECLARE q query;
-BEGIN
-    FOR q IN SELECT * FROM query ORDER BY id LOOP
-        EXECUTE format('CREATE MATERIALIZED VIEW v%s AS %s', q.id, q.sql);
-    END LOOP;
-END $$;
+CALL create_views();
 SELECT q.id, v.strategy FROM query q JOIN streamext.views v ON v.view = ('v' || q.id)::regclass WHERE v.strategy IS DISTINCT FROM q.strategy AND q.strategy IS NOT NULL;
 -- late rows do not count; and closed windows are forgotten
 CREATE MATERIALIZED VIEW timely WITH (late = 'drop') AS
@@ -51,35 +49,12 @@ CREATE MATERIALIZED VIEW above WITH (late = 'drop') AS
     SELECT w, max(n) AS mx, sum(n) AS sn FROM (SELECT tumble(ts, '10 s') AS w, k, count(DISTINCT x) AS n FROM a GROUP BY 1, 2) c GROUP BY w;
 CREATE MATERIALIZED VIEW slow WITH (emit = '1 hour') AS SELECT k, count(*) AS c, count(DISTINCT x) AS n FROM a GROUP BY 1;
 
--- n rows, some keys and values NULL, the same in every run
+-- n rows, the same in every run
 CREATE FUNCTION feed(seed int, n int, base interval DEFAULT '0') RETURNS void LANGUAGE sql AS $$
-    WITH f AS (
-        SELECT nullif(abs(hashint4(i * 7 + seed)) % 7, 6) AS k, nullif(abs(hashint4(i * 11 + seed)) % 21, 3) AS x,
-               (abs(hashint4(i * 5 + seed)) % 9) / 4.0 AS n, chr(97 + abs(hashint4(i * 13 + seed)) % 4) AS s,
-               timestamptz '2026-01-01Z' + base + abs(hashint4(i * 17 + seed)) % 30000000 * interval '1 microsecond' AS ts
-        FROM generate_series(1, n) i),
+    WITH f AS (SELECT k, x, (abs(hashint4((id - seed) * 5 + seed)) % 9) / 4.0 AS n, s, ts FROM rows_a(seed, n, base)),
     i AS (INSERT INTO uniq_all.a TABLE f)
     INSERT INTO uniq.a TABLE f;
 $$;
-
--- ids of views that differ from their query over all rows
-CREATE FUNCTION differences() RETURNS SETOF int LANGUAGE plpgsql AS $$
-DECLARE
-    q query;
-    n bigint;
-BEGIN
-    FOR q IN SELECT * FROM uniq.query ORDER BY id LOOP
-        PERFORM set_config('search_path', 'uniq_all, uniq, public', true);
-        EXECUTE 'CREATE TEMP TABLE want AS ' || q.sql;
-        PERFORM set_config('search_path', 'uniq, public', true);
-        EXECUTE format('SELECT count(*) FROM ((SELECT r_::text FROM want r_ EXCEPT ALL SELECT r_::text FROM v%1$s r_)
-                        UNION ALL (SELECT r_::text FROM v%1$s r_ EXCEPT ALL SELECT r_::text FROM want r_)) d', q.id) INTO n;
-        DROP TABLE want;
-        IF n > 0 THEN
-            RETURN NEXT q.id;
-        END IF;
-    END LOOP;
-END $$;
 
 SELECT * FROM differences();
 SELECT feed(1, 10);

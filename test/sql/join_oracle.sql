@@ -27,6 +27,10 @@ CREATE TABLE mark (late timestamptz NOT NULL DEFAULT '-infinity', late_a timesta
 INSERT INTO mark DEFAULT VALUES;
 CREATE FUNCTION mark() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now FROM jo.mark';
 
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set oracle :abs_srcdir '/sql/include/oracle.sql'
+\i :oracle
+
 -- The view's query; for emit = 'final' also what it shows: rows without a match when their time has passed.
 CREATE TABLE query (id int PRIMARY KEY, rows_of text, options text, sql text NOT NULL, shown text);
 INSERT INTO query VALUES
@@ -69,13 +73,7 @@ INSERT INTO query VALUES
 (29, 'jo_every', '', $q$SELECT a.id, n.name, b.id AS bid FROM a JOIN names n ON n.k = a.k LEFT JOIN b ON a.x = b.y$q$, NULL);
 
 CREATE TABLE names AS SELECT i AS k, 'n' || i AS name FROM generate_series(1, 3) i;
-DO $$
-DECLARE q query;
-BEGIN
-    FOR q IN SELECT * FROM query ORDER BY id LOOP
-        EXECUTE format('CREATE MATERIALIZED VIEW v%s%s AS %s', q.id, q.options, q.sql);
-    END LOOP;
-END $$;
+CALL create_views();
 SELECT strategy, count(*) FROM streamext.step WHERE pipeline = (SELECT id FROM streamext.pipeline WHERE name = 'jo') GROUP BY 1 ORDER BY 1;
 
 -- A batch of na and nb rows around second "at", some of them far behind; some keys, values and times NULL.
@@ -109,24 +107,6 @@ BEGIN
                                             (SELECT max(ts) FROM jo_every.b) - interval '3 s'), '-infinity')
     WHERE (SELECT max(ts) FROM jo_every.a) IS NOT NULL AND (SELECT max(ts) FROM jo_every.b) IS NOT NULL;
     UPDATE jo.mark SET late = now, late_a = coalesce((SELECT max(ts) FROM jo_every.a) - interval '5 s', '-infinity');
-END $$;
-
-CREATE FUNCTION differences() RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-    q query;
-    n bigint;
-BEGIN
-    FOR q IN SELECT * FROM jo.query ORDER BY id LOOP
-        PERFORM set_config('search_path', q.rows_of || ', jo, public', true);
-        EXECUTE 'CREATE TEMP TABLE want AS ' || coalesce(q.shown, q.sql);
-        PERFORM set_config('search_path', 'jo, public', true);
-        EXECUTE format('SELECT count(*) FROM ((SELECT r_::text FROM want r_ EXCEPT ALL SELECT r_::text FROM v%1$s r_)
-                        UNION ALL (SELECT r_::text FROM v%1$s r_ EXCEPT ALL SELECT r_::text FROM want r_)) d', q.id) INTO n;
-        DROP TABLE want;
-        IF n > 0 THEN
-            RETURN NEXT format('view %s: %s rows', q.id, n);
-        END IF;
-    END LOOP;
 END $$;
 
 SELECT * FROM differences();

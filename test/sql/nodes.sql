@@ -11,6 +11,10 @@ CREATE TABLE nodes_all.a (k int, x int, s text, ts timestamptz);
 CREATE TABLE nodes_all.b (k int, y int, ts timestamptz);
 CREATE TABLE dim AS SELECT i AS k, 'n' || i % 3 AS name FROM generate_series(0, 4) i;
 
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set oracle :abs_srcdir '/sql/include/oracle.sql'
+\i :oracle
+
 CREATE TABLE query (id int PRIMARY KEY, sql text NOT NULL);
 INSERT INTO query VALUES
 (1, $q$SELECT k, percentile_cont(0.5) WITHIN GROUP (ORDER BY x) AS p, mode() WITHIN GROUP (ORDER BY s) AS m FROM a GROUP BY k$q$),
@@ -61,51 +65,17 @@ INSERT INTO query VALUES
 (46, $q$SELECT lower(s) AS l, json_agg(x ORDER BY x)::text AS j FROM a GROUP BY lower(s)$q$),
 (47, $q$SELECT first_value(x) OVER (PARTITION BY k ORDER BY ts) AS f, k FROM a$q$);
 
-DO $$
-DECLARE q query;
-BEGIN
-    FOR q IN SELECT * FROM query ORDER BY id LOOP
-        EXECUTE format('CREATE MATERIALIZED VIEW v%s AS %s', q.id, q.sql);
-    END LOOP;
-END $$;
+CALL create_views();
 
--- n rows of each stream, some keys and values NULL, the same in every run
-CREATE FUNCTION feed(seed int, na int, nb int) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    CREATE TEMP TABLE fa AS
-        SELECT nullif(abs(hashint4(i * 7 + seed)) % 7, 6) AS k, nullif(abs(hashint4(i * 11 + seed)) % 21, 3) AS x,
-               chr(97 + abs(hashint4(i * 13 + seed)) % 4) AS s,
-               timestamptz '2026-01-01Z' + abs(hashint4(i * 17 + seed)) % 30000000 * interval '1 microsecond' AS ts
-        FROM generate_series(1, na) i;
-    CREATE TEMP TABLE fb AS
-        SELECT nullif(abs(hashint4(i * 19 + seed)) % 7, 6) AS k, nullif(abs(hashint4(i * 23 + seed)) % 21, 3) AS y,
-               timestamptz '2026-01-01Z' + abs(hashint4(i * 29 + seed)) % 30000000 * interval '1 microsecond' AS ts
-        FROM generate_series(1, nb) i;
-    INSERT INTO nodes.a TABLE fa;
-    INSERT INTO nodes.b TABLE fb;
-    INSERT INTO nodes_all.a TABLE fa;
-    INSERT INTO nodes_all.b TABLE fb;
-    DROP TABLE fa, fb;
-END $$;
-
--- ids of views that differ from their query over all rows
-CREATE FUNCTION differences() RETURNS SETOF int LANGUAGE plpgsql AS $$
-DECLARE
-    q query;
-    n bigint;
-BEGIN
-    FOR q IN SELECT * FROM nodes.query ORDER BY id LOOP
-        PERFORM set_config('search_path', 'nodes_all, nodes, public', true);
-        EXECUTE 'CREATE TEMP TABLE want AS ' || q.sql;
-        PERFORM set_config('search_path', 'nodes, public', true);
-        EXECUTE format('SELECT count(*) FROM ((SELECT r_::text FROM want r_ EXCEPT ALL SELECT r_::text FROM v%1$s r_)
-                        UNION ALL (SELECT r_::text FROM v%1$s r_ EXCEPT ALL SELECT r_::text FROM want r_)) d', q.id) INTO n;
-        DROP TABLE want;
-        IF n > 0 THEN
-            RETURN NEXT q.id;
-        END IF;
-    END LOOP;
-END $$;
+-- n rows of each stream, the same in every run
+CREATE FUNCTION feed(seed int, na int, nb int, base interval DEFAULT '0') RETURNS void LANGUAGE sql AS $$
+    WITH f AS (SELECT k, x, s, ts FROM rows_a(seed, na, base)),
+    i AS (INSERT INTO nodes_all.a TABLE f)
+    INSERT INTO nodes.a TABLE f;
+    WITH f AS (SELECT k, y, ts FROM rows_b(seed, nb, base)),
+    i AS (INSERT INTO nodes_all.b TABLE f)
+    INSERT INTO nodes.b TABLE f;
+$$;
 
 SELECT * FROM differences();
 SELECT feed(1, 10, 10);

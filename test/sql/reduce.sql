@@ -9,8 +9,12 @@ CREATE STREAM a (id int, k int, x int, s text, ts timestamptz)
 CREATE TABLE first_all.a (id int, k int, x int, s text, ts timestamptz);
 CREATE TABLE dim AS SELECT i AS k, 'n' || i % 3 AS name FROM generate_series(0, 4) i;
 
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set oracle :abs_srcdir '/sql/include/oracle.sql'
+\i :oracle
+
 -- id is the order of arrival
-CREATE TABLE query (id int PRIMARY KEY, reduces bool, sql text NOT NULL, same_as text);
+CREATE TABLE query (id int PRIMARY KEY, reduces bool, sql text NOT NULL, shown text);
 INSERT INTO query VALUES
 (1, true, $q$SELECT DISTINCT ON (k) k, x, s, ts FROM a ORDER BY k, ts DESC, x, s$q$),
 (2, true, $q$SELECT k, x, s FROM (SELECT *, row_number() OVER (PARTITION BY k, s ORDER BY ts DESC, x) AS rn FROM a) t WHERE rn <= 1$q$),
@@ -31,50 +35,21 @@ INSERT INTO query VALUES
 (16, true, $q$SELECT DISTINCT ON (s) s, id FROM a ORDER BY s$q$),
 (17, true, $q$SELECT id, k FROM (SELECT id, k, row_number() OVER (PARTITION BY k) AS rn FROM a) t WHERE rn <= 2$q$);
 -- what the order leaves open is taken in order of arrival
-UPDATE query SET same_as = replace(sql, 'ORDER BY s', 'ORDER BY s, id') WHERE id = 16;
-UPDATE query SET same_as = replace(sql, 'BY k)', 'BY k ORDER BY id)') WHERE id = 17;
+UPDATE query SET shown = replace(sql, 'ORDER BY s', 'ORDER BY s, id') WHERE id = 16;
+UPDATE query SET shown = replace(sql, 'BY k)', 'BY k ORDER BY id)') WHERE id = 17;
 
-DO $$
-DECLARE q query;
-BEGIN
-    FOR q IN SELECT * FROM query ORDER BY id LOOP
-        EXECUTE format('CREATE MATERIALIZED VIEW v%s AS %s', q.id, q.sql);
-    END LOOP;
-END $$;
+CALL create_views();
 SELECT q.id FROM query q WHERE q.reduces <> EXISTS (
     SELECT FROM streamext.step s WHERE ('v' || q.id)::regclass IN (s.node_of, s.relation) AND s.strategy = 'reduce');
 CREATE MATERIALIZED VIEW timely WITH (late = 'drop') AS
     SELECT tumble(ts, '10 s') AS w, k, x, rn FROM (SELECT ts, k, x, row_number() OVER (PARTITION BY tumble(ts, '10 s'), k ORDER BY x, ts) AS rn FROM a) t WHERE rn <= 2;
 
--- n rows, some keys and values NULL, the same in every run
+-- n rows, the same in every run
 CREATE FUNCTION feed(seed int, n int, base interval DEFAULT '0') RETURNS void LANGUAGE sql AS $$
-    WITH f AS (
-        SELECT seed + i AS id, nullif(abs(hashint4(i * 7 + seed)) % 7, 6) AS k, nullif(abs(hashint4(i * 11 + seed)) % 21, 3) AS x,
-               chr(97 + abs(hashint4(i * 13 + seed)) % 4) AS s,
-               timestamptz '2026-01-01Z' + base + abs(hashint4(i * 17 + seed)) % 30000000 * interval '1 microsecond' AS ts
-        FROM generate_series(1, n) i ORDER BY 1),
+    WITH f AS (SELECT * FROM rows_a(seed, n, base)),
     i AS (INSERT INTO first_all.a SELECT * FROM f ORDER BY id)
     INSERT INTO first.a SELECT * FROM f ORDER BY id;
 $$;
-
--- ids of views that differ from their query over all rows
-CREATE FUNCTION differences() RETURNS SETOF int LANGUAGE plpgsql AS $$
-DECLARE
-    q query;
-    n bigint;
-BEGIN
-    FOR q IN SELECT * FROM first.query ORDER BY id LOOP
-        PERFORM set_config('search_path', 'first_all, first, public', true);
-        EXECUTE 'CREATE TEMP TABLE want AS ' || coalesce(q.same_as, q.sql);
-        PERFORM set_config('search_path', 'first, public', true);
-        EXECUTE format('SELECT count(*) FROM ((SELECT r_::text FROM want r_ EXCEPT ALL SELECT r_::text FROM v%1$s r_)
-                        UNION ALL (SELECT r_::text FROM v%1$s r_ EXCEPT ALL SELECT r_::text FROM want r_)) d', q.id) INTO n;
-        DROP TABLE want;
-        IF n > 0 THEN
-            RETURN NEXT q.id;
-        END IF;
-    END LOOP;
-END $$;
 
 SELECT * FROM differences();
 SELECT feed(1, 10);

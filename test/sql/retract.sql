@@ -14,6 +14,10 @@ CREATE TABLE undo_all.b (k int, y int, ts timestamptz);
 CREATE MATERIALIZED VIEW per_k AS SELECT k, s, count(*) AS n, max(x) AS m FROM a GROUP BY k, s HAVING count(*) > 1;
 CREATE VIEW undo_all.per_k AS SELECT k, s, count(*) AS n, max(x) AS m FROM undo_all.a GROUP BY k, s HAVING count(*) > 1;
 
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set oracle :abs_srcdir '/sql/include/oracle.sql'
+\i :oracle
+
 CREATE TABLE query (id int PRIMARY KEY, strategy text, sql text NOT NULL);
 INSERT INTO query VALUES
 (1, 'retract', $q$SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM a GROUP BY k) c GROUP BY n$q$),
@@ -30,52 +34,20 @@ INSERT INTO query VALUES
 (12, 'retract', $q$SELECT x, count(*) AS c FROM (SELECT k, x, row_number() OVER (PARTITION BY k ORDER BY ts DESC, x, s) AS rn FROM a) t WHERE rn <= 2 GROUP BY x$q$),
 (13, 'retract', $q$SELECT s, sum(sx) AS ss, sum(m) AS sm FROM (SELECT k, s, sum(x::bigint) AS sb, sum(x::smallint) AS sx, min(nullif(x, 5))::smallint AS m FROM a GROUP BY k, s) c GROUP BY s$q$);
 
-DO $$
-DECLARE q query;
-BEGIN
-    FOR q IN SELECT * FROM query ORDER BY id LOOP
-        EXECUTE format('CREATE MATERIALIZED VIEW v%s AS %s', q.id, q.sql);
-    END LOOP;
-END $$;
+CALL create_views();
 SELECT q.id, v.strategy FROM query q JOIN streamext.views v ON v.view = ('v' || q.id)::regclass WHERE v.strategy <> q.strategy;
 CREATE MATERIALIZED VIEW timely WITH (late = 'drop') AS
     SELECT w, count(*) AS c, sum(n) AS sn FROM (SELECT tumble(ts, '10 s') AS w, k, count(*) AS n FROM a GROUP BY 1, 2) c GROUP BY w;
 
--- n rows, some keys and values NULL, the same in every run
+-- n rows of each stream, the same in every run
 CREATE FUNCTION feed(seed int, na int, nb int, base interval DEFAULT '0') RETURNS void LANGUAGE sql AS $$
-    WITH f AS (
-        SELECT nullif(abs(hashint4(i * 7 + seed)) % 7, 6) AS k, nullif(abs(hashint4(i * 11 + seed)) % 21, 3) AS x,
-               chr(97 + abs(hashint4(i * 13 + seed)) % 4) AS s,
-               timestamptz '2026-01-01Z' + base + abs(hashint4(i * 17 + seed)) % 30000000 * interval '1 microsecond' AS ts
-        FROM generate_series(1, na) i),
+    WITH f AS (SELECT k, x, s, ts FROM rows_a(seed, na, base)),
     i AS (INSERT INTO undo_all.a TABLE f)
     INSERT INTO undo.a TABLE f;
-    WITH f AS (
-        SELECT nullif(abs(hashint4(i * 19 + seed)) % 7, 6) AS k, nullif(abs(hashint4(i * 23 + seed)) % 21, 3) AS y,
-               timestamptz '2026-01-01Z' + base + abs(hashint4(i * 29 + seed)) % 30000000 * interval '1 microsecond' AS ts
-        FROM generate_series(1, nb) i),
+    WITH f AS (SELECT k, y, ts FROM rows_b(seed, nb, base)),
     i AS (INSERT INTO undo_all.b TABLE f)
     INSERT INTO undo.b TABLE f;
 $$;
-
--- ids of views that differ from their query over all rows
-CREATE FUNCTION differences() RETURNS SETOF int LANGUAGE plpgsql AS $$
-DECLARE
-    q query;
-    n bigint;
-BEGIN
-    FOR q IN SELECT * FROM undo.query ORDER BY id LOOP
-        PERFORM set_config('search_path', 'undo_all, undo, public', true);
-        EXECUTE 'CREATE TEMP TABLE want AS ' || q.sql;
-        PERFORM set_config('search_path', 'undo, public', true);
-        EXECUTE format('SELECT count(*) FROM ((SELECT r_::text FROM want r_ EXCEPT ALL SELECT r_::text FROM v%1$s r_)
-                        UNION ALL (SELECT r_::text FROM v%1$s r_ EXCEPT ALL SELECT r_::text FROM want r_)) d', q.id) INTO n;
-        DROP TABLE want;
-        IF n > 0 THEN
-            RETURN NEXT q.id;
-        END IF;
-    END LOOP;
-END $$;
 
 SELECT * FROM differences();
 SELECT feed(1, 10, 5);

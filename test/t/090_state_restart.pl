@@ -5,24 +5,15 @@
 
 use strict;
 use warnings;
-
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SxRestart;
 use Test::More;
 
 my $rounds = 12;
-my $seed = $ENV{SEED} // int(rand(1_000_000));
-srand($seed);
-diag("seed $seed");
-
-my $node = PostgreSQL::Test::Cluster->new('state');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'streamext'
-max_worker_processes = 16
-CONF
-$node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE app');
+my $node = restart_node('state');
 $node->safe_psql('app', q(
 	CREATE EXTENSION streamext;
 	CREATE STREAM q (k text, id int) WITH (connector = 'queue', max_batch_rows = 37);
@@ -44,24 +35,10 @@ sub becomes
 	ok($node->poll_query_until('app', $query, $expected), $name);
 }
 
-my $worker = "SELECT pid FROM streamext.pipelines WHERE pid IS NOT NULL";
-my $rows = 0;
-for my $round (1 .. $rounds)
-{
-	my $n = 200 + int(rand(400));
-	$node->safe_psql('app', "INSERT INTO q SELECT 'key ' || (random() * 60)::int, $rows + i FROM generate_series(1, $n) i");
-	$rows += $n;
-	if ($round % 4 == 0)
-	{
-		$node->stop('immediate');
-		$node->start;
-	}
-	else
-	{
-		$node->poll_query_until('app', "SELECT count(*) = 1 FROM ($worker) w");
-		$node->safe_psql('app', "SELECT pg_terminate_backend(pid) FROM streamext.pipelines WHERE pid IS NOT NULL");
-	}
-}
+my $rows = restart_rounds($node, $rounds, 400, sub {
+	my ($first, $last) = @_;
+	$node->safe_psql('app', "INSERT INTO q SELECT 'key ' || (random() * 60)::int, i FROM generate_series($first, $last) i");
+});
 becomes("SELECT count(*) FROM numbered_t", $rows, "every row was numbered, once");
 is($node->safe_psql('app', "SELECT count(DISTINCT i) FROM numbered_t"), $rows, 'none twice');
 is( $node->safe_psql('app', "SELECT count(*) FROM (SELECT n, row_number() OVER (PARTITION BY key ORDER BY n) AS r FROM numbered_t) x WHERE n <> r"),

@@ -5,25 +5,15 @@
 
 use strict;
 use warnings;
-
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SxRestart;
 use Test::More;
 
 my $rounds = 9;
-my $seed = $ENV{SEED} // int(rand(1_000_000));
-srand($seed);
-diag("seed $seed");
-
-my $node = PostgreSQL::Test::Cluster->new('join');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'streamext'
-max_worker_processes = 16
-timezone = 'UTC'
-CONF
-$node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE app');
+my $node = restart_node('join');
 
 my $left = "SELECT l.id, r.id AS rid FROM %1\$s l LEFT JOIN %2\$s r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + interval '10 s'";
 my $full = "SELECT l.id, r.id AS rid FROM %1\$s l FULL JOIN %2\$s r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + interval '10 s'";
@@ -41,33 +31,19 @@ $node->safe_psql('app', sprintf(q(
 	CREATE MATERIALIZED VIEW v_semi AS %s;
 	), $sql->($left, 'l', 'r'), $sql->($full, 'l', 'r'), $sql->($semi, 'l', 'r')));
 
-my $worker = "SELECT pid FROM streamext.pipelines WHERE pid IS NOT NULL";
-my $rows = 0;
-for my $round (1 .. $rounds)
-{
-	my $n = 200 + int(rand(300));
+my $rows = restart_rounds($node, $rounds, 300, sub {
+	my ($first, $last) = @_;
 	foreach my $side ('l', 'r')
 	{
 		$node->safe_psql('app', qq(
 			WITH new AS MATERIALIZED (
-				SELECT CASE WHEN random() < 0.95 THEN 'k' || (random() * 30)::int END AS k, $rows + i AS id,
-				       timestamptz '2025-01-01Z' + ($rows + i) * interval '50 ms' AS ts
-				FROM generate_series(1, $n) i),
+				SELECT CASE WHEN random() < 0.95 THEN 'k' || (random() * 30)::int END AS k, i AS id,
+				       timestamptz '2025-01-01Z' + i * interval '50 ms' AS ts
+				FROM generate_series($first, $last) i),
 			kept AS (INSERT INTO all_$side SELECT * FROM new)
 			INSERT INTO $side SELECT * FROM new ORDER BY id));
 	}
-	$rows += $n;
-	if ($round % 4 == 0)
-	{
-		$node->stop('immediate');
-		$node->start;
-	}
-	else
-	{
-		$node->poll_query_until('app', "SELECT count(*) = 1 FROM ($worker) w");
-		$node->safe_psql('app', "SELECT pg_terminate_backend(pid) FROM streamext.pipelines WHERE pid IS NOT NULL");
-	}
-}
+});
 ok($node->poll_query_until('app', "SELECT sum(rows) FROM streamext.batches", 2 * $rows), 'all rows were taken, once');
 
 sub same

@@ -4,25 +4,15 @@
 
 use strict;
 use warnings;
-
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SxRestart;
 use Test::More;
 
 my $rounds = 9;
-my $seed = $ENV{SEED} // int(rand(1_000_000));
-srand($seed);
-diag("seed $seed");
-
-my $node = PostgreSQL::Test::Cluster->new('views');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'streamext'
-max_worker_processes = 16
-timezone = 'UTC'
-CONF
-$node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE app');
+my $node = restart_node('views');
 
 # name => strategy, query over the relation s
 my %views = (
@@ -50,30 +40,16 @@ foreach my $view (sort keys %views)
 		$views{$view}[0], "strategy of $view");
 }
 
-my $worker = "SELECT pid FROM streamext.pipelines WHERE pid IS NOT NULL";
-my $rows = 0;
-for my $round (1 .. $rounds)
-{
-	my $n = 200 + int(rand(300));
+my $rows = restart_rounds($node, $rounds, 300, sub {
+	my ($first, $last) = @_;
 	$node->safe_psql('app', qq(
 		WITH new AS MATERIALIZED (
-			SELECT CASE WHEN random() < 0.95 THEN 'k' || (random() * 30)::int END AS k, $rows + i AS id,
-			       (random() * 1000)::int AS x, timestamptz '2025-01-01Z' + ($rows + i) * interval '50 ms' AS ts
-			FROM generate_series(1, $n) i),
+			SELECT CASE WHEN random() < 0.95 THEN 'k' || (random() * 30)::int END AS k, i AS id,
+			       (random() * 1000)::int AS x, timestamptz '2025-01-01Z' + i * interval '50 ms' AS ts
+			FROM generate_series($first, $last) i),
 		kept AS (INSERT INTO all_s SELECT * FROM new)
 		INSERT INTO s SELECT * FROM new ORDER BY id));
-	$rows += $n;
-	if ($round % 4 == 0)
-	{
-		$node->stop('immediate');
-		$node->start;
-	}
-	else
-	{
-		$node->poll_query_until('app', "SELECT count(*) = 1 FROM ($worker) w");
-		$node->safe_psql('app', "SELECT pg_terminate_backend(pid) FROM streamext.pipelines WHERE pid IS NOT NULL");
-	}
-}
+});
 ok($node->poll_query_until('app', "SELECT sum(rows) FROM streamext.batches", $rows), 'all rows were taken, once');
 
 sub same

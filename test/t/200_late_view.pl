@@ -21,6 +21,7 @@ use Time::HiRes qw(time usleep);
 use FindBin;
 use lib $FindBin::RealBin;
 use SxFault;
+use SxPoll;
 
 my $runs = scale(2, 20);
 fault_seed();
@@ -38,6 +39,7 @@ restart_after_crash = on
 deadlock_timeout = 200ms
 CONF
 $node->start;
+poll_server($node);
 $node->safe_psql('postgres', qq(
 	CREATE EXTENSION streamext;
 	CREATE TABLE names AS SELECT i AS k, 'name ' || i AS name FROM generate_series(0, 6) i;
@@ -50,28 +52,6 @@ $node->safe_psql('postgres', qq(
 	CREATE MATERIALIZED VIEW f_first AS SELECT id % 7 AS k, count(*) AS n, sum(v) AS s FROM f GROUP BY 1;));
 
 # the answer, or undef while the server is not there
-sub answer
-{
-	my ($query) = @_;
-	my ($rc, $out) = eval { $node->psql('postgres', $query, timeout => 20) };
-	return defined $rc && $rc == 0 ? $out : undef;
-}
-
-sub becomes
-{
-	my ($query) = @_;
-	my $until = time() + 90;
-	while (time() < $until)
-	{
-		my $got = answer("SELECT coalesce(($query), false)");
-		return 1 if defined $got && $got eq 't';
-		usleep(20_000);
-	}
-	diag "still not: $query";
-	diag answer('SELECT pipeline, state, status, lane_of, lag, error_message FROM streamext.pipelines') // 'no server';
-	return 0;
-}
-
 # ---------------------------------------------------------------- the writers
 my ($host, $port) = ($node->host, $node->port);
 
@@ -142,7 +122,7 @@ for my $run (1 .. $runs)
 		POSIX::_exit(0);
 	}
 	# something has happened before the view comes
-	becomes("SELECT sum(n) > 8000 FROM ${s}_first");
+	comes_true("SELECT sum(n) > 8000 FROM ${s}_first");
 
 	my $began = time();
 	my $created = 0;
@@ -165,7 +145,7 @@ for my $run (1 .. $runs)
 		usleep(int(rand(120_000)));
 		hurt($lanes[ rand @lanes ], $s);
 	}
-	ok(becomes("SELECT ($lanes_left) = 0"), "run $run: merged under load");
+	ok(comes_true("SELECT ($lanes_left) = 0"), "run $run: merged under load");
 	my $took = time() - $began;
 	$longest = $took if $took > $longest;
 	hurt($s, $s);
@@ -173,9 +153,9 @@ for my $run (1 .. $runs)
 	append_to_file($stop_file, 'stop');
 	waitpid($writer, 0);
 	$file_number = scalar(my @all = glob "$dir/*");
-	becomes('SELECT true');
+	comes_true('SELECT true');
 	load_files() if $s eq 'f';
-	ok(becomes("SELECT (SELECT count(*) FROM sunk_$run) >= (SELECT count(*) FROM $oracle)"), "run $run: all has come");
+	ok(comes_true("SELECT (SELECT count(*) FROM sunk_$run) >= (SELECT count(*) FROM $oracle)"), "run $run: all has come");
 	$node->safe_psql('postgres', "SELECT streamext.wait('late_$run', '1 minute')");
 
 	my $different = answer(qq(SELECT

@@ -15,8 +15,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SxFault;
 use SxKafka;
+use SxPoll;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(usleep);
 
 plan skip_all => 'no Kafka' unless $ENV{KAFKA_PORT};
 
@@ -28,29 +29,8 @@ my $job = SxKafka->new(seed => int(rand(1000)), partitions => 3);
 $job->make_topic;
 $job->produce($half);
 my $node = $job->make_node('kafka_late', deadlock_timeout => '200ms');
+poll_server($node);
 $job->make_job($node, options => { max_batch_rows => 2000 });
-
-sub answer
-{
-	my ($query) = @_;
-	my ($rc, $out) = eval { $node->psql('postgres', $query, timeout => 20) };
-	return defined $rc && $rc == 0 ? $out : undef;
-}
-
-sub becomes
-{
-	my ($query, $name) = @_;
-	my $until = time() + 120;
-	my $is = 0;
-	until ($is || time() > $until)
-	{
-		$is = (answer("SELECT coalesce(($query), false)") // '') eq 't';
-		usleep(20_000) if !$is;
-	}
-	diag answer('SELECT pipeline, state, pid, status, batch_id, lane_of, lag, error_message FROM streamext.pipelines') // 'no server' if !$is;
-	diag answer('SELECT pipeline, partition, position, end_position, lag FROM streamext.partitions') // '' if !$is;
-	ok($is, $name);
-}
 
 becomes("SELECT sum(rows) > $half / 10 FROM streamext.partitions", 'the pipeline has begun');
 my %killed = (lane => 0, shared => 0, helper => 0, server => 0);

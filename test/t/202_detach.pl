@@ -12,10 +12,11 @@ use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(usleep);
 use FindBin;
 use lib $FindBin::RealBin;
 use SxFault;
+use SxPoll;
 
 my $runs = scale(1, 5);
 fault_seed();
@@ -30,6 +31,7 @@ restart_after_crash = on
 deadlock_timeout = 200ms
 CONF
 $node->start;
+poll_server($node);
 $node->safe_psql('postgres', q(
 	CREATE EXTENSION streamext;
 	CREATE ROLE app LOGIN;
@@ -52,27 +54,6 @@ $node->safe_psql('postgres', q(
 	CREATE STREAM totals WITH (update_state = 'add', key = 'k') AS SELECT (id % 3)::int AS k, id FROM q;
 	CREATE STREAM of_totals WITH (connector = 'table', table = 'last_totals') AS SELECT k, state FROM totals;
 	CREATE MATERIALIZED VIEW tops AS SELECT totals.k, max(state) AS top FROM totals JOIN lookup ON lookup.k = totals.k GROUP BY 1;));
-
-sub answer
-{
-	my ($query) = @_;
-	my ($rc, $out) = eval { $node->psql('postgres', $query, timeout => 20) };
-	return defined $rc && $rc == 0 ? $out : undef;
-}
-
-sub becomes
-{
-	my ($query, $name) = @_;
-	my $until = time() + 60;
-	my $is = 0;
-	until ($is || time() > $until)
-	{
-		$is = (answer("SELECT coalesce(($query), false)") // '') eq 't';
-		usleep(20_000) if !$is;
-	}
-	diag answer('SELECT pipeline, state, pid, batch_id, lane_of, lag, error_message FROM streamext.pipelines') // 'no server' if !$is;
-	ok($is, $name);
-}
 
 my ($host, $port) = ($node->host, $node->port);
 

@@ -15,6 +15,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SxFault;
 use SxKafka;
+use SxPoll;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -28,33 +29,12 @@ my $job = SxKafka->new(seed => int(rand(1000)), partitions => 5);
 $job->make_topic;
 $job->produce($part);
 my $node = $job->make_node('kafka_parallel', deadlock_timeout => '200ms');
+poll_server($node);
 $job->make_job($node, options => { max_batch_rows => 1000, parallelism => 2, idle_timeout => '1 day' });
 $node->safe_psql('postgres', q(
 	CREATE MATERIALIZED VIEW closed WITH (emit = 'final') AS
 		SELECT tumble(event_time, '10 seconds') AS w, ad_type, count(*) AS n FROM events GROUP BY 1, 2;
 	CREATE MATERIALIZED VIEW types AS SELECT event_type, count(*) AS n, min(event_time) AS lo, max(event_time) AS hi FROM events GROUP BY 1;));
-
-sub answer
-{
-	my ($query) = @_;
-	my ($rc, $out) = eval { $node->psql('postgres', $query, timeout => 20) };
-	return defined $rc && $rc == 0 ? $out : undef;
-}
-
-sub becomes
-{
-	my ($query, $name) = @_;
-	my $until = time() + 180;
-	my $is = 0;
-	until ($is || time() > $until)
-	{
-		$is = (answer("SELECT coalesce(($query), false)") // '') eq 't';
-		usleep(20_000) if !$is;
-	}
-	diag answer('SELECT pipeline, state, pid, workers, status, batch_id, lane_of, lag, error_message FROM streamext.pipelines') // 'no server' if !$is;
-	diag answer('SELECT pipeline, partition, slot, position, end_position, lag, idle FROM streamext.partitions') // '' if !$is;
-	ok($is, $name);
-}
 
 my $workers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'streamext worker');
 becomes("SELECT sum(rows) > 0 FROM streamext.partitions", 'it has begun');

@@ -111,7 +111,8 @@ sub build
 	my ($self) = @_;
 	$self->{produce} = "$tools/ysb_produce";
 	return if -x $self->{produce};
-	run([ 'cc', '-O2', '-o', $self->{produce}, "$tests/../bench/ysb_produce.c", '-lrdkafka', '-lpthread' ])
+	my $bench = "$tests/../bench";
+	run([ 'cc', '-O2', '-o', $self->{produce}, "$bench/ysb_produce.c", "$bench/output.c", '-lrdkafka', '-lpthread' ])
 	  or BAIL_OUT('cannot build ysb_produce');
 }
 
