@@ -30,6 +30,7 @@
 #include "fdw/row_check.h"
 #include "fdw/scan.h"
 #include "fdw/scan_rows.h"
+#include "fdw/shared.h"
 #include "fdw/stream.h"
 #include "fdw/track.h"
 #include "format/format.h"
@@ -56,8 +57,11 @@ struct SxScan
 	SxInput		peeked;			/* what input points to in a peek */
 	SxSource   *source;
 	SxStream   *stream;
-	SxDecoder  *decoder;		/* NULL: the source has rows */
+	SxDecoder  *decoder;		/* NULL: the source has rows, or so far all was shared */
 	bool	   *needed;			/* by attno - 1: read, and no metadata */
+	SxSharedRows *shared;		/* columns come from there; NULL: decoded here */
+	int		   *from_shared;	/* … those that are read */
+	int			nfrom_shared;
 	AttrNumber *meta;			/* metadata columns that are read */
 	int			nmeta;
 	int			natts;
@@ -191,13 +195,41 @@ choose_columns(SxScan *scan, const Bitmapset *attrs)
 		else
 			needed[i] = true;
 	}
+}
 
-	/*
-	 * A record must be decodable even when the query needs none of its columns, as
-	 * in count(*): else what counts as a record would depend on the query.
-	 */
-	if (scan->source->get_row == NULL)
-		scan->decoder = stream->format->create(stream, needed);
+/*
+ * A record must be decodable even when the query needs none of its columns, as in
+ * count(*): else what counts as a record would depend on the query.
+ */
+static void
+make_decoder(SxScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+	scan->decoder = scan->stream->format->create(scan->stream, scan->needed);
+	MemoryContextSwitchTo(old);
+}
+
+/* Columns that others of the batch read too are decoded for all of them at once. */
+static void
+join_others(SxScan *scan)
+{
+	int			c = 0;
+
+	if (scan->pl == NULL || scan->source->get_row != NULL)
+		return;
+	scan->shared = sx_sharing_join(scan->pl, scan->input, scan->needed);
+	if (scan->shared == NULL)
+		return;
+	scan->from_shared = palloc(sizeof(int) * Max(scan->shared->ncolumns, 1));
+	for (int i = 0; i < scan->stream->natts; i++)
+	{
+		if (!scan->needed[i])
+			continue;
+		while (scan->shared->columns[c].attno != i + 1)
+			c++;
+		scan->from_shared[scan->nfrom_shared++] = c;
+	}
 }
 
 /*
@@ -280,6 +312,9 @@ sx_scan_begin(Relation rel, const Bitmapset *attrs)
 	scan->stream = scan->source->stream;
 	scan->track = scan->pl != NULL && scan->stream->has_watermark;
 	choose_columns(scan, attrs);
+	join_others(scan);
+	if (scan->shared == NULL && scan->source->get_row == NULL)
+		make_decoder(scan);
 	sx_scan_rescan(scan);
 	MemoryContextSwitchTo(old);
 	return scan;
@@ -366,20 +401,71 @@ fetch_ahead(const SxScan *scan, int i)
 {
 	const char *rec;
 
-	if (scan->decoder == NULL || i + RECORDS_AHEAD >= scan->input->probe_to)
+	if (scan->source->get_row != NULL || i + RECORDS_AHEAD >= scan->input->probe_to ||
+		(scan->shared != NULL && i + RECORDS_AHEAD < scan->shared->upto))
 		return;
 	rec = (const char *) scan->source->records[i + RECORDS_AHEAD];
 	for (int at = 0; at < BYTES_AHEAD; at += PG_CACHE_LINE_SIZE / 2)
 		__builtin_prefetch(rec + at);
 }
 
+/* The columns that are decoded already. */
+static inline void
+take_shared(const SxScan *scan, int i, TupleTableSlot *slot)
+{
+	for (int c = 0; c < scan->nfrom_shared; c++)
+	{
+		const SxSharedColumn *column = &scan->shared->columns[scan->from_shared[c]];
+
+		slot->tts_values[column->attno - 1] = column->values[i];
+		slot->tts_isnull[column->attno - 1] = column->isnull[i];
+	}
+}
+
+static inline void
+take_metadata(const SxScan *scan, int i, TupleTableSlot *slot)
+{
+	for (int m = 0; m < scan->nmeta; m++)
+	{
+		int			a = scan->meta[m] - 1;
+
+		slot->tts_values[a] = metadata_value(scan, &scan->stream->columns[a], i,
+											 &slot->tts_isnull[a]);
+	}
+}
+
+/* What others have not decoded.  Making a decoder is no record's doing. */
+static SxDecodeResult
+decode_record(SxScan *scan, const SxRecord *rec, TupleTableSlot *slot, SxDecodeError *err)
+{
+	if (scan->decoder == NULL)
+	{
+		int			decoding = scan->pl->decoding_input;
+
+		scan->pl->decoding_input = -1;
+		make_decoder(scan);
+		scan->pl->decoding_input = decoding;
+	}
+	if (scan->pl != NULL)
+		sx_sharing_missed(scan->input);
+	return scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
+										slot->tts_isnull, err);
+}
+
 /* Fills one record's columns; false when it is bad, with err filled. */
 static SxDecodeResult
 fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 {
-	const SxRecord *rec = scan->source->records[i];
+	const SxRecord *rec;
 	SxDecodeResult result = SX_DECODE_OK;
 
+	if (scan->shared != NULL && sx_sharing_has(scan->shared, i))
+	{
+		take_shared(scan, i, slot);
+		take_metadata(scan, i, slot);
+		return SX_DECODE_OK;
+	}
+	rec = scan->source->records[i];
 	if (rec->oversize > 0)
 	{
 		err->sqlerrcode = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
@@ -389,8 +475,7 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 		return SX_DECODE_BAD_RECORD;
 	}
 	if (scan->source->get_row == NULL)
-		result = scan->stream->format->decode(scan->decoder, rec, slot->tts_values,
-											  slot->tts_isnull, err);
+		result = decode_record(scan, rec, slot, err);
 	else
 	{
 		scan->source->get_row(scan->source, i, slot->tts_values, slot->tts_isnull);
@@ -398,17 +483,9 @@ fill_row(SxScan *scan, int i, TupleTableSlot *slot, SxDecodeError *err)
 			result = sx_check_row(scan->stream, scan->needed, slot->tts_values,
 								  slot->tts_isnull, err);
 	}
-	if (result != SX_DECODE_OK)
-		return result;
-
-	for (int m = 0; m < scan->nmeta; m++)
-	{
-		int			a = scan->meta[m] - 1;
-
-		slot->tts_values[a] = metadata_value(scan, &scan->stream->columns[a], i,
-											 &slot->tts_isnull[a]);
-	}
-	return SX_DECODE_OK;
+	if (result == SX_DECODE_OK)
+		take_metadata(scan, i, slot);
+	return result;
 }
 
 /* A record that cannot be read: note it in a batch, say so in a peek. */
@@ -475,4 +552,21 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 		bad_record(scan, i, result, &err);
 	}
 	return false;
+}
+
+void
+sx_scan_again(SxScan *scan, int record, TupleTableSlot *slot)
+{
+	SxDecodeError err;
+
+	require_rows(scan);
+	memset(slot->tts_isnull, true, scan->natts);
+	if (scan->pl != NULL)
+	{
+		scan->pl->read_input = scan->input->index;
+		scan->pl->read_record = record;
+	}
+	if (fill_row(scan, record, slot, &err) != SX_DECODE_OK)
+		elog(ERROR, "record %d of stream %s cannot be read again: %s", record,
+			 scan->stream->label, err.message);
 }

@@ -61,6 +61,12 @@ typedef struct SxFormatOps
 						  bool at_start, bool eof, int32 *rec_len);
 } SxFormatOps;
 
+/*
+ * Can a column be decoded for somebody who may not want it?  What is wrong with its value
+ * is reported then, never raised, and the same text is the same value for everybody.
+ */
+extern bool sx_column_is_soft(const SxColumn *column);
+
 /* ERROR with the list of formats when the name is unknown. */
 extern const SxFormatOps *sx_format_find(const char *name);
 

@@ -78,6 +78,13 @@ is_soft_type(Oid type)
 	}
 }
 
+/* A domain's constraints raise, and may look at anything. */
+bool
+sx_column_is_soft(const SxColumn *column)
+{
+	return !column->dropped && column->type == column->base_type && is_soft_type(column->type);
+}
+
 /* Errors that say something about the data, not about the server. */
 static bool
 is_data_error(int sqlerrcode)

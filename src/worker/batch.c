@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "fdw/shared.h"
 #include "fdw/track.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -92,6 +93,7 @@ begin_input(SxPipeline *pl, SxInput *input)
 	input->skew_limit = GetCurrentTimestamp() + source->stream->max_future_skew;
 	input->probe_from = 0;
 	input->probe_to = source->nrecords;
+	sx_sharing_begin(pl, input);
 
 	/* Dead letters move no watermark and no position. */
 	if (input->live != NULL)
@@ -227,6 +229,7 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 			sx_lane_merge_end(pl);
 	}
 	sx_rows_end_all(pl);
+	sx_sharing_end(pl);
 	PopActiveSnapshot();
 	UnregisterSnapshot(pl->snapshot);
 	pl->snapshot = NULL;
@@ -294,6 +297,7 @@ leave_batch(SxPipeline *pl)
 	pl->on_behalf = -1;
 	pl->feeding = false;
 	sx_rows_forget_all(pl);
+	sx_sharing_end(pl);
 }
 
 /*

@@ -229,6 +229,7 @@ typedef struct SxInput
 	Bitmapset **bad_for;		/* by step: records this step does not see */
 	int			probe_from;		/* bisecting: only records in [from, to) are seen */
 	int			probe_to;
+	struct SxSharing *sharing;	/* columns that its scans share: fdw/shared.c */
 } SxInput;
 
 /* What there is to do after a poll. */

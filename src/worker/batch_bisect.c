@@ -29,6 +29,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "fdw/shared.h"
 #include "fdw/track.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -358,6 +359,8 @@ sx_find_bad_records(SxPipeline *pl, int step, bool own_transaction)
 		pl->snapshot = NULL;
 	}
 	PG_END_TRY();
+
+	sx_sharing_end(pl);
 
 	/* Whoever catches the error must find no subtransaction of ours open. */
 	sx_tx_abort(&tx);
