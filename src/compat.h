@@ -61,18 +61,6 @@
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL)
 #endif
 
-/* create_foreign_upper_path(): likewise. */
-#if PG_VERSION_NUM >= 180000
-#define sx_create_foreign_upper_path(root, rel, target, rows, startup, total, outer, private) \
-	create_foreign_upper_path(root, rel, target, rows, 0, startup, total, NIL, outer, NIL, private)
-#elif PG_VERSION_NUM >= 170000
-#define sx_create_foreign_upper_path(root, rel, target, rows, startup, total, outer, private) \
-	create_foreign_upper_path(root, rel, target, rows, startup, total, NIL, outer, NIL, private)
-#else
-#define sx_create_foreign_upper_path(root, rel, target, rows, startup, total, outer, private) \
-	create_foreign_upper_path(root, rel, target, rows, startup, total, NIL, outer, private)
-#endif
-
 /* Since 17 a background worker may be of a role that cannot log in. */
 #if PG_VERSION_NUM >= 170000
 #define SX_BGWORKER_FLAGS	BGWORKER_BYPASS_ROLELOGINCHECK

@@ -18,7 +18,6 @@
 #include "access/sysattr.h"
 #include "catalog/sx_catalog.h"
 #include "commands/explain.h"
-#include "fdw/group.h"
 #include "fdw/scan.h"
 #include "fdw/stream.h"
 #include "foreign/fdwapi.h"
@@ -79,8 +78,6 @@ static ForeignScan *
 get_plan(PlannerInfo *root, RelOptInfo *baserel, Oid relid, ForeignPath *path,
 		 List *tlist, List *clauses, Plan *outer_plan)
 {
-	if (IS_UPPER_REL(baserel))
-		return sx_group_plan(path, tlist, outer_plan);
 	return make_foreignscan(tlist, extract_actual_clauses(clauses, false),
 							baserel->relid, NIL, used_columns(baserel),
 							NIL, NIL, outer_plan);
@@ -95,11 +92,6 @@ begin_scan(ForeignScanState *node, int eflags)
 
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
-	if (sx_is_group_scan(plan))
-	{
-		sx_group_begin(node);
-		return;
-	}
 	foreach(lc, plan->fdw_private)
 	{
 		int			attno = lfirst_int(lc);
@@ -118,8 +110,6 @@ iterate_scan(ForeignScanState *node)
 {
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
-	if (sx_is_group_scan((ForeignScan *) node->ss.ps.plan))
-		return sx_group_next(node);
 	ExecClearTuple(slot);
 	if (sx_scan_next(node->fdw_state, slot))
 		ExecStoreVirtualTuple(slot);
@@ -129,33 +119,22 @@ iterate_scan(ForeignScanState *node)
 static void
 rescan(ForeignScanState *node)
 {
-	if (sx_is_group_scan((ForeignScan *) node->ss.ps.plan))
-		sx_group_rescan(node);
-	else
-		sx_scan_rescan(node->fdw_state);
+	sx_scan_rescan(node->fdw_state);
 }
 
 static void
 end_scan(ForeignScanState *node)
 {
-	if (node->fdw_state == NULL)
-		return;
-	if (sx_is_group_scan((ForeignScan *) node->ss.ps.plan))
-		sx_group_end(node);
-	else
+	if (node->fdw_state != NULL)
 		sx_scan_end(node->fdw_state);
 }
 
 static void
 explain_scan(ForeignScanState *node, ExplainState *es)
 {
-	SxStream   *stream;
-	const char *connector;
+	SxStream   *stream = sx_stream_load(RelationGetRelid(node->ss.ss_currentRelation));
+	const char *connector = sx_stream_option(stream, "connector", NULL);
 
-	if (sx_is_group_scan((ForeignScan *) node->ss.ps.plan))
-		return;
-	stream = sx_stream_load(RelationGetRelid(node->ss.ss_currentRelation));
-	connector = sx_stream_option(stream, "connector", NULL);
 	if (connector != NULL)
 		ExplainPropertyText("Connector", connector, es);
 }
@@ -168,7 +147,6 @@ sx_fdw_handler(PG_FUNCTION_ARGS)
 	routine->GetForeignRelSize = get_rel_size;
 	routine->GetForeignPaths = get_paths;
 	routine->GetForeignPlan = get_plan;
-	routine->GetForeignUpperPaths = sx_group_paths;
 	routine->BeginForeignScan = begin_scan;
 	routine->IterateForeignScan = iterate_scan;
 	routine->ReScanForeignScan = rescan;

@@ -553,20 +553,3 @@ sx_scan_next(SxScan *scan, TupleTableSlot *slot)
 	}
 	return false;
 }
-
-void
-sx_scan_again(SxScan *scan, int record, TupleTableSlot *slot)
-{
-	SxDecodeError err;
-
-	require_rows(scan);
-	memset(slot->tts_isnull, true, scan->natts);
-	if (scan->pl != NULL)
-	{
-		scan->pl->read_input = scan->input->index;
-		scan->pl->read_record = record;
-	}
-	if (fill_row(scan, record, slot, &err) != SX_DECODE_OK)
-		elog(ERROR, "record %d of stream %s cannot be read again: %s", record,
-			 scan->stream->label, err.message);
-}

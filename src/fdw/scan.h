@@ -17,8 +17,6 @@ typedef struct SxScan SxScan;
 
 extern SxScan *sx_scan_begin(Relation rel, const Bitmapset *attrs);
 extern bool sx_scan_next(SxScan *scan, TupleTableSlot *slot);
-/* A record that the scan has handed out before, once more. */
-extern void sx_scan_again(SxScan *scan, int record, TupleTableSlot *slot);
 extern void sx_scan_rescan(SxScan *scan);
 extern void sx_scan_end(SxScan *scan);
 

@@ -366,11 +366,8 @@ is_empty_foreign_scan(SxPipeline *pl, const PlannedStmt *stmt, const ForeignScan
 	Oid			relid;
 	SxStep	   *step;
 
-	if (scan->operation != CMD_SELECT)
+	if (scan->operation != CMD_SELECT || scan->scan.scanrelid == 0)
 		return false;
-	if (scan->scan.scanrelid == 0)
-		return outerPlan(&scan->scan.plan) != NULL && IsA(outerPlan(&scan->scan.plan), ForeignScan) &&
-			is_empty_foreign_scan(pl, stmt, (const ForeignScan *) outerPlan(&scan->scan.plan));
 	relid = rt_fetch(scan->scan.scanrelid, stmt->rtable)->relid;
 	for (int i = 0; i < pl->ninputs; i++)
 	{
