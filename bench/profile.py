@@ -16,9 +16,9 @@ PARTS = [
     ('plan and start of statements', r'^(standard_planner|pg_plan|pg_analyze|RevalidateCachedQuery|GetCachedPlan|ExecutorStart|standard_ExecutorStart|ExecutorEnd|standard_ExecutorEnd|ExecInitNode|ExecEndNode|InitPlan)'),
     ('join', r'^(ExecScanHashBucket|MultiExecHash|ExecHash|ExecParallelHash)'),
     ('writing state: upsert, indexes, WAL', r'^(heap_(insert|update|delete|lock|multi)|ExecInsertIndexTuples|ExecCheckIndexConstraints|btinsert|_bt_|XLog|ExecOnConflict|table_tuple|simple_table|index_insert|sx_state_|sx_merge_|sx_hints_|work_off|merge_where|sort_by_|add_rows?$)'),
-    ('group and sort', r'^(sx_group|compute_keys|find_group|LookupTupleHash|tuplesort_|BuildTupleHash|ScanTupleHash|TupleHash|hash_bytes|advance|ExecSort|ExecAgg|int8inc|ReScanTupleHash|sx_groups?_|sx_split_|take_(words|row|rows|text|pieces)_?|fetch_ahead|group_of)'),
+    ('group and sort', r'^(LookupTupleHash|tuplesort_|BuildTupleHash|ScanTupleHash|TupleHash|hash_bytes|advance|ExecSort|ExecAgg|int8inc|ReScanTupleHash|sx_groups?_|sx_split_|take_(words|row|rows|text|pieces)_?|fetch_ahead|group_of)'),
     ('commit', r'^(CommitTransaction|RecordTransactionCommit|AtEO|ResourceOwnerRelease|ProcArrayEnd)'),
-    ('scan and executor', r'^(sx_scan|fill_row|take_metadata|first_pass|iterate_scan|sx_track|ExecProcNode|standard_ExecutorRun|ExecutorRun|ExecScan|ExecInterp|SPI_execute|_SPI_)'),
+    ('scan and executor', r'^(sx_scan|fill_row|take_metadata|iterate_scan|sx_track|ExecProcNode|standard_ExecutorRun|ExecutorRun|ExecScan|ExecInterp|SPI_execute|_SPI_)'),
     ('waiting and waking', r'^(WaitEventSet|WaitLatch|epoll|do_epoll|schedule|__schedule|poll)'),
 ]
 
