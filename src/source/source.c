@@ -132,6 +132,14 @@ sx_part_set(SxSource *source, char **field, const char *value)
 		pfree(old);
 }
 
+void
+sx_source_show(SxSource *source, const SxRecordBuffer *buffer)
+{
+	source->records = buffer->records;
+	source->nrecords = buffer->nrecords;
+	source->nbytes = buffer->nbytes;
+}
+
 char *
 sx_position_field(const char *position, const char *field)
 {

@@ -35,7 +35,7 @@
 #include "datatype/timestamp.h"
 #include "fdw/stream.h"
 #include "lib/stringinfo.h"
-#include "source/record.h"
+#include "source/record_buffer.h"
 #include "utils/snapshot.h"
 
 /* One partition of a source, as of the batch at hand. */
@@ -244,6 +244,9 @@ extern int64 sx_unix_ms(TimestampTz time);
 
 /* Replaces a string of a part, in the source's context. */
 extern void sx_part_set(SxSource *source, char **field, const char *value);
+
+/* The batch's records are those of the buffer. */
+extern void sx_source_show(SxSource *source, const SxRecordBuffer *buffer);
 
 /*
  * For step(), between two looks at a condition: a moment, or until the latch is set or

@@ -251,9 +251,7 @@ sx_file_load(SxSource *source, Snapshot snapshot)
 	}
 	MemoryContextSwitchTo(old);
 
-	source->records = fs->buffer->records;
-	source->nrecords = fs->buffer->nrecords;
-	source->nbytes = fs->buffer->nbytes;
+	sx_source_show(source, fs->buffer);
 	source->parts[0].rows = fs->buffer->nrecords;
 	fs->loaded = true;
 }
@@ -269,9 +267,7 @@ sx_file_peek(SxSource *source)
 	read_batch(fs);
 	MemoryContextSwitchTo(old);
 
-	source->records = fs->buffer->records;
-	source->nrecords = fs->buffer->nrecords;
-	source->nbytes = fs->buffer->nbytes;
+	sx_source_show(source, fs->buffer);
 }
 
 /* The last file that begins at or before the record. */

@@ -144,9 +144,7 @@ show_records(LogSource *ls)
 {
 	SxSource   *source = &ls->base;
 
-	source->records = ls->buffer->records;
-	source->nrecords = ls->buffer->nrecords;
-	source->nbytes = ls->buffer->nbytes;
+	sx_source_show(source, ls->buffer);
 	source->parts[0].rows = ls->buffer->nrecords;
 }
 

@@ -149,9 +149,7 @@ direct_load(SxSource *source, Snapshot snapshot)
 
 	if (ds->loaded)
 		return;
-	source->records = ds->buffer->records;
-	source->nrecords = ds->buffer->nrecords;
-	source->nbytes = ds->buffer->nbytes;
+	sx_source_show(source, ds->buffer);
 	source->parts[0].rows = source->nrecords;
 	if (source->nrecords > 0)
 	{

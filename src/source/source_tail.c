@@ -265,9 +265,7 @@ tail_load(SxSource *source, Snapshot snapshot)
 
 	if (ts->buffer->nrecords > 0 || ts->moved)
 		set_position(ts);
-	source->records = ts->buffer->records;
-	source->nrecords = ts->buffer->nrecords;
-	source->nbytes = ts->buffer->nbytes;
+	sx_source_show(source, ts->buffer);
 	source->parts[0].rows = ts->buffer->nrecords;
 	ts->loaded = true;
 }
@@ -328,9 +326,7 @@ tail_peek(SxSource *source)
 	ts->state = sx_tail_look(&ts->tail, &moved);
 	if (ts->state != SX_TAIL_WAIT)
 		read_records(ts, 0, 0);
-	source->records = ts->buffer->records;
-	source->nrecords = ts->buffer->nrecords;
-	source->nbytes = ts->buffer->nbytes;
+	sx_source_show(source, ts->buffer);
 }
 
 /* -------------------------------------------------------------------- lanes */
