@@ -85,6 +85,13 @@ apply_recompute(SxPipeline *pl, SxStep *step)
 	AtEOXact_GUC(true, nestlevel);
 }
 
+static void
+open_recompute(SxPipeline *pl, SxStep *step)
+{
+	step->private = palloc0(sizeof(SxRecomputeStep));
+}
+
 const SxStepOps sx_recompute_ops = {
+	.open = open_recompute,
 	.apply = apply_recompute
 };

@@ -10,6 +10,13 @@
 
 #include "worker/batch.h"
 
+/* For as long as the pipeline is open: step->private. */
+typedef struct SxRecomputeStep
+{
+	int			misses;			/* comparisons in turn that saved little */
+	int			pause;			/* batches that do not compare rows */
+} SxRecomputeStep;
+
 extern const SxStepOps sx_recompute_ops;
 
 /*

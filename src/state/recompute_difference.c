@@ -149,11 +149,6 @@ receive(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-static void
-ignore(DestReceiver *self)
-{
-}
-
 static Rows *
 rows_create(TupleDesc desc, bool named)
 {
@@ -164,11 +159,7 @@ rows_create(TupleDesc desc, bool named)
 	rows->named = named;
 	rows->room = FIRST_ROOM;
 	rows->rows = palloc(sizeof(Row) * rows->room);
-	rows->dest.receiveSlot = receive;
-	rows->dest.rStartup = startup;
-	rows->dest.rShutdown = ignore;
-	rows->dest.rDestroy = ignore;
-	rows->dest.mydest = DestNone;
+	sx_receiver_init(&rows->dest, receive, startup, NULL);
 	return rows;
 }
 
@@ -247,13 +238,13 @@ insert_unpaired(SxPipeline *pl, SxStep *step, const Rows *fresh, int n)
 }
 
 static void
-note_success(SxStep *step, bool success)
+note_success(SxRecomputeStep *kept, bool success)
 {
-	step->difference_misses = success ? 0 : step->difference_misses + 1;
-	if (step->difference_misses >= MISSES)
+	kept->misses = success ? 0 : kept->misses + 1;
+	if (kept->misses >= MISSES)
 	{
-		step->difference_pause = PAUSE_BATCHES;
-		step->difference_misses = MISSES - 1;
+		kept->pause = PAUSE_BATCHES;
+		kept->misses = MISSES - 1;
 	}
 }
 
@@ -282,21 +273,22 @@ write_difference(SxPipeline *pl, SxStep *step, TupleDesc desc, int nargs, Oid *t
 	if (pairs < fresh->n)
 		insert_unpaired(pl, step, fresh, fresh->n - pairs);
 	step->rows = fresh->n - pairs;
-	note_success(step, pairs * 2 >= stored->n);
+	note_success(step->private, pairs * 2 >= stored->n);
 	return true;
 }
 
 bool
 sx_recompute_difference(SxPipeline *pl, SxStep *step, int nargs, Oid *types, Datum *keys)
 {
+	SxRecomputeStep *kept = step->private;
 	MemoryContext context;
 	MemoryContext old;
 	Relation	rel;
 	bool		written;
 
-	if (step->difference_pause > 0)
+	if (kept->pause > 0)
 	{
-		step->difference_pause--;
+		kept->pause--;
 		return false;
 	}
 	rel = relation_open(step->plan->state, AccessShareLock);
@@ -305,7 +297,7 @@ sx_recompute_difference(SxPipeline *pl, SxStep *step, int nargs, Oid *types, Dat
 	old = MemoryContextSwitchTo(context);
 	written = write_difference(pl, step, RelationGetDescr(rel), nargs, types, keys);
 	if (!written)
-		note_success(step, false);
+		note_success(kept, false);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	relation_close(rel, NoLock);

@@ -184,8 +184,6 @@ struct SxStep
 	SPIPlanPtr	call;			/* SX_STRATEGY_SINK_FUNCTION */
 	SPIPlanPtr	own[SX_OWN_PLANS];
 	SPIPlanPtr *then;			/* of then_sql; NULL: none has run */
-	int			difference_misses;	/* recompute: comparisons in turn that saved little */
-	int			difference_pause;	/* … and batches that do not compare rows */
 	int64		panes_upto;		/* panes are complete up to this batch … */
 	int64		panes_trimmed;	/* … and gone up to that one; -1: not known */
 	SxRows		output;
