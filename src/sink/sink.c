@@ -129,11 +129,6 @@ receiver_row(TupleTableSlot *slot, DestReceiver *self)
 }
 
 static void
-receiver_nothing(DestReceiver *self)
-{
-}
-
-static void
 set_locally(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
@@ -169,17 +164,11 @@ sx_sink_apply(SxPipeline *pl, SxStep *step)
 		.context = context
 	};
 	SinkReceiver receiver = {
-		.pub = {
-			.receiveSlot = receiver_row,
-			.rStartup = receiver_startup,
-			.rShutdown = receiver_nothing,
-			.rDestroy = receiver_nothing,
-			.mydest = DestNone
-		},
 		.ops = find_by_strategy(step->plan->strategy),
 		.batch = &batch
 	};
 
+	sx_receiver_init(&receiver.pub, receiver_row, receiver_startup, NULL);
 	receiver.row_context = AllocSetContextCreate(context, "streamext sink row",
 												 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);

@@ -247,11 +247,6 @@ receive(TupleTableSlot *slot, DestReceiver *self)
 }
 
 static void
-startup(DestReceiver *self, int operation, TupleDesc desc)
-{
-}
-
-static void
 shutdown(DestReceiver *self)
 {
 	SxKeyedRun *run = (SxKeyedRun *) self;
@@ -260,20 +255,11 @@ shutdown(DestReceiver *self)
 		work_off(run);
 }
 
-static void
-destroy(DestReceiver *self)
-{
-}
-
 void
 sx_keyed_records(SxKeyedRun *run, SxRecordFunc each, bool lookups)
 {
 	run->each = each;
-	run->dest.receiveSlot = receive;
-	run->dest.rStartup = startup;
-	run->dest.rShutdown = shutdown;
-	run->dest.rDestroy = destroy;
-	run->dest.mydest = DestNone;
+	sx_receiver_init(&run->dest, receive, NULL, shutdown);
 	if (lookups && sx_state_looks_ahead(run->table))
 	{
 		run->waiting = palloc0(sizeof(TupleTableSlot *) * SX_STATE_AHEAD);

@@ -387,11 +387,6 @@ shutdown_groups(DestReceiver *self)
 	} while (sx_groups_next_pass(run->groups));
 }
 
-static void
-destroy(DestReceiver *self)
-{
-}
-
 /* ---------- the step ---------- */
 
 /* In its context. */
@@ -407,11 +402,10 @@ prepare(SxMergeRun *run, SxPipeline *pl)
 	run->merged = MakeSingleTupleTableSlot(run->desc, &TTSOpsVirtual);
 	if (run->rule->set != NIL)
 		run->projection = sx_merge_projection(run->rule, run->econtext, run->merged);
-	run->dest.receiveSlot = run->group_rule != NULL ? receive_grouped : receive;
-	run->dest.rStartup = run->group_rule != NULL ? startup_groups : startup;
-	run->dest.rShutdown = run->group_rule != NULL ? shutdown_groups : shutdown;
-	run->dest.rDestroy = destroy;
-	run->dest.mydest = DestNone;
+	if (run->group_rule != NULL)
+		sx_receiver_init(&run->dest, receive_grouped, startup_groups, shutdown_groups);
+	else
+		sx_receiver_init(&run->dest, receive, startup, shutdown);
 }
 
 /* What step->apply is prepared from. */

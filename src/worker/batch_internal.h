@@ -60,6 +60,12 @@ extern int64 sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 extern int64 sx_step_select_with(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan,
 								 const char *sql, int nargs, Oid *types, Datum *values,
 								 DestReceiver *dest);
+
+/* What takes the rows of such a SELECT; startup and shutdown may be NULL. */
+extern void sx_receiver_init(DestReceiver *dest, bool (*receive) (TupleTableSlot *, DestReceiver *),
+							 void (*startup) (DestReceiver *, int, TupleDesc),
+							 void (*shutdown) (DestReceiver *));
+
 extern int	sx_step_enter(SxPipeline *pl, const SxStep *step);
 extern void sx_step_leave(int nestlevel);
 extern void sx_step_late_letters(SxPipeline *pl, SxStep *step);

@@ -86,6 +86,28 @@ sx_step_select(SxPipeline *pl, SxStep *step, SPIPlanPtr *plan, const char *sql,
 	return sx_step_select_with(pl, step, plan, sql, 0, NULL, NULL, dest);
 }
 
+static void
+start_nothing(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+end_nothing(DestReceiver *self)
+{
+}
+
+void
+sx_receiver_init(DestReceiver *dest, bool (*receive) (TupleTableSlot *, DestReceiver *),
+				 void (*startup) (DestReceiver *, int, TupleDesc),
+				 void (*shutdown) (DestReceiver *))
+{
+	dest->receiveSlot = receive;
+	dest->rStartup = startup != NULL ? startup : start_nothing;
+	dest->rShutdown = shutdown != NULL ? shutdown : end_nothing;
+	dest->rDestroy = end_nothing;
+	dest->mydest = DestNone;
+}
+
 /* Arguments as a statement wants them; none is null. */
 static ParamListInfo
 make_params(int nargs, const Oid *types, const Datum *values)
