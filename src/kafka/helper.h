@@ -77,6 +77,7 @@ extern char *helper_get_string(SxFrameReader *frame);
 /* helper_config.c */
 extern void helper_configure(Helper *h, SxFrameReader *frame);
 extern void helper_add_topics(Helper *h, SxFrameReader *frame);
+extern long helper_property(Helper *h, const char *name);
 extern void helper_lose(Helper *h, const char *text);
 extern void helper_features(Helper *h) __attribute__((noreturn));
 extern const char *helper_text_for_owner(Helper *h, int err, const char *text);
@@ -84,6 +85,7 @@ extern const char *helper_text_for_owner(Helper *h, int err, const char *text);
 /* helper_query.c */
 extern void helper_query_start(Helper *h);
 extern void helper_query_resolve(Helper *h, SxFrameReader *frame);
+extern void helper_query_spur(rd_kafka_topic_partition_list_t *parts);
 extern void helper_query_soon(void);
 
 /* helper_watch.c */

@@ -162,6 +162,17 @@ set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
 	helper_fail(text);
 }
 
+/* What a property is set to that is a number. */
+long
+helper_property(Helper *h, const char *name)
+{
+	char		value[32] = "";
+	size_t		size = sizeof(value);
+
+	(void) rd_kafka_conf_get(rd_kafka_conf(h->rk), name, value, &size);
+	return atol(value);
+}
+
 /*
  * Connects to a broker, as the library would, if that is allowed.  It is called with
  * every address, those that other brokers have told us included.  The name of the broker

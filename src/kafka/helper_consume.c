@@ -14,6 +14,11 @@
  * Both eventfds are cleared before what they announce is looked at, so nothing is
  * slept over.
  *
+ * librdkafka stops fetching while its queue holds enough, and looks at the queue again
+ * when the thread of the broker wakes up: with an answer, or after a second.  A fast
+ * worker has used it all up long before, so "refill" wakes that thread by asking it
+ * something.
+ *
  * A connection that breaks ends the program, once something has been read over it:
  * whoever answers next may hold another log, and comparing (helper_parts.c) is what a
  * new process begins with.  librdkafka's own errors are looked at before and after
@@ -89,6 +94,38 @@ check_lost(Consumer *c)
 	helper_exit(0);
 }
 
+/* Half of what makes librdkafka stop fetching. */
+static void
+know_plenty(Consumer *c)
+{
+	c->plenty_messages = (int) (helper_property(c->h, "queued.min.messages") / 2);
+	c->plenty_bytes = helper_property(c->h, "queued.max.messages.kbytes") * 512;
+}
+
+/*
+ * Has fetching stopped because there was plenty, and has a part of that been taken?  How many
+ * bytes wait is told from the messages that were taken last.
+ */
+static void
+refill(Consumer *c)
+{
+	int			waiting = (int) rd_kafka_queue_length(c->queue);
+	int64_t		bytes = 0;
+
+	if (waiting >= c->most)
+	{
+		c->most = waiting;
+		return;
+	}
+	if (waiting > c->most / 4 * 3)
+		return;
+	for (int i = 0; i < c->nmsgs; i++)
+		bytes += c->msgs[i]->len + c->msgs[i]->key_len;
+	if (c->most >= c->plenty_messages || bytes / c->nmsgs * c->most >= c->plenty_bytes)
+		helper_query_spur(parts_list(c));
+	c->most = waiting;
+}
+
 /* Takes messages; true: there were some. */
 static bool
 take_messages(Consumer *c)
@@ -97,6 +134,8 @@ take_messages(Consumer *c)
 
 	c->next = 0;
 	c->nmsgs = n > 0 ? (int) n : 0;
+	if (n > 0)
+		refill(c);
 	rd_kafka_poll(c->h->rk, 0);
 	check_lost(c);
 	return n > 0;
@@ -142,6 +181,7 @@ helper_consume(Helper *h)
 	c->h = h;
 	ring_map(c);
 	c->queue = rd_kafka_queue_new(h->rk);
+	know_plenty(c);
 	rd_kafka_queue_io_event_enable(c->queue, h->wake_fd, &one, sizeof(one));
 	rd_kafka_queue_io_event_enable(events, h->wake_fd, &one, sizeof(one));
 	helper_query_start(h);

@@ -56,6 +56,12 @@ typedef struct Consumer
 	ConsumedPart **parts;
 	int			nparts;
 	int64_t		ends_at;		/* ms: when ends were looked at last */
+
+	/* helper_consume.c, refill */
+	int			plenty_messages;	/* with so many in the queue, fetching may have stopped … */
+	int64_t		plenty_bytes;	/* … or with so many bytes of them */
+	int			most;			/* messages in the queue since fetching was last spurred */
+	int64_t		taken_bytes;	/* of the messages in msgs */
 } Consumer;
 
 /* helper_ring.c: records are laid into the ring; false: no room */
@@ -69,6 +75,7 @@ extern bool ring_put_error(Consumer *c, int32_t part, int code, const char *text
 extern void parts_assign(Consumer *c, SxFrameReader *frame);
 extern bool parts_message(Consumer *c, const rd_kafka_message_t *m);
 extern void parts_report_ends(Consumer *c);
+extern rd_kafka_topic_partition_list_t *parts_list(const Consumer *c);
 extern bool parts_seen(const Consumer *c);
 
 #endif							/* SX_HELPER_CONSUME_H */

@@ -316,6 +316,18 @@ parts_seen(const Consumer *c)
 	return false;
 }
 
+/* All partitions, with the end as the offset to look for.  The caller's to destroy. */
+rd_kafka_topic_partition_list_t *
+parts_list(const Consumer *c)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(c->nparts);
+
+	for (int i = 0; i < c->nparts; i++)
+		rd_kafka_topic_partition_list_add(list, c->h->topics[c->parts[i]->topic].name,
+										  c->parts[i]->partition)->offset = SX_OFFSET_LATEST;
+	return list;
+}
+
 /* Tells the server how far the partitions reach, as fetching has shown. */
 void
 parts_report_ends(Consumer *c)

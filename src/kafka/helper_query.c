@@ -11,6 +11,9 @@
  * not enforced in librdkafka 2.0.2.  The end is the last stable offset when
  * isolation.level is read_committed.
  *
+ * It also asks when nobody wants to know, so that the threads of the brokers wake up
+ * (helper_consume.c, refill): that has to be a request to each leader.
+ *
  *-------------------------------------------------------------------------
  */
 #include <stdio.h>
@@ -21,6 +24,7 @@
 
 #define METADATA_TIMEOUT	5000	/* ms */
 #define RESOLVE_TIMEOUT		10000	/* ms */
+#define SPUR_TIMEOUT		1000	/* ms; by then they wake up by themselves */
 
 typedef struct ResolvePart
 {
@@ -42,6 +46,7 @@ typedef struct ResolveRequest
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed;	/* waits on CLOCK_MONOTONIC, see helper_query_start */
 static ResolveRequest *requests;	/* under lock */
+static rd_kafka_topic_partition_list_t *spurred;	/* under lock: what to ask leaders for */
 static bool soon;				/* under lock: metadata is wanted within a second */
 static bool running;			/* under lock: there is a thread; a producer has none */
 
@@ -300,6 +305,39 @@ helper_query_resolve(Helper *h, SxFrameReader *frame)
 	pthread_mutex_unlock(&lock);
 }
 
+/*
+ * From the data thread: wakes the threads of the leaders of these partitions.  The list is
+ * ours from now on.
+ */
+void
+helper_query_spur(rd_kafka_topic_partition_list_t *parts)
+{
+	rd_kafka_topic_partition_list_t *forgotten;
+
+	pthread_mutex_lock(&lock);
+	forgotten = spurred;
+	spurred = parts;
+	pthread_cond_signal(&changed);
+	pthread_mutex_unlock(&lock);
+	if (forgotten != NULL)
+		rd_kafka_topic_partition_list_destroy(forgotten);
+}
+
+static void
+query_spurred(Helper *h)
+{
+	rd_kafka_topic_partition_list_t *parts;
+
+	pthread_mutex_lock(&lock);
+	parts = spurred;
+	spurred = NULL;
+	pthread_mutex_unlock(&lock);
+	if (parts == NULL)
+		return;
+	(void) rd_kafka_offsets_for_times(h->rk, parts, SPUR_TIMEOUT);
+	rd_kafka_topic_partition_list_destroy(parts);
+}
+
 /* From the data thread: the brokers went away, watch for their return. */
 void
 helper_query_soon(void)
@@ -330,7 +368,7 @@ is_before(struct timespec a, struct timespec b)
 	return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
 }
 
-/* Sleeps until there is a request (returned) or the time has come (NULL). */
+/* Sleeps until there is a request (returned), or leaders to spur or the time has come (NULL). */
 static ResolveRequest *
 next_request(struct timespec *metadata_at)
 {
@@ -342,7 +380,7 @@ next_request(struct timespec *metadata_at)
 		if (soon && is_before(seconds_from_now(1), *metadata_at))
 			*metadata_at = seconds_from_now(1);
 		soon = false;
-		if (requests != NULL || !is_before(seconds_from_now(0), *metadata_at))
+		if (requests != NULL || spurred != NULL || !is_before(seconds_from_now(0), *metadata_at))
 			break;
 		pthread_cond_timedwait(&changed, &lock, metadata_at);
 	}
@@ -357,11 +395,9 @@ next_request(struct timespec *metadata_at)
 static time_t
 metadata_interval(Helper *h)
 {
-	char		ms[32] = "";
-	size_t		size = sizeof(ms);
+	long		ms = helper_property(h, "topic.metadata.refresh.interval.ms");
 
-	(void) rd_kafka_conf_get(rd_kafka_conf(h->rk), "topic.metadata.refresh.interval.ms", ms, &size);
-	return atol(ms) < 1000 ? 1 : atol(ms) / 1000;
+	return ms < 1000 ? 1 : ms / 1000;
 }
 
 static bool
@@ -381,9 +417,10 @@ query_main(void *arg)
 	{
 		ResolveRequest *r = next_request(&metadata_at);
 
+		query_spurred(h);
 		if (r != NULL)
 			query_resolve(h, r);
-		else
+		else if (!is_before(seconds_from_now(0), metadata_at))
 			metadata_at = seconds_from_now(query_all(h) ? interval : 1);
 	}
 	return NULL;
