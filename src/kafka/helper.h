@@ -44,6 +44,7 @@ typedef struct Helper
 {
 	SxHelperRole role;
 	int64_t		max_message_bytes;
+	SxHeaders	headers;
 	rd_kafka_t *rk;
 	HelperTopic *topics;		/* room for SX_HELPER_MAX_TOPICS */
 	_Atomic int ntopics;		/* grows in the data thread only */

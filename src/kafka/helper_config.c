@@ -287,4 +287,8 @@ helper_configure(Helper *h, SxFrameReader *frame)
 	if (h->rk == NULL)
 		helper_fail(error);
 	helper_add_topics(h, frame);
+	if (h->role == SX_ROLE_CONSUMER)
+		h->headers = (SxHeaders) sx_frame_u32(frame);
+	if (frame->failed)
+		helper_fail("the configuration is malformed");
 }

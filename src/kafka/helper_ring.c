@@ -128,29 +128,49 @@ write_headers(char *to, const rd_kafka_headers_t *headers)
 	}
 }
 
+/* Beyond max_message_bytes, or more than the ring can hold. */
+static bool
+is_too_large(const Consumer *c, uint64_t size)
+{
+	return size > (uint64_t) c->h->max_message_bytes ||
+		size + sizeof(SxRecord) + 8 > sx_ring_max_record(c->ring.capacity);
+}
+
+/* The headers that go with a message, in *size bytes; NULL: none. */
+static rd_kafka_headers_t *
+headers_of(const Consumer *c, const rd_kafka_message_t *m, uint64_t *size)
+{
+	rd_kafka_headers_t *headers;
+
+	*size = 0;
+	if (c->h->headers == SX_HEADERS_NONE ||
+		rd_kafka_message_headers(m, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return NULL;
+	*size = headers_size(headers);
+	if (c->h->headers == SX_HEADERS_IF_ROOM && is_too_large(c, m->len + m->key_len + *size) &&
+		!is_too_large(c, m->len + m->key_len))
+		*size = 0;
+	return headers;
+}
+
 /*
- * A record beyond max_message_bytes, or larger than what the ring can hold, goes
- * without its value: it can be reported, not decoded.
+ * A record that is too large goes without its value: it can be reported, not decoded.
  */
 bool
 ring_put_data(Consumer *c, int32_t part, const rd_kafka_message_t *m)
 {
-	rd_kafka_headers_t *headers = NULL;
 	rd_kafka_timestamp_type_t type;
 	bool		value = m->payload != NULL;
 	bool		key = m->key != NULL;
-	uint64_t	hlen = 0;
-	uint64_t	size;
+	uint64_t	hlen;
+	rd_kafka_headers_t *headers = headers_of(c, m, &hlen);
+	uint64_t	size = m->len + m->key_len + hlen;
 	uint16_t	oversize = 0;
 	int64_t		timestamp;
 	SxRecord   *rec;
 	char	   *to;
 
-	if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
-		hlen = headers_size(headers);
-	size = m->len + m->key_len + hlen;
-	if (size > (uint64_t) c->h->max_message_bytes ||
-		size + sizeof(SxRecord) + 8 > sx_ring_max_record(c->ring.capacity))
+	if (is_too_large(c, size))
 	{
 		oversize = (uint16_t) (size / 1024 < UINT16_MAX ? size / 1024 + 1 : UINT16_MAX);
 		value = false;

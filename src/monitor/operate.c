@@ -203,13 +203,16 @@ step_lane(SxPipeline *pl, TimestampTz at, bool at_given, SxBatchResult *result)
 	for (;;)
 	{
 		SxDue		due;
+		SxBatchOutcome outcome;
 
 		sx_lane_limit(pl);
 		due = sx_pipeline_poll(pl, at, true);
 		pl->merging = true;
-		if (sx_batch_run(pl, at_given ? at : sx_pipeline_batch_time(pl, at), false,
-						 result) == SX_BATCH_FENCED)
+		outcome = sx_batch_run(pl, at_given ? at : sx_pipeline_batch_time(pl, at), false, result);
+		if (outcome == SX_BATCH_FENCED)
 			refuse_held(pl);
+		if (outcome == SX_BATCH_AGAIN)
+			continue;
 		if (pl->due == SX_DUE_BATCH)
 			return true;
 		if (pl->merged || due == SX_DUE_NOTHING)

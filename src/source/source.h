@@ -107,6 +107,13 @@ typedef struct SxSourceOps
 	void		(*close) (SxSource *source);
 
 	/*
+	 * Instead of "committed", with source->partial only: lets go of the batch, which was
+	 * rolled back, and reads from the committed positions again, this time with all that
+	 * a dead letter keeps.  Outside any transaction.
+	 */
+	void		(*read_whole) (SxSource *source);
+
+	/*
 	 * What to wait for when poll had nothing: sets *fd (or -1) to a descriptor that
 	 * becomes readable, and returns milliseconds until the next poll is worth while
 	 * (-1: only when woken).
@@ -208,6 +215,9 @@ struct SxSource
 
 	/* A lane: nothing beyond its limit is read. */
 	bool		limited;
+
+	/* Records come without something that a dead letter keeps, see read_whole. */
+	bool		partial;
 
 	/* What goes wrong in poll is worth another try, whatever its SQLSTATE says. */
 	bool		retry_poll;

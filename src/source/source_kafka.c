@@ -22,6 +22,10 @@
  * stands before the batch that kills it is delivered.  When it has got on
  * and lived for CAREFUL_US, it is replaced by one that fetches as usual.
  *
+ * Headers are brought along only where somebody reads them: a column of the stream, or a
+ * dead letter.  The first record that becomes one makes the batch be read again with them
+ * (read_whole), and all after it.
+ *
  * A broker that cannot be reached is no error: librdkafka keeps trying, and `status`
  * says so.
  *
@@ -59,6 +63,7 @@ sx_kafka_start_helper(KafkaSource *k)
 	initStringInfo(&config);
 	appendBinaryStringInfo(&config, properties->data, properties->len);
 	sx_kafka_put_topics(k, 0, &config);
+	sx_frame_put_u32(&config, k->headers);
 	sx_kafka_client_start(k->client, &config, k->ring_bytes);
 	pfree(config.data);
 }
@@ -198,6 +203,17 @@ position_due(const KafkaSource *k, TimestampTz now)
 
 /* ---------- operations ---------- */
 
+static bool
+reads_headers(const SxStream *stream)
+{
+	for (int i = 0; i < stream->natts; i++)
+	{
+		if (stream->columns[i].metadata == SX_META_HEADERS)
+			return true;
+	}
+	return false;
+}
+
 static SxSource *
 kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 {
@@ -211,6 +227,8 @@ kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	k->idle_timeout = sx_interval_option_usec("idle_timeout",
 											  sx_stream_option(stream, "idle_timeout",
 															   "30 seconds"));
+	k->headers = reads_headers(stream) ? SX_HEADERS_ALL : SX_HEADERS_NONE;
+	k->base.partial = k->headers == SX_HEADERS_NONE;
 	sx_kafka_parts_open(k, parts, nparts);
 	initStringInfo(&k->config);
 	sx_kafka_config(stream, SX_ROLE_CONSUMER, false, &k->config);
@@ -340,6 +358,7 @@ kafka_committed(SxSource *source)
 		if (visible->new_position != NULL)
 		{
 			part->committed = part->cut_next;
+			part->committed_anchor = part->anchor;
 			if (part->state == KAFKA_PART_FOUND)
 				part->state = KAFKA_PART_READY;
 		}
@@ -349,6 +368,17 @@ kafka_committed(SxSource *source)
 	k->loaded = false;
 	sx_kafka_forget_cut(k);
 	sx_kafka_release(k);
+}
+
+/* A dead letter has headers, which were left out: from now on they are brought along. */
+static void
+kafka_read_whole(SxSource *source)
+{
+	KafkaSource *k = (KafkaSource *) source;
+
+	k->headers = SX_HEADERS_IF_ROOM;
+	source->partial = false;
+	sx_kafka_go_back(k);
 }
 
 static void
@@ -432,6 +462,7 @@ const SxSourceOps sx_source_kafka = {
 	.poll = kafka_poll,
 	.load = kafka_load,
 	.committed = kafka_committed,
+	.read_whole = kafka_read_whole,
 	.close = kafka_close,
 	.wait = kafka_wait,
 	.reached_end = kafka_reached_end,

@@ -39,6 +39,16 @@ typedef enum KafkaPartState
 	KAFKA_PART_FOREIGN
 } KafkaPartState;
 
+/* The last record before a position, and whose log it is. */
+typedef struct KafkaAnchor
+{
+	int64		offset;			/* -1: none */
+	int64		time;			/* -1: it has none */
+	bool		hashed;
+	uint64		hash;
+	const char *cluster;		/* NULL: not known */
+} KafkaAnchor;
+
 /* What belongs to SxSource.parts[i]. */
 typedef struct KafkaPart
 {
@@ -72,11 +82,8 @@ typedef struct KafkaPart
 	char	   *error;
 
 	/* source_kafka_loss.c */
-	int64		anchor_offset;	/* last record of the committed batches, -1: none */
-	int64		anchor_time;	/* -1: it has none */
-	bool		anchor_hashed;
-	uint64		anchor_hash;
-	char	   *anchor_cluster; /* NULL: not known */
+	KafkaAnchor anchor;			/* of the position behind the batch */
+	KafkaAnchor committed_anchor;
 	const char *lost;			/* reason of a gap to be committed, or NULL */
 	int64		gap_from;
 } KafkaPart;
@@ -118,6 +125,7 @@ typedef struct KafkaSource
 	int64		idle_timeout;	/* microseconds */
 
 	SxKafkaClient *client;
+	SxHeaders	headers;		/* what the next helper is told */
 	StringInfoData config;
 	uint64		ring_bytes;
 	StringInfoData careful_config;	/* … of a helper that fetches one batch at a time */
@@ -208,6 +216,7 @@ extern void sx_kafka_unclog(KafkaSource *k);
 extern void sx_kafka_drain(KafkaSource *k, int64 max_rows, int64 max_bytes);
 extern void sx_kafka_cut(KafkaSource *k);
 extern void sx_kafka_forget_cut(KafkaSource *k);
+extern void sx_kafka_go_back(KafkaSource *k);
 extern void sx_kafka_release(KafkaSource *k);
 
 /* source_kafka_peek.c */

@@ -416,6 +416,33 @@ sx_kafka_forget_cut(KafkaSource *k)
 	k->base.nbytes = 0;
 }
 
+/*
+ * Drops the batch, though it is not committed, and all that is queued: the next helper begins
+ * at the committed positions again.
+ */
+void
+sx_kafka_go_back(KafkaSource *k)
+{
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		KafkaPart  *part = &k->parts[i];
+
+		part->first = part->last = part->cut = 0;
+		part->queue_bytes = part->cut_bytes = 0;
+		if (part->state != KAFKA_PART_ASSIGNED)
+			continue;
+		part->next = part->committed;
+		part->anchor = part->committed_anchor;
+		part->error = NULL;
+		part->ended_at = 0;
+	}
+	k->queued = k->queued_bytes = 0;
+	k->base.nrecords = 0;
+	k->base.nbytes = 0;
+	k->loaded = false;
+	k->renew = true;
+}
+
 /* Gives back the ring up to the oldest record that is still held. */
 void
 sx_kafka_release(KafkaSource *k)

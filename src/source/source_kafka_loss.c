@@ -47,11 +47,11 @@ sx_kafka_anchor_open(KafkaPart *part, const char *anchor)
 {
 	char	   *hash = sx_position_field(anchor, "hash");
 
-	part->anchor_offset = sx_position_int(anchor, "offset", -1);
-	part->anchor_time = sx_position_int(anchor, "timestamp", -1);
-	part->anchor_hashed = hash != NULL;
-	part->anchor_hash = hash ? strtoull(hash, NULL, 16) : 0;
-	part->anchor_cluster = sx_position_field(anchor, "cluster");
+	part->anchor.offset = sx_position_int(anchor, "offset", -1);
+	part->anchor.time = sx_position_int(anchor, "timestamp", -1);
+	part->anchor.hashed = hash != NULL;
+	part->anchor.hash = hash ? strtoull(hash, NULL, 16) : 0;
+	part->anchor.cluster = sx_position_field(anchor, "cluster");
 }
 
 static void
@@ -62,16 +62,16 @@ set_anchor_text(KafkaSource *k, int i)
 
 	initStringInfo(&text);
 	appendStringInfoChar(&text, '{');
-	if (part->anchor_offset >= 0)
-		appendStringInfo(&text, "\"offset\": " INT64_FORMAT, part->anchor_offset);
-	if (part->anchor_offset >= 0 && part->anchor_time >= 0)
-		appendStringInfo(&text, ", \"timestamp\": " INT64_FORMAT, part->anchor_time);
-	if (part->anchor_offset >= 0 && part->anchor_hashed)
-		appendStringInfo(&text, ", \"hash\": \"%016" INT64_MODIFIER "x\"", part->anchor_hash);
-	if (part->anchor_cluster != NULL)
+	if (part->anchor.offset >= 0)
+		appendStringInfo(&text, "\"offset\": " INT64_FORMAT, part->anchor.offset);
+	if (part->anchor.offset >= 0 && part->anchor.time >= 0)
+		appendStringInfo(&text, ", \"timestamp\": " INT64_FORMAT, part->anchor.time);
+	if (part->anchor.offset >= 0 && part->anchor.hashed)
+		appendStringInfo(&text, ", \"hash\": \"%016" INT64_MODIFIER "x\"", part->anchor.hash);
+	if (part->anchor.cluster != NULL)
 	{
 		appendStringInfo(&text, "%s\"cluster\": ", text.len > 1 ? ", " : "");
-		escape_json(&text, part->anchor_cluster);
+		escape_json(&text, part->anchor.cluster);
 	}
 	appendStringInfoChar(&text, '}');
 	sx_part_set(&k->base, &k->base.parts[i].anchor, text.data);
@@ -88,22 +88,22 @@ sx_kafka_anchor_cut(KafkaSource *k, int i)
 	KafkaPart  *part = &k->parts[i];
 
 	if (part->lost != NULL)
-		part->anchor_offset = -1;
+		part->anchor.offset = -1;
 	if (part->cut > 0)
 	{
 		const SxRecord *rec = part->queue[part->first + part->cut - 1];
 
-		part->anchor_offset = rec->offset;
-		part->anchor_time = rec->has_timestamp ? rec->timestamp : -1;
-		part->anchor_hashed = rec->oversize == 0;
-		part->anchor_hash = rec->oversize != 0 ? 0 :
+		part->anchor.offset = rec->offset;
+		part->anchor.time = rec->has_timestamp ? rec->timestamp : -1;
+		part->anchor.hashed = rec->oversize == 0;
+		part->anchor.hash = rec->oversize != 0 ? 0 :
 			sx_anchor_hash(sx_record_key(rec), rec->key_len,
 						   sx_record_value(rec), rec->value_len);
 	}
 	else if (part->lost == NULL && part->state != KAFKA_PART_FOUND &&
-			 part->anchor_cluster != NULL)
+			 part->anchor.cluster != NULL)
 		return;					/* as it was */
-	part->anchor_cluster = k->cluster;
+	part->anchor.cluster = k->cluster;
 	set_anchor_text(k, i);
 }
 
@@ -211,8 +211,8 @@ sx_kafka_check_cluster(KafkaSource *k)
 	{
 		KafkaPart  *part = &k->parts[i];
 
-		if (part->state != KAFKA_PART_READY || part->anchor_cluster == NULL ||
-			strcmp(part->anchor_cluster, k->cluster) == 0)
+		if (part->state != KAFKA_PART_READY || part->anchor.cluster == NULL ||
+			strcmp(part->anchor.cluster, k->cluster) == 0)
 			continue;
 		if (!k->continues)
 			ereport(ERROR,
@@ -220,7 +220,7 @@ sx_kafka_check_cluster(KafkaSource *k)
 					 errmsg("the brokers of stream %s belong to another Kafka cluster than before",
 							k->base.stream->label),
 					 errdetail("The id of the cluster was %s, now it is %s.",
-							   part->anchor_cluster, k->cluster),
+							   part->anchor.cluster, k->cluster),
 					 errhint("Correct option \"brokers\"; or ALTER STREAM … OPTIONS (SET on_data_loss 'continue') and streamext.resume() to read from the beginning there.")));
 		begin_behind_gap(k, part, REASON_CLUSTER);
 	}

@@ -156,7 +156,8 @@ sx_kafka_add_part(KafkaSource *k, const char *name, int topic, int32 partition)
 	part->topic = topic;
 	part->partition = partition;
 	part->next = part->committed = part->low = part->high = part->target = -1;
-	part->anchor_offset = part->anchor_time = -1;
+	part->anchor.offset = part->anchor.time = -1;
+	part->committed_anchor = part->anchor;
 	part->limit = -1;
 	k->base.nparts++;
 	return part;
@@ -235,6 +236,7 @@ open_part(KafkaSource *k, const SxPart *given)
 	{
 		visible->anchor = MemoryContextStrdup(k->base.context, given->anchor);
 		sx_kafka_anchor_open(part, given->anchor);
+		part->committed_anchor = part->anchor;
 	}
 	if (given->position != NULL)
 	{
@@ -343,10 +345,10 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 		if (type == SX_MSG_ASSIGN)
 		{
 			sx_frame_put_i64(&payload, part->next);
-			sx_frame_put_i64(&payload, k->peeking ? -1 : part->anchor_offset);
-			sx_frame_put_i64(&payload, part->anchor_time);
-			sx_frame_put_u32(&payload, part->anchor_hashed);
-			sx_frame_put_i64(&payload, (int64) part->anchor_hash);
+			sx_frame_put_i64(&payload, k->peeking ? -1 : part->anchor.offset);
+			sx_frame_put_i64(&payload, part->anchor.time);
+			sx_frame_put_u32(&payload, part->anchor.hashed);
+			sx_frame_put_i64(&payload, (int64) part->anchor.hash);
 		}
 		else
 			sx_frame_put_i64(&payload, from == KAFKA_PART_NEW ? part->start :

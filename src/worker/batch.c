@@ -173,6 +173,34 @@ positions_only(const SxPipeline *pl)
 	return pl->due == SX_DUE_POSITION;
 }
 
+/* Will a dead letter keep more of its record than the source has brought? */
+static bool
+lacks_content(const SxPipeline *pl)
+{
+	ListCell   *lc;
+
+	foreach(lc, pl->dead)
+	{
+		const SxDeadRecord *dead = lfirst(lc);
+
+		if (pl->inputs[dead->source].source->partial && sx_becomes_letter(pl, dead))
+			return true;
+	}
+	return false;
+}
+
+static void
+read_whole(SxPipeline *pl)
+{
+	for (int i = 0; i < pl->ninputs; i++)
+	{
+		SxSource   *source = pl->inputs[i].source;
+
+		if (source->partial)
+			source->ops->read_whole(source);
+	}
+}
+
 /* The batch up to its commit. */
 static SxBatchOutcome
 attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
@@ -218,6 +246,8 @@ attempt(SxPipeline *pl, bool own, SxBatchResult *result, TimestampTz started)
 	if (!pl->must_restart)
 	{
 		sx_check_errors(pl);
+		if (lacks_content(pl))
+			return SX_BATCH_AGAIN;
 		if (!positions_only(pl))
 			result->dead_letters = sx_save_dead_letters(pl);
 		if (pl->replay != NULL)
@@ -412,6 +442,8 @@ run(SxPipeline *pl, bool own, SxBatchResult *result)
 		leave_batch(pl);
 		sx_tx_abort(&tx);
 		MemoryContextSwitchTo(caller);
+		if (outcome == SX_BATCH_AGAIN)
+			read_whole(pl);
 		if (outcome != SX_BATCH_DONE)
 			return outcome;
 		if (edata != NULL && at_commit)

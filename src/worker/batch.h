@@ -394,6 +394,7 @@ typedef enum SxBatchOutcome
 {
 	SX_BATCH_DONE,
 	SX_BATCH_NOTHING,			/* no dead letters were there */
+	SX_BATCH_AGAIN,				/* nothing has happened: a source reads its records again */
 	SX_BATCH_FENCED				/* another holder has taken over: let go */
 } SxBatchOutcome;
 

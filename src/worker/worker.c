@@ -327,7 +327,7 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	if (outcome == SX_BATCH_FENCED)
 		leave();
 	MemoryContextSwitchTo(loop_context);
-	if (outcome == SX_BATCH_NOTHING)
+	if (outcome == SX_BATCH_NOTHING || outcome == SX_BATCH_AGAIN)
 		return;
 	if (pl->merged)
 		leave();

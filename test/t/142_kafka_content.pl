@@ -113,6 +113,24 @@ psql("SELECT streamext.pause('l'); ALTER STREAM l OPTIONS (SET max_message_bytes
 client("put $topic 0 8 1 60000");
 poll('SELECT count(*) = 5 FROM l_rows', 'a record that was too large serves as anchor when it no longer is');
 
+# ---- headers that no column shows: the batch of the first letter is read again with them
+
+$topic = "letters_$run";
+client("create $topic 2", "put $topic 0 0 500", "put $topic 1 500 500");
+psql(qq{
+	CREATE STREAM h (id bigint) WITH (connector = 'kafka', $server, topic = '$topic', parallelism = 2, max_errors = 1000, $quick);
+	CREATE MATERIALIZED VIEW h_rows AS SELECT id, 100 / (id % 100) AS q FROM h;
+	CREATE MATERIALIZED VIEW h_count AS SELECT count(*) AS n, sum(id) AS sum FROM h;});
+poll('SELECT n = 1000 FROM h_count', 'all records have come');
+poll('SELECT count(*) = 990 FROM h_rows', 'those that can be divided by');
+is(psql('SELECT sum(id) FROM h_rows'), 999 * 500 - 4500, 'each once');
+is(psql('SELECT sum FROM h_count'), 999 * 500, 'and in the other view');
+is(psql("SELECT count(*), count(DISTINCT convert_from(key, 'UTF8')), count(*) FILTER (WHERE headers = '{\"origin\": \"test\"}') FROM streamext.dead_letters WHERE stream = 'h'::regclass"),
+	'10|10|10', 'the letters of the others have headers');
+client("put $topic 0 1000 100");
+poll('SELECT n = 1100 FROM h_count', 'the next ones');
+is(psql("SELECT count(*) FROM streamext.dead_letters WHERE stream = 'h'::regclass AND headers IS NOT NULL"), '11', 'another letter');
+
 # ---- topics by a pattern
 
 client("create pattern_a_$run 2", "create pattern_b_$run 1", "create other_pattern_a_$run 1",
