@@ -59,6 +59,7 @@ typedef struct Helper
 /* helper_main.c */
 extern void *helper_alloc(size_t size);
 extern void helper_exit(int status) __attribute__((noreturn));
+extern void helper_trim(void);
 extern int	helper_event_fd(void);
 extern void helper_event_clear(int fd);
 extern void helper_event_raise(int fd);

@@ -196,7 +196,10 @@ helper_consume(Helper *h)
 		helper_watch_check();
 		parts_report_ends(c);
 		room = move_messages(c);
-		if (!room || !take_messages(c))
-			wait_for_work(c, !room);
+		if (room && take_messages(c))
+			continue;
+		if (room)
+			helper_trim();
+		wait_for_work(c, !room);
 	}
 }

@@ -22,11 +22,13 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "helper.h"
 
 #define TIMER_SLACK_NS	2000000
+#define TRIM_SECONDS	60
 
 static Helper helper;
 
@@ -41,6 +43,23 @@ helper_alloc(size_t size)
 		helper_exit(1);
 	}
 	return p;
+}
+
+/*
+ * Gives memory back that a burst of messages took, once a minute.  Freed by one thread and
+ * allocated by another, it would stay with us otherwise.  To be called when there is nothing to do.
+ */
+void
+helper_trim(void)
+{
+	static time_t trimmed_at;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (now.tv_sec < trimmed_at + TRIM_SECONDS)
+		return;
+	trimmed_at = now.tv_sec;
+	malloc_trim(0);
 }
 
 /* No atexit handlers: closing librdkafka politely may block for long. */
