@@ -379,6 +379,8 @@ kafka_read_whole(SxSource *source)
 	k->headers = SX_HEADERS_IF_ROOM;
 	source->partial = false;
 	sx_kafka_go_back(k);
+	replace_helper(k);
+	k->restart_at = 0;			/* it happens once */
 }
 
 static void

@@ -417,8 +417,8 @@ sx_kafka_forget_cut(KafkaSource *k)
 }
 
 /*
- * Drops the batch, though it is not committed, and all that is queued: the next helper begins
- * at the committed positions again.
+ * Drops the batch, though it is not committed, and all that is queued.  The helper has to be
+ * replaced: the next one begins at the committed positions.
  */
 void
 sx_kafka_go_back(KafkaSource *k)
@@ -440,7 +440,6 @@ sx_kafka_go_back(KafkaSource *k)
 	k->base.nrecords = 0;
 	k->base.nbytes = 0;
 	k->loaded = false;
-	k->renew = true;
 }
 
 /* Gives back the ring up to the oldest record that is still held. */
