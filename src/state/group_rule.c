@@ -26,6 +26,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
@@ -104,6 +105,7 @@ typedef struct Making
 	SxGroupRule *rule;
 	Query	   *query;			/* that groups */
 	List	   *targets;		/* of the input */
+	int			grouped;		/* keys that GROUP BY names */
 } Making;
 
 /* The number of the input's column that is this expression. */
@@ -203,6 +205,15 @@ is_grouped(const Query *query, const TargetEntry *tle)
 	return false;
 }
 
+/* The number of the worker, for one, which is a key that GROUP BY need not name. */
+static bool
+is_same_for_all(Expr *expr)
+{
+	return !contain_var_clause((Node *) expr) && !contain_agg_clause((Node *) expr) &&
+		!contain_volatile_functions((Node *) expr) && !contain_subplans((Node *) expr) &&
+		!expression_returns_set((Node *) expr);
+}
+
 /* Is it a column of a group that comes after all keys, in a list of all of them? */
 static bool
 add_column(Making *making, TargetEntry *tle)
@@ -212,11 +223,12 @@ add_column(Making *making, TargetEntry *tle)
 
 	if (tle->resjunk)
 		return false;
-	if (is_grouped(making->query, tle))
+	if (is_grouped(making->query, tle) || is_same_for_all(tle->expr))
 	{
 		if (rule->nkeys != rule->ncolumns - 1)
 			return false;
 		rule->nkeys++;
+		making->grouped += is_grouped(making->query, tle);
 		return add_key(making, tle, column);
 	}
 	return IsA(tle->expr, Aggref) && add_aggregate(making, (Aggref *) tle->expr, column);
@@ -272,7 +284,7 @@ take_groups(SxGroupRule *rule, Query *query)
 		if (!add_column(&making, lfirst_node(TargetEntry, lc)))
 			return false;
 	}
-	if (rule->nkeys != list_length(query->groupClause))
+	if (making.grouped != list_length(query->groupClause))
 		return false;
 	query->targetList = making.targets;
 	query->groupClause = NIL;
