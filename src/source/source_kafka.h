@@ -197,6 +197,7 @@ extern void sx_kafka_show_status(KafkaSource *k, TimestampTz now);
 /* source_kafka_loss.c: anchors, and what is lost */
 extern void sx_kafka_anchor_open(KafkaPart *part, const char *anchor);
 extern void sx_kafka_anchor_cut(KafkaSource *k, int i);
+extern void sx_kafka_anchor_back(KafkaSource *k, int i);
 extern void sx_kafka_check_cluster(KafkaSource *k);
 extern void sx_kafka_check_parts(KafkaSource *k);
 extern void sx_kafka_save_gaps(KafkaSource *k);

@@ -429,10 +429,11 @@ sx_kafka_go_back(KafkaSource *k)
 
 		part->first = part->last = part->cut = 0;
 		part->queue_bytes = part->cut_bytes = 0;
+		sx_part_set(&k->base, &k->base.parts[i].new_position, NULL);
+		sx_kafka_anchor_back(k, i);
 		if (part->state != KAFKA_PART_ASSIGNED)
 			continue;
 		part->next = part->committed;
-		part->anchor = part->committed_anchor;
 		part->error = NULL;
 		part->ended_at = 0;
 	}

@@ -107,6 +107,19 @@ sx_kafka_anchor_cut(KafkaSource *k, int i)
 	set_anchor_text(k, i);
 }
 
+/* The batch was given up: the anchor is that of the committed position again. */
+void
+sx_kafka_anchor_back(KafkaSource *k, int i)
+{
+	KafkaPart  *part = &k->parts[i];
+
+	part->anchor = part->committed_anchor;
+	if (part->anchor.offset >= 0 || part->anchor.cluster != NULL)
+		set_anchor_text(k, i);
+	else
+		sx_part_set(&k->base, &k->base.parts[i].anchor, NULL);
+}
+
 /* ---------- losses ---------- */
 
 static bool
