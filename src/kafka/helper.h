@@ -92,6 +92,7 @@ extern void helper_query_soon(void);
 
 /* helper_watch.c */
 extern void helper_watch_configure(rd_kafka_conf_t *conf);
+extern void helper_watch_not_me(void);
 extern void helper_watch_check(void);
 
 /* helper_consume.c, helper_produce.c */

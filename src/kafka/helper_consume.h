@@ -61,7 +61,6 @@ typedef struct Consumer
 	int			plenty_messages;	/* with so many in the queue, fetching may have stopped … */
 	int64_t		plenty_bytes;	/* … or with so many bytes of them */
 	int			most;			/* messages in the queue since fetching was last spurred */
-	int64_t		taken_bytes;	/* of the messages in msgs */
 } Consumer;
 
 /* helper_ring.c: records are laid into the ring; false: no room */

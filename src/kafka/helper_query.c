@@ -12,7 +12,8 @@
  * isolation.level is read_committed.
  *
  * It also asks when nobody wants to know, so that the threads of the brokers wake up
- * (helper_consume.c, refill): that has to be a request to each leader.
+ * (helper_consume.c, refill): that has to be a request to each leader.  Followers that
+ * client.rack makes it fetch from are not asked.
  *
  *-------------------------------------------------------------------------
  */
@@ -413,6 +414,7 @@ query_main(void *arg)
 	time_t		interval = metadata_interval(h);
 	struct timespec metadata_at = {0};
 
+	helper_watch_not_me();
 	for (;;)
 	{
 		ResolveRequest *r = next_request(&metadata_at);

@@ -434,6 +434,8 @@ sx_kafka_go_back(KafkaSource *k)
 		if (part->state != KAFKA_PART_ASSIGNED)
 			continue;
 		part->next = part->committed;
+		if (part->error != NULL)
+			pfree(part->error);
 		part->error = NULL;
 		part->ended_at = 0;
 	}

@@ -26,7 +26,6 @@
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
@@ -205,13 +204,11 @@ is_grouped(const Query *query, const TargetEntry *tle)
 	return false;
 }
 
-/* The number of the worker, for one, which is a key that GROUP BY need not name. */
+/* The number of the worker: a key that GROUP BY need not name, as it is the same for all rows. */
 static bool
-is_same_for_all(Expr *expr)
+is_slot(Expr *expr)
 {
-	return !contain_var_clause((Node *) expr) && !contain_agg_clause((Node *) expr) &&
-		!contain_volatile_functions((Node *) expr) && !contain_subplans((Node *) expr) &&
-		!expression_returns_set((Node *) expr);
+	return IsA(expr, FuncExpr) && castNode(FuncExpr, expr)->funcid == sx_own_function("slot", 0, NULL);
 }
 
 /* Is it a column of a group that comes after all keys, in a list of all of them? */
@@ -223,7 +220,7 @@ add_column(Making *making, TargetEntry *tle)
 
 	if (tle->resjunk)
 		return false;
-	if (is_grouped(making->query, tle) || is_same_for_all(tle->expr))
+	if (is_grouped(making->query, tle) || is_slot(tle->expr))
 	{
 		if (rule->nkeys != rule->ncolumns - 1)
 			return false;

@@ -443,7 +443,10 @@ run(SxPipeline *pl, bool own, SxBatchResult *result)
 		sx_tx_abort(&tx);
 		MemoryContextSwitchTo(caller);
 		if (outcome == SX_BATCH_AGAIN)
+		{
 			read_whole(pl);
+			forget_batch(pl);	/* its event times, too, which the next poll looks at */
+		}
 		if (outcome != SX_BATCH_DONE)
 			return outcome;
 		if (edata != NULL && at_commit)
