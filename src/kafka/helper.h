@@ -59,6 +59,7 @@ typedef struct Helper
 /* helper_main.c */
 extern void *helper_alloc(size_t size);
 extern void helper_exit(int status) __attribute__((noreturn));
+extern bool helper_is_due(int64_t *last, int64_t interval_ms);
 extern void helper_trim(void);
 extern int	helper_event_fd(void);
 extern void helper_event_clear(int fd);

@@ -28,7 +28,7 @@
 #include "helper.h"
 
 #define TIMER_SLACK_NS	2000000
-#define TRIM_SECONDS	60
+#define TRIM_INTERVAL_MS	60000
 
 static Helper helper;
 
@@ -45,6 +45,21 @@ helper_alloc(size_t size)
 	return p;
 }
 
+/* Has the interval passed since *last, which is now then?  0 is long ago. */
+bool
+helper_is_due(int64_t *last, int64_t interval_ms)
+{
+	struct timespec t;
+	int64_t		now;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	now = (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	if (now - *last < interval_ms)
+		return false;
+	*last = now;
+	return true;
+}
+
 /*
  * Gives memory back that a burst of messages took, once a minute.  Freed by one thread and
  * allocated by another, it would stay with us otherwise.  To be called when there is nothing to do.
@@ -52,14 +67,10 @@ helper_alloc(size_t size)
 void
 helper_trim(void)
 {
-	static time_t trimmed_at;
-	struct timespec now;
+	static int64_t trimmed_at;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (now.tv_sec < trimmed_at + TRIM_SECONDS)
-		return;
-	trimmed_at = now.tv_sec;
-	malloc_trim(0);
+	if (helper_is_due(&trimmed_at, TRIM_INTERVAL_MS))
+		malloc_trim(0);
 }
 
 /* No atexit handlers: closing librdkafka politely may block for long. */

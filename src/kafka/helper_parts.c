@@ -26,7 +26,6 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "helper_consume.h"
 
@@ -37,15 +36,6 @@ _Static_assert(SX_KAFKA_ERR_OFFSET_GONE == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET 
 			   SX_KAFKA_ERR_UNKNOWN_TOPIC == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC &&
 			   SX_KAFKA_ERR_NO_SUCH_TOPIC == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
 			   "protocol.h repeats codes of librdkafka");
-
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* ---------- beginning ---------- */
 
@@ -334,11 +324,9 @@ parts_report_ends(Consumer *c)
 {
 	HelperBuffer b = {0};
 	uint32_t	n = 0;
-	int64_t		now = now_ms();
 
-	if (now - c->ends_at < ENDS_INTERVAL_MS)
+	if (!helper_is_due(&c->ends_at, ENDS_INTERVAL_MS))
 		return;
-	c->ends_at = now;
 	helper_put_u32(&b, 0);
 	for (int i = 0; i < c->nparts; i++)
 	{

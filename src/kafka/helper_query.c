@@ -306,6 +306,21 @@ helper_query_resolve(Helper *h, SxFrameReader *frame)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Puts a list in the place of the one that waits, which is the caller's then; both may be NULL. */
+static rd_kafka_topic_partition_list_t *
+exchange_spurred(rd_kafka_topic_partition_list_t *parts)
+{
+	rd_kafka_topic_partition_list_t *before;
+
+	pthread_mutex_lock(&lock);
+	before = spurred;
+	spurred = parts;
+	if (parts != NULL)
+		pthread_cond_signal(&changed);
+	pthread_mutex_unlock(&lock);
+	return before;
+}
+
 /*
  * From the data thread: wakes the threads of the leaders of these partitions.  The list is
  * ours from now on.
@@ -313,13 +328,8 @@ helper_query_resolve(Helper *h, SxFrameReader *frame)
 void
 helper_query_spur(rd_kafka_topic_partition_list_t *parts)
 {
-	rd_kafka_topic_partition_list_t *forgotten;
+	rd_kafka_topic_partition_list_t *forgotten = exchange_spurred(parts);
 
-	pthread_mutex_lock(&lock);
-	forgotten = spurred;
-	spurred = parts;
-	pthread_cond_signal(&changed);
-	pthread_mutex_unlock(&lock);
 	if (forgotten != NULL)
 		rd_kafka_topic_partition_list_destroy(forgotten);
 }
@@ -327,12 +337,8 @@ helper_query_spur(rd_kafka_topic_partition_list_t *parts)
 static void
 query_spurred(Helper *h)
 {
-	rd_kafka_topic_partition_list_t *parts;
+	rd_kafka_topic_partition_list_t *parts = exchange_spurred(NULL);
 
-	pthread_mutex_lock(&lock);
-	parts = spurred;
-	spurred = NULL;
-	pthread_mutex_unlock(&lock);
 	if (parts == NULL)
 		return;
 	(void) rd_kafka_offsets_for_times(h->rk, parts, SPUR_TIMEOUT);

@@ -25,7 +25,7 @@
 #define STUCK_MS			3000
 #define STUCK_BYTES_PER_MS	200000	/* librdkafka unpacks several times as many */
 #define STUCK_UNBOUNDED_MS	60000
-#define CHECK_SECONDS		1
+#define CHECK_INTERVAL_MS	1000
 #define MAX_THREADS			256		/* brokers beyond that are not watched */
 
 typedef struct WatchedThread
@@ -131,14 +131,11 @@ stuck_after(void)
 void
 helper_watch_check(void)
 {
-	static time_t checked_at;
+	static int64_t checked_at;
 	static int64_t limit;
-	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (now.tv_sec < checked_at + CHECK_SECONDS)
+	if (!helper_is_due(&checked_at, CHECK_INTERVAL_MS))
 		return;
-	checked_at = now.tv_sec;
 	if (limit == 0)
 		limit = stuck_after();
 	for (int i = 0; i < atomic_load(&nwatched); i++)
