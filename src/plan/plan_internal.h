@@ -305,6 +305,9 @@ extern Query *sx_mark_by_slot(Query *query);
 extern bool sx_is_by_slot(const Query *query);
 extern void sx_layout_add_slot(SxLayoutBuilder *builder);
 
+/* Is it the number of the worker, the key that sx_layout_add_slot() adds? */
+extern bool sx_is_slot(const Expr *expr);
+
 /* The state table with its slots combined, for FROM. */
 extern char *sx_combined_state_sql(const SxLayout *layout, const char *state);
 

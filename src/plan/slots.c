@@ -104,10 +104,10 @@ sx_layout_add_slot(SxLayoutBuilder *builder)
 		"GROUP BY whose aggregates can be combined, kept by several workers: each merges what it reads into rows of its own, which the view combines";
 }
 
-static bool
-is_slot(const SxStateColumn *column)
+bool
+sx_is_slot(const Expr *expr)
 {
-	FuncExpr   *call = (FuncExpr *) column->expr;
+	const FuncExpr *call = (const FuncExpr *) expr;
 
 	return IsA(call, FuncExpr) && call->args == NIL &&
 		call->funcid == sx_own_function("slot", 0, NULL);
@@ -145,7 +145,7 @@ sx_combined_state_sql(const SxLayout *layout, const char *state)
 		bool		key = column->kind == SX_COLUMN_KEY || column->kind == SX_COLUMN_ONLY;
 
 		appendStringInfoString(&sql, lc == list_head(layout->columns) ? "" : ", ");
-		if (key && is_slot(column))
+		if (key && sx_is_slot(column->expr))
 			appendStringInfo(&sql, "NULL::integer AS %s", name);
 		else if (key)
 		{

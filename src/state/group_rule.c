@@ -204,14 +204,10 @@ is_grouped(const Query *query, const TargetEntry *tle)
 	return false;
 }
 
-/* The number of the worker: a key that GROUP BY need not name, as it is the same for all rows. */
-static bool
-is_slot(Expr *expr)
-{
-	return IsA(expr, FuncExpr) && castNode(FuncExpr, expr)->funcid == sx_own_function("slot", 0, NULL);
-}
-
-/* Is it a column of a group that comes after all keys, in a list of all of them? */
+/*
+ * Is it a column of a group that comes after all keys, in a list of all of them?  The number of
+ * the worker is a key that GROUP BY need not name, as it is the same for all rows.
+ */
 static bool
 add_column(Making *making, TargetEntry *tle)
 {
@@ -220,7 +216,7 @@ add_column(Making *making, TargetEntry *tle)
 
 	if (tle->resjunk)
 		return false;
-	if (is_grouped(making->query, tle) || is_slot(tle->expr))
+	if (is_grouped(making->query, tle) || sx_is_slot(tle->expr))
 	{
 		if (rule->nkeys != rule->ncolumns - 1)
 			return false;
