@@ -237,7 +237,9 @@ find_structural(const JsonShapes *shapes, size_t offset)
 		else
 			to = middle;
 	}
-	return from < shapes->index->n_structural_indexes && at[from] == offset ? from : -1;
+	if (from == shapes->index->n_structural_indexes || at[from] != offset)
+		return -1;
+	return from;
 }
 
 /*

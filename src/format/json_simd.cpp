@@ -349,6 +349,9 @@ read_container(SxJsonReader *reader, SxJsonNode *node, Container &container,
 		if (error)
 			return fail(reader, error);
 		raw = json_trim_right(raw);
+		/* simdjson lets an object end before what is no key */
+		if (raw.back() != (raw.front() == '{' ? '}' : ']'))
+			return fail(reader, INCOMPLETE_ARRAY_OR_OBJECT);
 		set_value(reader, node, SX_JSON_CONTAINER, raw, raw, false);
 		if (!wants_inside(reader, node))
 			return SX_JSON_OK;

@@ -44,6 +44,8 @@ DROP STREAM fast, walked;
 -- what is wrong with a document is found whatever the ones before it looked like, and the first of two keys wins
 \! cd "$DIR"; rm documents; yes '{"a": 1, "b": "x", "c": 2}' | head -n 50 >wrong
 \! cd "$DIR"; printf '%s\n' '{"a": 01, "b": "x", "c": 2}' '{"a": 1, "b": "x" "c": 2}' '{"a": 1, "b": "x", "c": 2]' '{"a": 1, "b": "x", "c": 2}}' '{"a": 1, "b": "\q", "c": 2}' '{"a": 1, "b": "x, "c": 2}' '{"a": nul, "b": "x", "c": 2}' '{"a": 2147483648, "b": "x", "c": 2}' '{"a": 1, "a": 2, "b": "x"}' '{"a": 1, "b": "x", "a": 2}' '{"a": 3, "b": "x", "c": nonsense}' '{"\u0061": 4, "b": "x", "c": 2}' '{"a": 1, "b": "\u0000", "c": 2}' '["a"]' '' '{"a": 5, "b": "y", "c": 2}' >>wrong
+-- objects and arrays that begin and do not end, in documents of the same shape
+\! cd "$DIR"; printf '%s\n' '{"a": {1, "b": "x"}' '{"a": {2, "b": "x"}' '{"a": {3, "b": "x"}' '{"a": 1, "b": {null}' '{"a": 1, "b": {true}' '{"a": 1, "b": [1 }' '{"a": 1, "b": [2 }' '{"a": 1, "b": {"c" }' '{"a": 1, "b": {"d" }' '{"a": 6, "b": "z", "c": 2}' >>wrong
 CREATE STREAM s (a int, b text) WITH (connector = 'file', path = :'dir', format = 'json', paused);
 CREATE MATERIALIZED VIEW v AS SELECT a, b, count(*) AS n FROM s GROUP BY 1, 2;
 SELECT rows, dead_letters FROM streamext.step('v');
