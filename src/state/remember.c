@@ -265,7 +265,7 @@ put(Place *place, const Site *site, Oid collation, const Argument *args, uint64 
 	Datum result, bool isnull)
 {
 	bool		pointer = site->what->result != BOOLOID;
-	int			result_len = isnull ? -1 : pointer ? VARSIZE_ANY(DatumGetPointer(result)) : 0;
+	int			result_len = isnull ? -1 : pointer ? (int) VARSIZE_ANY(DatumGetPointer(result)) : 0;
 	int			size = Max(result_len, 0);
 	char	   *bytes;
 
