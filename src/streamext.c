@@ -30,6 +30,7 @@ bool		sx_enabled = true;
 bool		sx_create_stream_syntax = true;
 int			sx_max_workers = 8;
 int			sx_helper_memory = 512 * 1024;
+int			sx_kafka_rest_after = 60000;
 int			sx_insert_timeout = 30000;
 int			sx_state_cache = 64 * 1024;
 int			sx_batch_history = 10000;
@@ -57,6 +58,12 @@ define_settings(void)
 							NULL,
 							&sx_helper_memory, 512 * 1024, 64 * 1024, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("streamext.kafka_rest_after",
+							"How long nothing comes from Kafka before a helper program rests.",
+							"It stands still then until a record comes. 0: it never does.",
+							&sx_kafka_rest_after, 60000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("streamext.insert_timeout",
 							"How long the commit of an INSERT into a Kafka stream waits for the brokers.",

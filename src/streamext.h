@@ -20,6 +20,7 @@ extern bool sx_create_stream_syntax;	/* streamext.create_stream_syntax */
 extern int	sx_max_workers;			/* streamext.max_workers: pipeline workers
 									 * of the whole server */
 extern int	sx_helper_memory;		/* streamext.helper_memory, in kilobytes */
+extern int	sx_kafka_rest_after;	/* streamext.kafka_rest_after, in ms; 0: never */
 extern int	sx_insert_timeout;		/* streamext.insert_timeout, in milliseconds */
 extern char *sx_allowed_hosts;		/* streamext.allowed_hosts: rules of
 									 * source/allowed_hosts.h */

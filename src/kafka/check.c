@@ -115,8 +115,8 @@ library_features(void)
 	initStringInfo(&config);
 	sx_frame_put_u32(&config, SX_ROLE_FEATURES);
 	sx_frame_put_i64(&config, 0);
-	sx_frame_put_u32(&config, 0);
-	sx_frame_put_u32(&config, 0);
+	for (int i = 0; i < 3; i++)	/* lists no topics, does not rest, has no properties */
+		sx_frame_put_u32(&config, 0);
 	client = sx_kafka_client_create(CurrentMemoryContext);
 	sx_kafka_client_start(client, &config, 0);
 	while (sx_kafka_client_running(client) && features.version[0] == '\0' &&

@@ -25,6 +25,8 @@
 #include "streamext.h"
 
 #define DEFAULT_MAX_MESSAGE_BYTES	(8 * 1024 * 1024)
+#define REST_WAIT_MIN_MS			100
+#define REST_WAIT_MAX_MS			45000
 
 typedef struct Property
 {
@@ -50,6 +52,12 @@ static const Property consumer_fixed[] = {
 /* Brokers send a batch whole, however small the limit is. */
 static const Property careful_fixed[] = {
 	{"fetch.message.max.bytes", "1"},
+};
+
+/* They say when a client asks, or gives up waiting: a user's word counts for more than ours. */
+static const char *const restless[] = {
+	"fetch.wait.max.ms", "fetch.min.bytes", "socket.timeout.ms", "connections.max.idle.ms",
+	"topic.metadata.refresh.interval.ms", "metadata.max.age.ms"
 };
 
 static const Property producer_defaults[] = {
@@ -221,12 +229,51 @@ put_user_mapping(PropertyWriter *w, const SxStream *stream)
 }
 
 static void
-put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role, bool careful)
+put_number(PropertyWriter *w, const char *name, int64 value)
+{
+	char		text[32];
+
+	snprintf(text, sizeof(text), INT64_FORMAT, value);
+	put_property(w, name, text);
+}
+
+bool
+sx_kafka_may_rest(const SxStream *stream)
+{
+	for (int i = 0; i < lengthof(restless); i++)
+	{
+		if (sx_stream_option(stream, restless[i], NULL) != NULL)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Well below librdkafka's socket.timeout.ms, which is how long requests may wait for the answer
+ * to the Fetch before them.  Rest may be turned on after the helper has been configured.
+ */
+int
+sx_kafka_rest_wait(void)
+{
+	if (sx_kafka_rest_after == 0)
+		return REST_WAIT_MAX_MS;
+	return Min(Max(sx_kafka_rest_after, REST_WAIT_MIN_MS), REST_WAIT_MAX_MS);
+}
+
+/* Nothing is asked for while nothing comes. */
+static void
+put_resting(PropertyWriter *w)
+{
+	put_number(w, "fetch.wait.max.ms", sx_kafka_rest_wait());
+	put_number(w, "topic.metadata.refresh.interval.ms", Max(2 * sx_kafka_rest_wait(), 10000));
+}
+
+static void
+put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role, SxHelperKind kind)
 {
 	const char *brokers = sx_stream_option(stream, "brokers", NULL);
 	const char *isolation = sx_stream_option(stream, "isolation_level", NULL);
 	const char *host_rules = sx_stream_host_rules(stream);
-	char		queue[32];
 
 	if (host_rules != NULL)
 		put_property(w, SX_HOST_PROPERTY, host_rules);
@@ -241,17 +288,13 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role, boo
 	{
 		put_table(w, consumer_defaults, lengthof(consumer_defaults));
 		/* records that wait in the helper come out of its memory */
-		snprintf(queue, sizeof(queue), "%d", Min(sx_helper_memory / 8, 65536));
-		put_property(w, "queued.max.messages.kbytes", queue);
+		put_number(w, "queued.max.messages.kbytes", Min(sx_helper_memory / 8, 65536));
 	}
 	else
 	{
 		put_table(w, producer_defaults, lengthof(producer_defaults));
-		snprintf(queue, sizeof(queue), "%d", sx_insert_timeout);
-		put_property(w, "message.timeout.ms", queue);
-		snprintf(queue, sizeof(queue), INT64_FORMAT,
-				 sx_kafka_max_message_bytes(stream) + 4096);
-		put_property(w, "message.max.bytes", queue);
+		put_number(w, "message.timeout.ms", sx_insert_timeout);
+		put_number(w, "message.max.bytes", sx_kafka_max_message_bytes(stream) + 4096);
 	}
 
 	put_options(w, stream->options);
@@ -263,24 +306,27 @@ put_properties(PropertyWriter *w, const SxStream *stream, SxHelperRole role, boo
 		put_table(w, consumer_fixed, lengthof(consumer_fixed));
 	else
 		put_table(w, producer_fixed, lengthof(producer_fixed));
-	if (careful)
+	if (kind == SX_HELPER_CAREFUL)
 		put_table(w, careful_fixed, lengthof(careful_fixed));
+	if (kind == SX_HELPER_RESTING)
+		put_resting(w);
 }
 
 void
-sx_kafka_config(const SxStream *stream, SxHelperRole role, bool careful,
+sx_kafka_config(const SxStream *stream, SxHelperRole role, SxHelperKind kind,
 				StringInfo payload)
 {
 	PropertyWriter w = {.n = 0};
 
 	sx_kafka_check_encryption(stream);
 	initStringInfo(&w.pairs);
-	put_properties(&w, stream, role, careful);
+	put_properties(&w, stream, role, kind);
 
 	sx_frame_put_u32(payload, role);
 	sx_frame_put_i64(payload, sx_kafka_max_message_bytes(stream));
 	sx_frame_put_u32(payload, role == SX_ROLE_CONSUMER &&
 					 sx_stream_option(stream, "topic_pattern", NULL) != NULL);
+	sx_frame_put_u32(payload, kind == SX_HELPER_RESTING);
 	sx_frame_put_u32(payload, w.n);
 	appendBinaryStringInfo(payload, w.pairs.data, w.pairs.len);
 }

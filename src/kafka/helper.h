@@ -45,6 +45,7 @@ typedef struct Helper
 	SxHelperRole role;
 	int64_t		max_message_bytes;
 	SxHeaders	headers;
+	bool		rests;			/* stands still while nothing comes (helper_rest.c) */
 	rd_kafka_t *rk;
 	HelperTopic *topics;		/* room for SX_HELPER_MAX_TOPICS */
 	_Atomic int ntopics;		/* grows in the data thread only */
@@ -59,6 +60,7 @@ typedef struct Helper
 /* helper_main.c */
 extern void *helper_alloc(size_t size);
 extern void helper_exit(int status) __attribute__((noreturn));
+extern int64_t helper_now_ms(void);
 extern bool helper_is_due(int64_t *last, int64_t interval_ms);
 extern void helper_trim(void);
 extern int	helper_event_fd(void);
@@ -95,6 +97,11 @@ extern void helper_query_soon(void);
 extern void helper_watch_configure(rd_kafka_conf_t *conf);
 extern void helper_watch_not_me(void);
 extern void helper_watch_check(void);
+
+/* helper_rest.c */
+struct pollfd;
+extern void helper_rest_configure(rd_kafka_conf_t *conf);
+extern void helper_rest_poll(Helper *h, struct pollfd *fds, int nfds, int timeout_ms);
 
 /* helper_consume.c, helper_produce.c */
 extern void helper_consume(Helper *h);

@@ -251,6 +251,7 @@ helper_configure(Helper *h, SxFrameReader *frame)
 	h->role = (SxHelperRole) sx_frame_u32(frame);
 	h->max_message_bytes = sx_frame_i64(frame);
 	h->list_topics = sx_frame_u32(frame) != 0;
+	h->rests = sx_frame_u32(frame) != 0;
 	n = sx_frame_u32(frame);
 	for (uint32_t i = 0; i < n && !frame->failed; i++)
 	{
@@ -276,6 +277,8 @@ helper_configure(Helper *h, SxFrameReader *frame)
 	rd_kafka_conf_set_log_cb(conf, forward_log);
 	rd_kafka_conf_set_error_cb(conf, note_error);
 	helper_watch_configure(conf);
+	if (h->rests)
+		helper_rest_configure(conf);
 	if (h->host_rules != NULL)
 		rd_kafka_conf_set_connect_cb(conf, connect_if_allowed);
 	if (h->role == SX_ROLE_PRODUCER)

@@ -163,7 +163,10 @@ wait_for_work(Consumer *c, bool full)
 			return;
 	}
 	/* with a full ring, more records are no reason to wake up */
-	poll(fds, full ? 2 : 3, IDLE_POLL_MS);
+	if (full)
+		poll(fds, 2, IDLE_POLL_MS);
+	else
+		helper_rest_poll(c->h, fds, 3, IDLE_POLL_MS);
 	if (fds[1].revents)
 		helper_event_clear(SX_HELPER_SPACE_EVENT);
 	if (fds[2].revents)

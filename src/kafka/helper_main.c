@@ -45,15 +45,22 @@ helper_alloc(size_t size)
 	return p;
 }
 
+/* Milliseconds on a clock that never goes back. */
+int64_t
+helper_now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 /* Has the interval passed since *last, which is now then?  0 is long ago. */
 bool
 helper_is_due(int64_t *last, int64_t interval_ms)
 {
-	struct timespec t;
-	int64_t		now;
+	int64_t		now = helper_now_ms();
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	now = (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
 	if (now - *last < interval_ms)
 		return false;
 	*last = now;

@@ -5,10 +5,10 @@
  *
  * It asks for the topics' metadata at the start, then as often as librdkafka itself
  * does (topic.metadata.refresh.interval.ms), and every second while it gets no answer:
- * that is how we learn of new partitions, and that the brokers are back.  In between it looks up offsets for
- * RESOLVE.  rd_kafka_offsets_for_times takes Kafka's -1 (end) and -2 (beginning)
- * for a time, which spares us rd_kafka_query_watermark_offsets, whose time-out is
- * not enforced in librdkafka 2.0.2.  The end is the last stable offset when
+ * that is how we learn of new partitions, and that the brokers are back.  In between it
+ * looks up offsets for RESOLVE.  rd_kafka_offsets_for_times takes Kafka's -1 (end) and
+ * -2 (beginning) for a time, which spares us rd_kafka_query_watermark_offsets, whose
+ * time-out is not enforced in librdkafka 2.0.2.  The end is the last stable offset when
  * isolation.level is read_committed.
  *
  * It also asks when nobody wants to know, so that the threads of the brokers wake up
@@ -24,6 +24,7 @@
 #include "helper.h"
 
 #define METADATA_TIMEOUT	5000	/* ms */
+#define BEHIND_FETCH		15000	/* ms; of a client that rests, longer than a Fetch waits */
 #define RESOLVE_TIMEOUT		10000	/* ms */
 #define SPUR_TIMEOUT		1000	/* ms; by then they wake up by themselves */
 
@@ -57,12 +58,21 @@ static int	reported_topics = -1;
 
 /* ---------- metadata ---------- */
 
+static const rd_kafka_metadata_topic_t *
+find_topic(const struct rd_kafka_metadata *md, const char *name)
+{
+	for (int i = 0; i < md->topic_cnt; i++)
+	{
+		if (strcmp(md->topics[i].topic, name) == 0)
+			return &md->topics[i];
+	}
+	return NULL;
+}
+
 /* Partitions of a topic, -1 with text when it has none to offer. */
 static int32_t
-count_partitions(const struct rd_kafka_metadata *md, const char **text)
+count_partitions(const rd_kafka_metadata_topic_t *topic, const char **text)
 {
-	const rd_kafka_metadata_topic_t *topic = md->topic_cnt > 0 ? &md->topics[0] : NULL;
-
 	*text = "";
 	if (topic == NULL || topic->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
 		topic->err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC)
@@ -124,7 +134,36 @@ put_cluster(Helper *h, HelperBuffer *b)
 		rd_kafka_mem_free(h->rk, id);
 }
 
-/* Asks for each topic; reports what changed.  False: no answer. */
+/* How long metadata may take, in ms. */
+static int
+metadata_timeout(Helper *h)
+{
+	return h->rests ? BEHIND_FETCH + (int) helper_property(h, "fetch.wait.max.ms") :
+		METADATA_TIMEOUT;
+}
+
+/* Partitions of our topics, as the list in METADATA says it; true: some have changed. */
+static bool
+put_partitions(Helper *h, int ntopics, const struct rd_kafka_metadata *md, HelperBuffer *list)
+{
+	bool		differs = false;
+
+	for (int i = 0; i < ntopics; i++)
+	{
+		const char *text;
+		int32_t		n = count_partitions(find_topic(md, h->topics[i].name), &text);
+
+		differs |= note_partitions(h, i, n);
+		helper_put_i32(list, n);
+		helper_put_str(list, text);
+	}
+	return differs;
+}
+
+/*
+ * Asks for all topics at once, as each answer may have to wait for a Fetch; reports what
+ * changed.  False: no answer.
+ */
 static bool
 query_metadata(Helper *h)
 {
@@ -133,24 +172,17 @@ query_metadata(Helper *h)
 	int			ntopics = atomic_load(&h->ntopics);
 	bool		differs = ntopics != reported_topics;
 
-	for (int i = 0; i < ntopics; i++)
+	if (ntopics > 0)
 	{
 		const struct rd_kafka_metadata *md;
-		const char *text;
-		rd_kafka_resp_err_t err;
-		int32_t		n;
+		rd_kafka_resp_err_t err = rd_kafka_metadata(h->rk, 0, NULL, &md, metadata_timeout(h));
 
-		err = rd_kafka_metadata(h->rk, 0, h->topics[i].rkt, &md, METADATA_TIMEOUT);
 		if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			free(list.data);
 			helper_send_status(h, false, err, reason_of(err));
 			return false;
 		}
-		n = count_partitions(md, &text);
-		differs |= note_partitions(h, i, n);
-		helper_put_i32(&list, n);
-		helper_put_str(&list, text);
+		differs |= put_partitions(h, ntopics, md, &list);
 		rd_kafka_metadata_destroy(md);
 	}
 
@@ -174,7 +206,7 @@ query_names(Helper *h)
 {
 	static uint64_t reported;
 	const struct rd_kafka_metadata *md;
-	rd_kafka_resp_err_t err = rd_kafka_metadata(h->rk, 1, NULL, &md, METADATA_TIMEOUT);
+	rd_kafka_resp_err_t err = rd_kafka_metadata(h->rk, 1, NULL, &md, metadata_timeout(h));
 	HelperBuffer list = {0};
 	HelperBuffer b = {0};
 	uint64_t	hash;
@@ -410,6 +442,8 @@ metadata_interval(Helper *h)
 static bool
 query_all(Helper *h)
 {
+	/* those who ask may stand still (helper_rest.c) */
+	helper_event_raise(h->wake_fd);
 	return (!h->list_topics || query_names(h)) && query_metadata(h);
 }
 

@@ -75,7 +75,7 @@ create_outbox(const SxStream *stream)
 	outbox->topic = pstrdup(linitial(topics));
 	outbox->max_message_bytes = sx_kafka_max_message_bytes(stream);
 	initStringInfo(&outbox->config);
-	sx_kafka_config(stream, SX_ROLE_PRODUCER, false, &outbox->config);
+	sx_kafka_config(stream, SX_ROLE_PRODUCER, SX_HELPER_USUAL, &outbox->config);
 	sx_frame_put_u32(&outbox->config, 1);
 	sx_frame_put_str(&outbox->config, linitial(topics));
 	initStringInfo(&outbox->frames);

@@ -49,7 +49,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SX_PROTOCOL_VERSION		3
+#define SX_PROTOCOL_VERSION		4
 #define SX_FRAME_MAX			(32 * 1024 * 1024)
 
 /* Descriptors that the helper finds open when it starts. */
@@ -65,7 +65,7 @@
 typedef enum SxMessageType
 {
 	SX_MSG_CONFIG = 1,			/* u32 role, i64 max_message_bytes, u32 list topics?,
-								 * u32 n, n × (str name, str value), u32 n, n ×
+								 * u32 does it rest?, u32 n, n × (str name, str value), u32 n, n ×
 								 * str topic; to a consumer u32 SxHeaders */
 	SX_MSG_RESOLVE,				/* u32 n, n × (i32 part, i32 topic, i32 partition,
 								 * i64 ms since 1970 or SX_OFFSET_…) */

@@ -50,22 +50,30 @@
 
 /* ---------- the helper ---------- */
 
+/* Starts a helper that knows of no partition yet. */
 void
-sx_kafka_start_helper(KafkaSource *k)
+sx_kafka_start_client(KafkaSource *k, SxKafkaClient *client, SxHelperKind kind)
 {
-	const StringInfoData *properties = k->careful ? &k->careful_config : &k->config;
+	const StringInfoData *properties = &k->config[kind];
 	StringInfoData config;
 
-	k->progress_at_start = k->progress;
-	k->started_at = GetCurrentTimestamp();
-	k->connected = k->lost = k->renew = false;
-	sx_kafka_parts_restart(k);
 	initStringInfo(&config);
 	appendBinaryStringInfo(&config, properties->data, properties->len);
 	sx_kafka_put_topics(k, 0, &config);
 	sx_frame_put_u32(&config, k->headers);
-	sx_kafka_client_start(k->client, &config, k->ring_bytes);
+	sx_kafka_client_start(client, &config, k->ring_bytes);
 	pfree(config.data);
+}
+
+void
+sx_kafka_start_helper(KafkaSource *k)
+{
+	k->progress_at_start = k->progress;
+	k->started_at = GetCurrentTimestamp();
+	sx_kafka_end_rest(k);
+	k->connected = k->lost = k->renew = false;
+	sx_kafka_parts_restart(k);
+	sx_kafka_start_client(k, k->client, k->careful ? SX_HELPER_CAREFUL : SX_HELPER_USUAL);
 }
 
 /*
@@ -92,7 +100,8 @@ bury_helper(KafkaSource *k)
 	sx_kafka_client_stop(k->client);
 	k->connected = false;
 	k->deaths = k->progress > k->progress_at_start ? 1 : k->deaths + 1;
-	k->careful |= k->progress == k->progress_at_start;
+	/* that one rested says nothing of what it was sent */
+	k->careful |= k->progress == k->progress_at_start && !k->resting;
 	if (k->deaths >= MAX_DEATHS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
@@ -230,13 +239,18 @@ kafka_open(SxStream *stream, int pipeline, SxPart *parts, int nparts)
 	k->headers = reads_headers(stream) ? SX_HEADERS_ALL : SX_HEADERS_NONE;
 	k->base.partial = k->headers == SX_HEADERS_NONE;
 	sx_kafka_parts_open(k, parts, nparts);
-	initStringInfo(&k->config);
-	sx_kafka_config(stream, SX_ROLE_CONSUMER, false, &k->config);
-	initStringInfo(&k->careful_config);
-	sx_kafka_config(stream, SX_ROLE_CONSUMER, true, &k->careful_config);
+	for (int kind = 0; kind < lengthof(k->config); kind++)
+	{
+		initStringInfo(&k->config[kind]);
+		sx_kafka_config(stream, SX_ROLE_CONSUMER, kind, &k->config[kind]);
+	}
+	k->rest_wait = sx_kafka_rest_wait();
+	k->may_rest = sx_kafka_may_rest(stream) && k->pattern == NULL;
+	k->record_at = GetCurrentTimestamp();
 	/* the helper maps the ring too, within its bounds */
 	k->ring_bytes = Min(RING_BYTES, (uint64) sx_helper_memory * 1024 / 4);
 	k->client = sx_kafka_client_create(CurrentMemoryContext);
+	k->relief = sx_kafka_client_create(CurrentMemoryContext);
 	return &k->base;
 }
 
@@ -321,7 +335,10 @@ kafka_poll(SxSource *source, const SxPollRequest *req)
 	if (req->to_end)
 		pump_to_end(k);
 	else
+	{
 		pump(k);
+		sx_kafka_relieve(k);
+	}
 	sx_kafka_check_parts(k);
 	now = GetCurrentTimestamp();
 	show_parts(k, now);
@@ -380,13 +397,17 @@ kafka_read_whole(SxSource *source)
 	source->partial = false;
 	sx_kafka_go_back(k);
 	replace_helper(k);
+	k->renew = true;
 	k->restart_at = 0;			/* it happens once */
 }
 
 static void
 kafka_close(SxSource *source)
 {
-	sx_kafka_client_stop(((KafkaSource *) source)->client);
+	KafkaSource *k = (KafkaSource *) source;
+
+	sx_kafka_client_stop(k->client);
+	sx_kafka_client_stop(k->relief);
 }
 
 /* Shortens *ms to the time from now until t. */
@@ -404,6 +425,7 @@ kafka_wait(SxSource *source, int *fd)
 {
 	KafkaSource *k = (KafkaSource *) source;
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz relieve_at;
 	long		ms = -1;
 
 	*fd = -1;
@@ -419,6 +441,8 @@ kafka_wait(SxSource *source, int *fd)
 	if (!sx_kafka_client_arm(k->client))
 		return 0;
 	*fd = sx_kafka_client_fd(k->client);
+	if (k->renew && k->queued == 0 && !k->loaded)
+		return 0;
 
 	for (int i = 0; i < source->nparts; i++)
 	{
@@ -434,6 +458,9 @@ kafka_wait(SxSource *source, int *fd)
 		if (!source->parts[i].idle && idle_at(k, part) != 0)
 			wait_until(&ms, idle_at(k, part), now);
 	}
+	relieve_at = sx_kafka_relieve_at(k, now);
+	if (relieve_at != 0)
+		wait_until(&ms, relieve_at, now);
 	return ms;
 }
 

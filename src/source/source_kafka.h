@@ -23,6 +23,7 @@
 #define SX_SOURCE_KAFKA_H
 
 #include "kafka/client.h"
+#include "kafka/config.h"
 #include "nodes/bitmapset.h"
 #include "source/source.h"
 
@@ -61,6 +62,7 @@ typedef struct KafkaPart
 	int64		low;			/* oldest and newest offset as far as known, -1 */
 	int64		high;
 	int64		target;			/* end at the time of asking, -1: not known */
+	int64		relief_end;		/* … as the relief has seen it, -1: not yet */
 	TimestampTz ended_at;		/* read to its end since; 0: it is not */
 
 	/* records taken from the ring, in [first, last) */
@@ -118,7 +120,8 @@ typedef struct KafkaSource
 	bool		met_ever;		/* a helper of this process has */
 	char	   *cluster;		/* id, NULL: not known */
 	bool		continues;		/* on_data_loss = continue */
-	bool		renew;			/* a new helper is wanted: begin behind a gap */
+	bool		renew;			/* a new helper is wanted, at the same positions or behind a
+								 * gap */
 	bool		fresh;			/* new pipeline: option start counts */
 	const char *start;
 	Bitmapset  *wanted;			/* option partitions; NULL: all */
@@ -126,14 +129,27 @@ typedef struct KafkaSource
 
 	SxKafkaClient *client;
 	SxHeaders	headers;		/* what the next helper is told */
-	StringInfoData config;
+	StringInfoData config[SX_HELPER_RESTING + 1];	/* by kind */
 	uint64		ring_bytes;
-	StringInfoData careful_config;	/* … of a helper that fetches one batch at a time */
-	bool		careful;		/* that is the helper to have */
+	bool		careful;		/* a careful helper is the one to have */
 	int			deaths;			/* of helpers, without progress in between */
 	int64		progress;		/* records taken in all */
 	int64		progress_at_start;	/* … when the helper was started */
 	TimestampTz restart_at;
+
+	/* source_kafka_rest.c */
+	bool		may_rest;
+	bool		resting;		/* client is a helper that rests while nothing comes */
+	SxKafkaClient *relief;		/* shall take client's place soon, if it is started */
+	bool		relief_met;		/* it has been given its partitions */
+	int			rest_wait;		/* ms: how long a Fetch of one that rests waits */
+	TimestampTz relief_at;		/* its start */
+	int64		relief_progress;	/* progress at that time */
+	TimestampTz record_at;		/* of the last record, or of the first look … */
+	int64		record_progress;	/* … and progress then */
+	TimestampTz woken_at;		/* of the first record of this helper, 0: none */
+	TimestampTz rest_not_before;
+
 	TimestampTz resolve_at;		/* not before this time */
 
 	bool		connected;
@@ -177,6 +193,7 @@ extern char *sx_kafka_part_name(const KafkaSource *k, int topic, int32 partition
 extern int64 sx_kafka_start_of_partition(KafkaSource *k, const char *name, int64 *offset);
 extern void sx_kafka_requests(KafkaSource *k);
 extern void sx_kafka_ask_ends(KafkaSource *k);
+extern void sx_kafka_assign_relief(KafkaSource *k);
 extern bool sx_kafka_positions_known(const KafkaSource *k);
 extern bool sx_kafka_has_position(const KafkaSource *k, const KafkaPart *part);
 
@@ -190,6 +207,8 @@ extern void sx_kafka_put_topics(KafkaSource *k, int from, StringInfo payload);
 
 /* source_kafka_messages.c: what the helper says */
 extern void sx_kafka_messages(KafkaSource *k);
+extern void sx_kafka_handle_ends(KafkaSource *k, SxFrameReader *frame);
+extern void sx_kafka_notice(KafkaSource *k, SxFrameReader *frame);
 extern void sx_kafka_trouble(KafkaSource *k, const char *prefix, const char *text,
 							 int len);
 extern void sx_kafka_show_status(KafkaSource *k, TimestampTz now);
@@ -223,7 +242,13 @@ extern void sx_kafka_release(KafkaSource *k);
 /* source_kafka_peek.c */
 extern void sx_kafka_peek(SxSource *source);
 
+/* source_kafka_rest.c */
+extern void sx_kafka_relieve(KafkaSource *k);
+extern TimestampTz sx_kafka_relieve_at(const KafkaSource *k, TimestampTz now);
+extern void sx_kafka_end_rest(KafkaSource *k);
+
 /* source_kafka.c */
 extern void sx_kafka_start_helper(KafkaSource *k);
+extern void sx_kafka_start_client(KafkaSource *k, SxKafkaClient *client, SxHelperKind kind);
 
 #endif							/* SX_SOURCE_KAFKA_H */

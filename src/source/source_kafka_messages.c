@@ -91,8 +91,9 @@ handle_resolved(KafkaSource *k, SxFrameReader *frame)
 	k->ends = targets ? KAFKA_ENDS_KNOWN : KAFKA_ENDS_NONE;
 }
 
-static void
-handle_ends(KafkaSource *k, SxFrameReader *frame)
+/* ENDS: how far the partitions reach. */
+void
+sx_kafka_handle_ends(KafkaSource *k, SxFrameReader *frame)
 {
 	uint32		n = sx_frame_u32(frame);
 
@@ -109,22 +110,37 @@ handle_ends(KafkaSource *k, SxFrameReader *frame)
 	}
 }
 
+/* STATUS: what it says that belongs into the log. */
+void
+sx_kafka_notice(KafkaSource *k, SxFrameReader *frame)
+{
+	uint32_t	len;
+	const char *text;
+
+	(void) sx_frame_u32(frame);
+	if (sx_frame_i32(frame) != SX_STATUS_NOTICE)
+		return;
+	text = sx_frame_str(frame, &len);
+	ereport(LOG,
+			(errmsg("stream %s: %.*s", k->base.stream->label, (int) len, text)));
+}
+
 static void
 handle_status(KafkaSource *k, SxFrameReader *frame)
 {
+	SxFrameReader again = *frame;
 	bool		connected = sx_frame_u32(frame) != 0;
-	int32		code = sx_frame_i32(frame);
 	uint32_t	len;
-	const char *text = sx_frame_str(frame, &len);
+	const char *text;
 
+	(void) sx_frame_i32(frame);
+	text = sx_frame_str(frame, &len);
 	if (frame->failed)
 		return;
 	set_connected(k, connected);
 	if (len > 0)
 		sx_kafka_trouble(k, "", text, len);
-	if (code == SX_STATUS_NOTICE)
-		ereport(LOG,
-				(errmsg("stream %s: %.*s", k->base.stream->label, (int) len, text)));
+	sx_kafka_notice(k, &again);
 }
 
 /* The helper is about to end because it does not trust its connection any more. */
@@ -164,7 +180,7 @@ sx_kafka_messages(KafkaSource *k)
 				handle_resolved(k, &frame);
 				break;
 			case SX_MSG_ENDS:
-				handle_ends(k, &frame);
+				sx_kafka_handle_ends(k, &frame);
 				break;
 			case SX_MSG_STATUS:
 				handle_status(k, &frame);

@@ -316,9 +316,49 @@ is_to_be_sent(const KafkaSource *k, const KafkaPart *part, SxMessageType type,
 		(type == SX_MSG_ASSIGN ? !sx_kafka_part_done(k, part) : !sx_kafka_part_is_gone(k, part));
 }
 
+static void
+put_part(const KafkaSource *k, int i, StringInfo payload)
+{
+	sx_frame_put_u32(payload, i);
+	sx_frame_put_u32(payload, k->parts[i].topic);
+	sx_frame_put_u32(payload, k->parts[i].partition);
+}
+
+static void
+put_position(const KafkaSource *k, const KafkaPart *part, StringInfo payload)
+{
+	sx_frame_put_i64(payload, part->next);
+	sx_frame_put_i64(payload, k->peeking ? -1 : part->anchor.offset);
+	sx_frame_put_i64(payload, part->anchor.time);
+	sx_frame_put_u32(payload, part->anchor.hashed);
+	sx_frame_put_i64(payload, (int64) part->anchor.hash);
+}
+
+/* Tells the relief to read what the helper at work reads, from the same positions. */
+void
+sx_kafka_assign_relief(KafkaSource *k)
+{
+	StringInfoData payload;
+	uint32		n = 0;
+
+	for (int i = 0; i < k->base.nparts; i++)
+		n += k->parts[i].state == KAFKA_PART_ASSIGNED;
+	initStringInfo(&payload);
+	sx_frame_put_u32(&payload, n);
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		if (k->parts[i].state != KAFKA_PART_ASSIGNED)
+			continue;
+		put_part(k, i, &payload);
+		put_position(k, &k->parts[i], &payload);
+	}
+	sx_kafka_client_send(k->relief, SX_MSG_ASSIGN, &payload);
+	pfree(payload.data);
+}
+
 /*
  * Sends RESOLVE or ASSIGN for the parts in this state, and moves them on to
- * the next one.
+ * the next one.  A helper that rests is replaced instead, and the next one is asked.
  */
 static void
 send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartState to)
@@ -330,6 +370,11 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 		n += is_to_be_sent(k, &k->parts[i], type, from);
 	if (n == 0 || !sx_kafka_client_running(k->client))
 		return;
+	if (k->resting)
+	{
+		k->renew = true;
+		return;
+	}
 
 	initStringInfo(&payload);
 	sx_frame_put_u32(&payload, n);
@@ -339,17 +384,9 @@ send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartSta
 
 		if (!is_to_be_sent(k, part, type, from))
 			continue;
-		sx_frame_put_u32(&payload, i);
-		sx_frame_put_u32(&payload, part->topic);
-		sx_frame_put_u32(&payload, part->partition);
+		put_part(k, i, &payload);
 		if (type == SX_MSG_ASSIGN)
-		{
-			sx_frame_put_i64(&payload, part->next);
-			sx_frame_put_i64(&payload, k->peeking ? -1 : part->anchor.offset);
-			sx_frame_put_i64(&payload, part->anchor.time);
-			sx_frame_put_u32(&payload, part->anchor.hashed);
-			sx_frame_put_i64(&payload, (int64) part->anchor.hash);
-		}
+			put_position(k, part, &payload);
 		else
 			sx_frame_put_i64(&payload, from == KAFKA_PART_NEW ? part->start :
 							 SX_OFFSET_LATEST);
