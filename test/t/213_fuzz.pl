@@ -2,10 +2,11 @@
 # faults: B3
 #
 # Records of JSON, CSV and text are changed at random (bits, bytes put in and taken out,
-# pieces doubled) and go through a real worker, which decodes every column.  Each record is a
-# row or a letter: none is lost, nothing crashes, and the worker's memory does not grow.  The
-# ring and the frames of the Kafka helper are read by fuzz_ring.c under AddressSanitizer; with
-# SANITIZE=1 the whole server is.
+# pieces doubled, containers opened), some come again with other digits, and all go through
+# a real worker, which decodes every column.  Each record is a row or a letter: none is lost,
+# nothing crashes, and the worker's memory does not grow.  The ring and the frames of the
+# Kafka helper are read by fuzz_ring.c under AddressSanitizer; with SANITIZE=1 the whole
+# server is.
 #
 #	SX_ROWS		changed records a format (default: slice 4,000, full 70,000)
 #	SX_SEED		of the changes
@@ -38,11 +39,12 @@ sub change
 	foreach my $i (1 .. int(rand(4)))
 	{
 		my $at = int(rand(length($record) + 1));
-		my $how = int(rand(5));
+		my $how = int(rand(6));
 		if ($how == 0 && $at < length $record) { substr($record, $at, 1) = chr(ord(substr($record, $at, 1)) ^ (1 << int(rand(8)))) }
 		elsif ($how == 1) { substr($record, $at, 0) = chr(int(rand(256))) }
 		elsif ($how == 2) { substr($record, $at, int(rand(6))) = '' if $at < length $record }
 		elsif ($how == 3) { substr($record, $at, 0) = substr($record, int(rand(length($record) + 1)), int(rand(20))) }
+		elsif ($how == 4) { $record =~ s/([:,] ?)/int(rand(4)) ? $1 : $1 . ('{', '[')[int(rand(2))]/ge }
 		else { substr($record, $at, 0) = ('"', '{', '[', '\\', "\0", "\xff", '\\u', '1e999999', '}')[int(rand(9))] }
 	}
 	$record =~ tr/\n\r/ab/;
@@ -75,6 +77,9 @@ sub write_file
 		$record = "x$record" if $format ne 'text' && $record =~ /^\s*$/;
 		$record .= '"' if $format eq 'csv' && ($record =~ tr/"//) % 2;
 		print $file "$record\n";
+		next if rand() < 0.8;
+		$record =~ tr/1-8/2-9/;
+		print $file "$record\n" x 2;
 	}
 	close $file;
 	rename "$dir/.new", "$dir/$format/$n" or die $!;
