@@ -146,9 +146,12 @@ nothing_new(int pipeline)
 	return true;
 }
 
-/* True: run() has come to its end.  ERROR when the pipeline does not run. */
+/*
+ * True: run() has come to its end.  ERROR when the pipeline does not run.  A lane may have been
+ * merged since the name was looked up, which is no error.
+ */
 static bool
-ran_to_end(const char *name, int pipeline, bool asked)
+ran_to_end(const char *name, int pipeline, bool asked, bool *was_lane)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(pipeline)};
@@ -161,6 +164,11 @@ ran_to_end(const char *name, int pipeline, bool asked)
 										 1, types, values, NULL, &isnull);
 	const char *what = isnull ? "dropped" : text_to_cstring(DatumGetTextPP(state));
 
+	if (isnull && sx_pipeline_by_name(name, false) != pipeline)
+	{
+		*was_lane = true;
+		return false;
+	}
 	if (strcmp(what, "ended") == 0)
 	{
 		if (asked || nothing_new(pipeline))
@@ -233,14 +241,14 @@ is_over(const char *name, Wait *wait, bool *was_lane)
 
 	if (sx_lane_of(pipeline) != 0)
 	{
-		(void) ran_to_end(name, pipeline, true);
+		(void) ran_to_end(name, pipeline, true, was_lane);
 		*was_lane = true;
 		return false;
 	}
 	if (*was_lane && !is_running(pipeline))
 		return true;
 	return all_reached(pipeline, wait) ||
-		ran_to_end(name, pipeline, wait->requests[wait->slot].pid != 0);
+		ran_to_end(name, pipeline, wait->requests[wait->slot].pid != 0, was_lane);
 }
 
 /* A lane has the owner of what it joins, which it may do just now. */
