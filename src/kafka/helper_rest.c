@@ -65,7 +65,8 @@ typedef struct LibraryThread
 	pthread_t	id;				/* under lock */
 	_Atomic int sock;			/* its connection */
 	_Atomic int fetch;			/* bytes of the Fetch that is not answered, 0: none */
-	_Atomic uint64_t received;	/* bytes over the connection when that was sent */
+	_Atomic uint64_t received;	/* bytes over the connection when that was sent, with the
+								 * answers to requests before it */
 	_Atomic int others;			/* other requests without an answer */
 } LibraryThread;
 
@@ -197,7 +198,12 @@ note_answer(rd_kafka_t *rk, int sock, const char *broker, int32_t broker_id,
 	if (api_key == API_FETCH)
 		atomic_store(&mine->fetch, 0);
 	else if (atomic_load(&mine->others) > 0)
+	{
 		atomic_fetch_sub(&mine->others, 1);
+		/* what has come of an answer to the Fetch by now has not been read */
+		if (atomic_load(&mine->fetch) > 0)
+			atomic_store(&mine->received, bytes_received(atomic_load(&mine->sock)));
+	}
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
