@@ -166,7 +166,10 @@ disconnect(SxSocketClient *client, const char *what)
 			 client->host, client->port, what, delay / 1000.0);
 }
 
-/* As disconnect(), when the peer or the network is not to blame alone. */
+/*
+ * As disconnect(), when the peer or the network is not to blame alone.  "what" is a constant:
+ * it stays in the status until something comes through the next connection.
+ */
 static void
 fail(SxSocketClient *client, const char *what)
 {
@@ -175,6 +178,7 @@ fail(SxSocketClient *client, const char *what)
 			 errmsg("connection of stream %s to %s:%s was ended: %s",
 					client->stream->label, client->host, client->port, what)));
 	disconnect(client, what);
+	client->ended = what;
 }
 
 static bool
@@ -228,6 +232,10 @@ opened(SxSocketClient *client)
 	set_socket_options(client->fd);
 	client->state = SX_CONN_OPEN;
 	client->status[0] = '\0';
+	if (client->ended != NULL)
+		snprintf(client->status, sizeof(client->status),
+				 "socket %s:%s: connected; the connection before was ended: %s",
+				 client->host, client->port, client->ended);
 	client->failure[0] = '\0';
 	client->acked = -1;
 }
@@ -460,6 +468,16 @@ give_back_room(SxSocketClient *client)
 	client->partial = repalloc(client->partial, client->partial_room);
 }
 
+/* Records come. */
+static void
+works(SxSocketClient *client)
+{
+	if (client->ended != NULL)
+		client->status[0] = '\0';
+	client->ended = NULL;
+	give_back_room(client);
+}
+
 bool
 sx_socket_read(SxSocketClient *client, SxRecordBuffer *buffer, int max_rows,
 			   int64 max_bytes)
@@ -490,7 +508,7 @@ sx_socket_read(SxSocketClient *client, SxRecordBuffer *buffer, int max_rows,
 			client->received = true;
 			client->partial_len += n;
 			if (cut_records(client, buffer))
-				give_back_room(client);
+				works(client);
 		}
 	}
 	return false;

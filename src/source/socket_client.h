@@ -42,6 +42,7 @@ typedef struct SxSocketClient
 	MemoryContext context;
 	bool		restricted;		/* its owner is not told what answers where */
 	char		failure[128];	/* the last one that was logged */
+	const char *ended;			/* why we ended the connection before; NULL: forgotten */
 	char	   *host;
 	char	   *port;
 	SxFraming	framing;
