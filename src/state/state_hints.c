@@ -63,6 +63,7 @@ struct SxHints
 	Oid			file;
 	Block	   *blocks;
 	BlockNumber nblocks;
+	SxFront		front;
 };
 
 static Size
@@ -246,4 +247,10 @@ sx_hints_gathered(SxHints *hints, BlockNumber block)
 	if (entry != NULL)
 		entry->gathered = true;
 	return gathered;
+}
+
+SxFront *
+sx_hints_front(SxHints *hints)
+{
+	return &hints->front;
 }

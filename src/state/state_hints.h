@@ -13,6 +13,15 @@
 
 typedef struct SxHints SxHints;
 
+/* What state_compact.c remembers from batch to batch.  Nothing in it has to be true, either. */
+typedef struct SxFront
+{
+	BlockNumber to;				/* the page that rows were moved to */
+	BlockNumber from;			/* the one behind that which was emptied last */
+	Size		width;			/* of the rows found in the last batch, bytes; 0: not known */
+	uint64		found;			/* … and their number */
+} SxFront;
+
 /* In the current context; NULL when streamext.state_cache is 0. */
 extern SxHints *sx_hints_create(void);
 
@@ -32,5 +41,7 @@ extern bool sx_hints_gathered(SxHints *hints, BlockNumber block);
 
 /* Brings nearer what sx_hints_get() will read. */
 extern void sx_hints_prefetch(const SxHints *hints, uint32 hash);
+
+extern SxFront *sx_hints_front(SxHints *hints);
 
 #endif							/* SX_STATE_HINTS_H */

@@ -28,6 +28,7 @@
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 
+#include "state/state_compact.h"
 #include "state/state_hints.h"
 #include "state/state_table.h"
 
@@ -43,8 +44,8 @@
  * count as a use for the replacement of buffers, so when few are counted it goes
  * the usual way.
  */
-static Buffer
-read_block(SxStateTable *table, BlockNumber block)
+Buffer
+sx_state_pin_page(SxStateTable *table, BlockNumber block)
 {
 	Buffer		buffer = table->hints == NULL ? InvalidBuffer : sx_hints_buffer(table->hints, block);
 
@@ -71,10 +72,13 @@ read_block(SxStateTable *table, BlockNumber block)
 Buffer
 sx_state_read_page(SxStateTable *table, BlockNumber block)
 {
-	Buffer		buffer = read_block(table, block);
+	Buffer		buffer = sx_state_pin_page(table, block);
 
 	if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < BLCKSZ / 10)
+	{
 		heap_page_prune_opt(table->rel, buffer);
+		sx_state_note_room(table, buffer);
+	}
 	return buffer;
 }
 
@@ -109,11 +113,15 @@ fetch_visible(SxStateTable *table, ItemPointer tid)
 	visible = version_at(BufferGetPage(buffer), ItemPointerGetOffsetNumber(tid), tuple) &&
 		HeapTupleSatisfiesVisibility(tuple, table->estate->es_snapshot, buffer);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	if (visible)
-		ExecStorePinnedBufferHeapTuple(tuple, table->found, buffer);
-	else
+	if (!visible)
+	{
 		ReleaseBuffer(buffer);
-	return visible;
+		return false;
+	}
+	ExecStorePinnedBufferHeapTuple(tuple, table->found, buffer);
+	table->found_bytes += tuple->t_len;
+	table->nfound++;
+	return true;
 }
 
 bool

@@ -41,6 +41,7 @@
 #include "utils/typcache.h"
 
 #include "fdw/stream.h"
+#include "state/state_compact.h"
 #include "state/state_table.h"
 
 /* ---------- opening ---------- */
@@ -261,10 +262,24 @@ end_lookups(SxStateTable *table)
 	table->scan = NULL;
 }
 
+/* For the next batch. */
+static void
+note_width(SxStateTable *table)
+{
+	SxFront    *front;
+
+	if (table->nfound == 0)
+		return;
+	front = sx_hints_front(table->hints);
+	front->width = table->found_bytes / table->nfound;
+	front->found = table->nfound;
+}
+
 void
 sx_state_close(SxStateTable *table)
 {
 	end_lookups(table);
+	note_width(table);
 	ExecDropSingleTupleTableSlot(table->found);
 	ExecDropSingleTupleTableSlot(table->row);
 	ExecDropSingleTupleTableSlot(table->target);
@@ -399,6 +414,7 @@ sx_state_update(SxStateTable *table, ItemPointer tid, const Datum *values, const
 {
 	set_row(table, values, nulls);
 	table->target->tts_tid = *tid;
+	sx_state_lead(table, tid);
 	ExecSimpleRelationUpdate(table->rinfo, table->estate, NULL, table->target, table->row);
 	written(table);
 }

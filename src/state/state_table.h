@@ -43,6 +43,14 @@ typedef struct SxStateTable
 	int			gathered;		/* pages */
 	ItemPointerData written;	/* the row that was written last */
 	ItemPointerData ahead[SX_STATE_AHEAD];
+	uint64		found_bytes;	/* of the rows found by hints, … */
+	uint64		nfound;			/* … and their number */
+
+	/* state_compact.c */
+	bool		leads;			/* rows that must leave their page are told where to go: */
+	BlockNumber lead;
+	Size		lead_room;		/* left there */
+	int			lead_looks;
 } SxStateTable;
 
 /*
@@ -103,7 +111,8 @@ extern bool sx_state_has_null(SxStateTable *table, AttrNumber column);
 
 /* ---------- state_lookup.c ---------- */
 
-/* Pins a page of the table, and prunes it when it is time. */
+/* Pins a page of the table; and prunes it when it is time. */
+extern Buffer sx_state_pin_page(SxStateTable *table, BlockNumber block);
 extern Buffer sx_state_read_page(SxStateTable *table, BlockNumber block);
 
 /* Is the row at that place visible, and that of the key?  Then it is table->found. */

@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "fdw/stream.h"
+#include "state/state_compact.h"
 #include "state/state_table.h"
 
 static void
@@ -51,6 +52,7 @@ sx_state_replace(SxStateTable *table, ItemPointer tid, TupleTableSlot *slot)
 	TM_Result	result;
 
 	slot->tts_tableOid = RelationGetRelid(table->rel);
+	sx_state_lead(table, tid);
 	result = table_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true),
 								table->estate->es_snapshot, InvalidSnapshot, true, &failure,
 								&lockmode, &which);

@@ -246,6 +246,7 @@ struct SxPipeline
 	int			lane_of;		/* a lane: the pipeline it is merged into; else 0 */
 	List	   *lane_streams;	/* … the streams of that one, for their options */
 	bool		merging;		/* this batch is to be the last of the lane */
+	bool		gives_way;		/* a state table could be made smaller without us (state_compact.h) */
 	bool		merged;			/* it was: the pipeline does not exist any more */
 	Oid			owner;
 	MemoryContext context;		/* as long as the pipeline is held */

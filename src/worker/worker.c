@@ -42,6 +42,7 @@
 #include "sink/sink.h"
 #include "source/rights.h"
 #include "streamext.h"
+#include "state/state_compact.h"
 #include "worker/batch.h"
 #include "worker/lane.h"
 #include "worker/pipeline_row.h"
@@ -313,6 +314,17 @@ publish_rate(void)
 				   sx_rate_reason(pl->rate));
 }
 
+/*
+ * A state table has an empty end, and whoever vacuums it now wants it for himself for a
+ * moment, which under load would not come.
+ */
+static void
+give_way(void)
+{
+	pl->gives_way = false;
+	timetable.due = Max(timetable.due, GetCurrentTimestamp() + SX_WAY_US);
+}
+
 /* began: its poll. */
 static void
 run_batch(TimestampTz now, SxDue due, TimestampTz began)
@@ -336,6 +348,8 @@ run_batch(TimestampTz now, SxDue due, TimestampTz began)
 	sx_timetable_after(&timetable, time, GetCurrentTimestamp());
 	if (pl->batch_interval <= 0 && was_full(&result))
 		timetable.due = 0;
+	if (pl->gives_way)
+		give_way();
 	/* Autovacuum goes by these, and a worker under load never comes to rest. */
 	(void) pgstat_report_stat(false);
 	if (due == SX_DUE_BATCH)
