@@ -41,6 +41,26 @@ bench_kafka() {
 # ------------------------------------------------------------------ rounds and figures
 
 # note SERIES NAME=VALUE …: one round of a series.
+# Pids of the Kafka helpers of this server.
+helpers() {
+	ps -o pid=,comm= -e | awk '$2 ~ /^streamext-kafka/ { print $1 }' | while read -r pid; do
+		[ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$SX_SCRATCH/data" ] && say "$pid"
+	done
+}
+
+# Waits until the helper of the only Kafka stream rests (docs/kafka.md): another one has taken
+# the place of the one at work, after a minute of silence and one or two more.
+await_rest() {
+	local first now
+	first=$(helpers)
+	for _ in $(seq 600); do
+		now=$(helpers)
+		[ "$now" != "$first" ] && [ "$(wc -w <<<"$now")" = 1 ] && return
+		sleep 1
+	done
+	die "the Kafka helper does not come to rest"
+}
+
 note() { python3 "$SX_TOP/bench/figures.py" note "$SX_SCRATCH/rounds" "$@"; }
 
 # report BENCH [BASE [COLUMNS]]: medians of what was noted; beside series BASE the paired ratios of

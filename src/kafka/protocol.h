@@ -65,8 +65,9 @@
 typedef enum SxMessageType
 {
 	SX_MSG_CONFIG = 1,			/* u32 role, i64 max_message_bytes, u32 list topics?,
-								 * u32 does it rest?, u32 n, n × (str name, str value), u32 n, n ×
-								 * str topic; to a consumer u32 SxHeaders */
+								 * u32 does it rest?, u32 n, n × (str name, str
+								 * value), u32 n, n × str topic; to a consumer u32
+								 * SxHeaders */
 	SX_MSG_RESOLVE,				/* u32 n, n × (i32 part, i32 topic, i32 partition,
 								 * i64 ms since 1970 or SX_OFFSET_…) */
 	SX_MSG_ASSIGN,				/* u32 n, n × (i32 part, i32 topic, i32 partition,

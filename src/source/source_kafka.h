@@ -208,7 +208,7 @@ extern void sx_kafka_put_topics(KafkaSource *k, int from, StringInfo payload);
 /* source_kafka_messages.c: what the helper says */
 extern void sx_kafka_messages(KafkaSource *k);
 extern void sx_kafka_handle_ends(KafkaSource *k, SxFrameReader *frame);
-extern void sx_kafka_notice(KafkaSource *k, SxFrameReader *frame);
+extern void sx_kafka_handle_status(KafkaSource *k, SxFrameReader *frame, bool at_work);
 extern void sx_kafka_trouble(KafkaSource *k, const char *prefix, const char *text,
 							 int len);
 extern void sx_kafka_show_status(KafkaSource *k, TimestampTz now);

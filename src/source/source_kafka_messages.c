@@ -110,37 +110,29 @@ sx_kafka_handle_ends(KafkaSource *k, SxFrameReader *frame)
 	}
 }
 
-/* STATUS: what it says that belongs into the log. */
+/*
+ * STATUS.  What belongs into the log is logged, whoever says it; the rest is about the connection
+ * of the helper at work.
+ */
 void
-sx_kafka_notice(KafkaSource *k, SxFrameReader *frame)
+sx_kafka_handle_status(KafkaSource *k, SxFrameReader *frame, bool at_work)
 {
-	uint32_t	len;
-	const char *text;
-
-	(void) sx_frame_u32(frame);
-	if (sx_frame_i32(frame) != SX_STATUS_NOTICE)
-		return;
-	text = sx_frame_str(frame, &len);
-	ereport(LOG,
-			(errmsg("stream %s: %.*s", k->base.stream->label, (int) len, text)));
-}
-
-static void
-handle_status(KafkaSource *k, SxFrameReader *frame)
-{
-	SxFrameReader again = *frame;
 	bool		connected = sx_frame_u32(frame) != 0;
+	int32		kind = sx_frame_i32(frame);
 	uint32_t	len;
-	const char *text;
+	const char *text = sx_frame_str(frame, &len);
 
-	(void) sx_frame_i32(frame);
-	text = sx_frame_str(frame, &len);
 	if (frame->failed)
 		return;
-	set_connected(k, connected);
-	if (len > 0)
-		sx_kafka_trouble(k, "", text, len);
-	sx_kafka_notice(k, &again);
+	if (at_work)
+	{
+		set_connected(k, connected);
+		if (len > 0)
+			sx_kafka_trouble(k, "", text, len);
+	}
+	if (kind == SX_STATUS_NOTICE)
+		ereport(LOG,
+				(errmsg("stream %s: %.*s", k->base.stream->label, (int) len, text)));
 }
 
 /* The helper is about to end because it does not trust its connection any more. */
@@ -183,7 +175,7 @@ sx_kafka_messages(KafkaSource *k)
 				sx_kafka_handle_ends(k, &frame);
 				break;
 			case SX_MSG_STATUS:
-				handle_status(k, &frame);
+				sx_kafka_handle_status(k, &frame, true);
 				break;
 			case SX_MSG_LOST:
 				handle_lost(k, &frame);

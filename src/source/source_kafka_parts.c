@@ -316,12 +316,14 @@ is_to_be_sent(const KafkaSource *k, const KafkaPart *part, SxMessageType type,
 		(type == SX_MSG_ASSIGN ? !sx_kafka_part_done(k, part) : !sx_kafka_part_is_gone(k, part));
 }
 
-static void
-put_part(const KafkaSource *k, int i, StringInfo payload)
+static uint32
+count_to_be_sent(const KafkaSource *k, SxMessageType type, KafkaPartState state)
 {
-	sx_frame_put_u32(payload, i);
-	sx_frame_put_u32(payload, k->parts[i].topic);
-	sx_frame_put_u32(payload, k->parts[i].partition);
+	uint32		n = 0;
+
+	for (int i = 0; i < k->base.nparts; i++)
+		n += is_to_be_sent(k, &k->parts[i], type, state);
+	return n;
 }
 
 static void
@@ -334,26 +336,42 @@ put_position(const KafkaSource *k, const KafkaPart *part, StringInfo payload)
 	sx_frame_put_i64(payload, (int64) part->anchor.hash);
 }
 
+static void
+put_part(const KafkaSource *k, int i, SxMessageType type, StringInfo payload)
+{
+	const KafkaPart *part = &k->parts[i];
+
+	sx_frame_put_u32(payload, i);
+	sx_frame_put_u32(payload, part->topic);
+	sx_frame_put_u32(payload, part->partition);
+	if (type == SX_MSG_ASSIGN)
+		put_position(k, part, payload);
+	else
+		sx_frame_put_i64(payload, part->state == KAFKA_PART_NEW ? part->start : SX_OFFSET_LATEST);
+}
+
+/* Sends RESOLVE or ASSIGN for the parts in this state that are to be sent, one at least. */
+static void
+send_to(KafkaSource *k, SxKafkaClient *client, SxMessageType type, KafkaPartState state)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	sx_frame_put_u32(&payload, count_to_be_sent(k, type, state));
+	for (int i = 0; i < k->base.nparts; i++)
+	{
+		if (is_to_be_sent(k, &k->parts[i], type, state))
+			put_part(k, i, type, &payload);
+	}
+	sx_kafka_client_send(client, type, &payload);
+	pfree(payload.data);
+}
+
 /* Tells the relief to read what the helper at work reads, from the same positions. */
 void
 sx_kafka_assign_relief(KafkaSource *k)
 {
-	StringInfoData payload;
-	uint32		n = 0;
-
-	for (int i = 0; i < k->base.nparts; i++)
-		n += k->parts[i].state == KAFKA_PART_ASSIGNED;
-	initStringInfo(&payload);
-	sx_frame_put_u32(&payload, n);
-	for (int i = 0; i < k->base.nparts; i++)
-	{
-		if (k->parts[i].state != KAFKA_PART_ASSIGNED)
-			continue;
-		put_part(k, i, &payload);
-		put_position(k, &k->parts[i], &payload);
-	}
-	sx_kafka_client_send(k->relief, SX_MSG_ASSIGN, &payload);
-	pfree(payload.data);
+	send_to(k, k->relief, SX_MSG_ASSIGN, KAFKA_PART_ASSIGNED);
 }
 
 /*
@@ -363,37 +381,19 @@ sx_kafka_assign_relief(KafkaSource *k)
 static void
 send_parts(KafkaSource *k, SxMessageType type, KafkaPartState from, KafkaPartState to)
 {
-	StringInfoData payload;
-	uint32		n = 0;
-
-	for (int i = 0; i < k->base.nparts; i++)
-		n += is_to_be_sent(k, &k->parts[i], type, from);
-	if (n == 0 || !sx_kafka_client_running(k->client))
+	if (count_to_be_sent(k, type, from) == 0 || !sx_kafka_client_running(k->client))
 		return;
 	if (k->resting)
 	{
 		k->renew = true;
 		return;
 	}
-
-	initStringInfo(&payload);
-	sx_frame_put_u32(&payload, n);
+	send_to(k, k->client, type, from);
 	for (int i = 0; i < k->base.nparts; i++)
 	{
-		KafkaPart  *part = &k->parts[i];
-
-		if (!is_to_be_sent(k, part, type, from))
-			continue;
-		put_part(k, i, &payload);
-		if (type == SX_MSG_ASSIGN)
-			put_position(k, part, &payload);
-		else
-			sx_frame_put_i64(&payload, from == KAFKA_PART_NEW ? part->start :
-							 SX_OFFSET_LATEST);
-		part->state = to;
+		if (is_to_be_sent(k, &k->parts[i], type, from))
+			k->parts[i].state = to;
 	}
-	sx_kafka_client_send(k->client, type, &payload);
-	pfree(payload.data);
 }
 
 /* Is it known of all partitions of all topics where they are to be read from? */

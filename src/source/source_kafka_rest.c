@@ -131,9 +131,11 @@ sx_kafka_end_rest(KafkaSource *k)
 {
 	drop_relief(k);
 	if (k->resting)
+	{
 		say_rest(k, false);
-	if (k->resting && !k->renew)
-		k->rest_not_before = GetCurrentTimestamp() + BROKEN_FACTOR * rest_after();
+		if (!k->renew)
+			k->rest_not_before = GetCurrentTimestamp() + BROKEN_FACTOR * rest_after();
+	}
 	k->resting = false;
 	k->woken_at = 0;
 }
@@ -194,7 +196,7 @@ hear_relief(KafkaSource *k)
 		if (type == SX_MSG_LOST)
 			return "its relief lost the connection";
 		if (type == SX_MSG_STATUS)
-			sx_kafka_notice(k, &frame);
+			sx_kafka_handle_status(k, &frame, false);
 		if (type == SX_MSG_ENDS)
 			sx_kafka_handle_ends(k, &frame);
 		if (type != SX_MSG_METADATA)

@@ -113,7 +113,8 @@ needed_pages(const SxStateTable *table)
 {
 	double		rows = table->rel->rd_rel->reltuples;
 
-	return rows <= 0 ? 0 : rows * width_of(table) / RelationGetTargetPageUsage(table->rel, HEAP_DEFAULT_FILLFACTOR);
+	return rows <= 0 ? 0 : rows * width_of(table) /
+		RelationGetTargetPageUsage(table->rel, HEAP_DEFAULT_FILLFACTOR);
 }
 
 static bool
