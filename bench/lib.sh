@@ -40,7 +40,6 @@ bench_kafka() {
 
 # ------------------------------------------------------------------ rounds and figures
 
-# note SERIES NAME=VALUE …: one round of a series.
 # Pids of the Kafka helpers of this server.
 helpers() {
 	ps -o pid=,comm= -e | awk '$2 ~ /^streamext-kafka/ { print $1 }' | while read -r pid; do
@@ -61,6 +60,7 @@ await_rest() {
 	die "the Kafka helper does not come to rest"
 }
 
+# note SERIES NAME=VALUE …: one round of a series.
 note() { python3 "$SX_TOP/bench/figures.py" note "$SX_SCRATCH/rounds" "$@"; }
 
 # report BENCH [BASE [COLUMNS]]: medians of what was noted; beside series BASE the paired ratios of

@@ -29,8 +29,12 @@ extern Oid	sx_define_new_view(SxNewView *new, Query *query, SxStepPlan **plan,
 
 /* ---------- create_state.c ---------- */
 
-/* Rows that come and go with every batch. */
-#define SX_CHURN_OPTIONS	"autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0"
+/*
+ * Rows that come and go with every batch.  VACUUM leaves few line pointers of dead rows alone
+ * otherwise, and does not give back an end that has one (state/state_compact.c).
+ */
+#define SX_CHURN_OPTIONS	"autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0, " \
+							"vacuum_index_cleanup = on"
 
 extern Oid	sx_create_state_table(const char *name, const SxLayout *layout, bool by_time,
 								  Oid owner);

@@ -232,7 +232,7 @@ sx_depend_on(Oid relid, Oid class, Oid object)
 	sx_depend(RelationRelationId, relid, class, object, 0, DEPENDENCY_NORMAL);
 }
 
-/* Updated again and again, or filled at one end and emptied at the other. */
+/* Updated again and again, or filled at one end and emptied at the other: as SX_CHURN_OPTIONS. */
 static Oid
 create_state(const char *base, const SxStreamDef *def)
 {
@@ -244,7 +244,7 @@ create_state(const char *base, const SxStreamDef *def)
 	appendStringInfo(&sql, "CREATE TABLE %s (", qualified);
 	append_column_defs(&sql, def->state_columns);
 	appendStringInfo(&sql, ") USING heap WITH (%sautovacuum_vacuum_scale_factor = 0.02, "
-					 "autovacuum_vacuum_cost_delay = 0)",
+					 "autovacuum_vacuum_cost_delay = 0, vacuum_index_cleanup = on)",
 					 def->state_is_queue ? "" : "fillfactor = 50, ");
 	sx_execute_ddl(sql.data);
 	sx_execute_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", qualified));

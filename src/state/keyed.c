@@ -150,7 +150,7 @@ sx_keyed_begin(SxKeyedRun *run, SxPipeline *pl, SxStep *step)
 	run->table = sx_state_open(step->plan->state, run->spec);
 	run->keys = sx_keys_create(run->spec);
 	sx_state_use_hints(run->table, ((SxKeyedStep *) step->private)->hints, run->keys);
-	pl->gives_way |= sx_state_compact(run->table);
+	pl->gives_way |= sx_state_compact(run->table, pl);
 	if (OidIsValid(run->spec->function))
 		run->function = sx_state_function_open(run->spec);
 	alloc_rows(run);

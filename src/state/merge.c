@@ -472,7 +472,7 @@ merge_by_hand(SxPipeline *pl, SxStep *step)
 		run.group_rule = group_rule_of(step);
 		sx_state_use_hints(run.table, ((MergeStep *) step->private)->hints, run.keys);
 		run.table->keys = run.keys;
-		pl->gives_way |= sx_state_compact(run.table);
+		pl->gives_way |= sx_state_compact(run.table, pl);
 		prepare(&run, pl);
 		(void) sx_step_select(pl, step, &step->apply,
 							  run.group_rule != NULL ? run.group_rule->input_sql :

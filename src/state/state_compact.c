@@ -27,21 +27,22 @@
  * nothing else comes of it.
  *
  * A row is moved by deleting it and inserting it again.  No trigger fires, and it is part of
- * the batch as any other write.  A row that somebody has locked stays.  Tables are left alone
- * whose updates are published, as those who subscribe would see a DELETE, and those that a
- * foreign key refers to: who is about to lock the row then would find that it is gone.
+ * the batch as any other write.  A row that somebody has locked stays; of a table that several
+ * workers write, each moves its own rows.  Tables that are published are left alone, as those
+ * who subscribe would see a DELETE.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_publication.h"
+#include "catalog/pg_type.h"
 #include "compat.h"
-#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
@@ -54,26 +55,31 @@
 #define SPARE_PAGES		8		/* more than needed, in any table */
 #define LOOKS			32		/* pages at the end, in a batch */
 #define VAIN_LOOKS		16		/* pages at the front in a row without room */
-#define LEAD_LOOKS		256		/* pages behind it, in a batch */
+#define VAIN_ROWS		4		/* that none was found for, in a batch */
+#define LEAD_LOOKS		64		/* pages behind it, in a batch */
 #define END_PART		16		/* VACUUM gives back an end of such a part of the pages, … */
 #define END_ENOUGH		1000	/* … or of so many */
-#define WAY_WINDOW_US	50000	/* of a second: workers of one pipeline give way together */
-#define LEAST_MOVES		8		/* rows in a batch ... */
+#define LEAST_MOVES		8		/* rows in a batch, … */
 #define MOST_MOVES		1024
+#define TOAST_MOVES		32		/* … of which one with values in TOAST is so many */
+#define LONGEST_PAUSE	8		/* 2^8 batches */
 
 typedef struct Compaction
 {
 	SxStateTable *table;
 	SxFront    *front;
+	const SxPipeline *pl;
 	BlockNumber nfront;			/* blocks */
-	Size		width;			/* of a row */
 	Size		room;			/* left in front->to */
 	int			moves;			/* that may still be made */
-	TupleTableSlot *slot;
+	int			vain;			/* rows that found no room */
+	bool		moved;			/* any */
+	TupleTableSlot *row;
 } Compaction;
 
 /* ---------- when ---------- */
 
+/* Those who subscribe to a part of the changes would not see both halves of a move. */
 static bool
 is_published(Relation rel)
 {
@@ -82,20 +88,7 @@ is_published(Relation rel)
 	if (!RelationIsLogicallyLogged(rel))
 		return false;
 	RelationBuildPublicationDesc(rel, &desc);
-	return desc.pubactions.pubupdate;
-}
-
-static bool
-is_referenced(Relation rel)
-{
-	TriggerDesc *triggers = rel->trigdesc;
-
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		if (RI_FKey_trigger_type(triggers->triggers[i].tgfoid) == RI_TRIGGER_PK)
-			return true;
-	}
-	return false;
+	return desc.pubactions.pubinsert || desc.pubactions.pubupdate || desc.pubactions.pubdelete;
 }
 
 /* Of a row with its line pointer, in bytes, as far as known; else 0. */
@@ -121,7 +114,7 @@ static bool
 is_sparse(const SxStateTable *table, double needed)
 {
 	return needed > 0 && table->nblocks > needed * 1.25 + SPARE_PAGES &&
-		!is_published(table->rel) && !is_referenced(table->rel);
+		!is_published(table->rel);
 }
 
 /* ---------- room ---------- */
@@ -151,70 +144,95 @@ room_in(SxStateTable *table, BlockNumber block)
 	return room > kept ? room - kept : 0;
 }
 
-/* The next page of the front that has room, from where one was found last. */
+/* The next page of the front that has room for so much, from where one was found last. */
 static bool
-find_room(Compaction *c)
+find_room(Compaction *c, Size width)
 {
 	SxFront    *front = c->front;
 
-	for (int i = 0; c->room < c->width && i < VAIN_LOOKS; i++)
+	for (int i = 0; c->room < width && i < VAIN_LOOKS; i++)
 	{
 		front->to = front->to + 1 < c->nfront ? front->to + 1 : 0;
 		c->room = room_in(c->table, front->to);
 	}
-	return c->room >= c->width;
+	return c->room >= width;
+}
+
+static bool
+must_leave(SxStateTable *table, const ItemPointerData *tid, Size width)
+{
+	Buffer		buffer = sx_state_pin_page(table, ItemPointerGetBlockNumber(tid));
+	Size		room = PageGetHeapFreeSpace(BufferGetPage(buffer));
+
+	ReleaseBuffer(buffer);
+	return room < width;
 }
 
 void
 sx_state_lead_on(SxStateTable *table, const ItemPointerData *tid)
 {
-	Buffer		buffer = sx_state_pin_page(table, ItemPointerGetBlockNumber(tid));
-	Size		room = PageGetHeapFreeSpace(BufferGetPage(buffer));
 	Size		width = width_of(table);
 
-	ReleaseBuffer(buffer);
-	if (room >= width)
+	if (tid != NULL && !must_leave(table, tid, width))
 		return;
 	while (table->lead_room < width && table->lead_looks++ < LEAD_LOOKS &&
 		   table->lead + 1 < table->nblocks)
 		table->lead_room = room_in(table, ++table->lead);
-	if (table->lead_room < width)
-	{
-		table->leads = false;
+	table->leads = table->lead_room >= width;
+	if (!table->leads)
 		return;
-	}
 	RelationSetTargetBlock(table->rel, table->lead);
 	table->lead_room -= width;
 }
 
 /* ---------- moving ---------- */
 
-/* false: somebody else is at the row. */
+/*
+ * false: somebody else is at the row.  Who waits for it to update it gets an error as of a
+ * row that has moved to another partition, and does not take it for one that is gone.
+ */
 static bool
-move_row(Compaction *c, HeapTuple tuple)
+move_row(Compaction *c, HeapTuple tuple, Size width)
 {
 	SxStateTable *table = c->table;
 	TM_FailureData failure;
 
 	if (table_tuple_delete(table->rel, &tuple->t_self, GetCurrentCommandId(true),
-						   table->estate->es_snapshot, InvalidSnapshot, false, &failure, false) != TM_Ok)
+						   table->estate->es_snapshot, InvalidSnapshot, false, &failure, true) != TM_Ok)
 		return false;
-	ExecForceStoreHeapTuple(tuple, c->slot, false);
+	ExecForceStoreHeapTuple(tuple, c->row, false);
 	RelationSetTargetBlock(table->rel, c->front->to);
-	table_tuple_insert(table->rel, c->slot, GetCurrentCommandId(true), 0, NULL);
-	(void) sx_insert_index_tuples(table->rinfo, c->slot, table->estate);
-	slot_getsomeattrs(c->slot, table->nkeys);
-	table->written = c->slot->tts_tid;
-	sx_state_remember(table, sx_keys_hash(table->keys, c->slot->tts_values, c->slot->tts_isnull));
-	c->room = ItemPointerGetBlockNumber(&c->slot->tts_tid) == c->front->to ?
-		c->room - Min(c->room, c->width) : 0;
+	table_tuple_insert(table->rel, c->row, GetCurrentCommandId(true), 0, NULL);
+	(void) sx_insert_index_tuples(table->rinfo, c->row, table->estate);
+	slot_getsomeattrs(c->row, table->nkeys);
+	table->written = c->row->tts_tid;
+	sx_state_remember(table, sx_keys_hash(table->keys, c->row->tts_values, c->row->tts_isnull));
+	c->room = ItemPointerGetBlockNumber(&c->row->tts_tid) == c->front->to ? c->room - width : 0;
 	ResetPerTupleExprContext(table->estate);
 	return true;
 }
 
-/* Copies of the rows of a page that the snapshot sees. */
+/*
+ * The last key of a table that several workers write is whose row it is (plan/slots.c).  Those of
+ * workers that there are no more are the first one's.
+ */
+static bool
+is_ours(const SxStateTable *table, const SxPipeline *pl, HeapTuple row)
+{
+	bool		isnull;
+	int			slot;
+
+	if (pl->slots <= 1)
+		return true;
+	if (TupleDescAttr(table->desc, table->nkeys - 1)->atttypid != INT4OID)
+		return false;
+	slot = DatumGetInt32(heap_getattr(row, table->nkeys, table->desc, &isnull));
+	return !isnull && (slot == pl->slot || (pl->slot == 0 && slot >= pl->slots));
+}
+
+/* How many rows of a page the snapshot sees; copies of ours.  rows NULL: none of them. */
 static int
-rows_of(SxStateTable *table, BlockNumber block, HeapTuple *rows)
+rows_of(SxStateTable *table, BlockNumber block, const SxPipeline *pl, HeapTuple *rows, int *nours)
 {
 	Buffer		buffer = sx_state_pin_page(table, block);
 	Page		page = BufferGetPage(buffer);
@@ -232,79 +250,100 @@ rows_of(SxStateTable *table, BlockNumber block, HeapTuple *rows)
 		tuple.t_data = (HeapTupleHeader) PageGetItem(page, lp);
 		tuple.t_len = ItemIdGetLength(lp);
 		ItemPointerSet(&tuple.t_self, block, i);
-		if (HeapTupleSatisfiesVisibility(&tuple, table->estate->es_snapshot, buffer))
-			rows[n++] = heap_copytuple(&tuple);
+		if (!HeapTupleSatisfiesVisibility(&tuple, table->estate->es_snapshot, buffer))
+			continue;
+		n++;
+		if (rows != NULL && is_ours(table, pl, &tuple))
+			rows[(*nours)++] = heap_copytuple(&tuple);
 	}
-	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	if (n == 0)
-		sx_state_note_room(table, buffer);
-	ReleaseBuffer(buffer);
+	UnlockReleaseBuffer(buffer);
 	return n;
 }
 
 static bool
 has_rows(SxStateTable *table, BlockNumber block)
 {
-	HeapTuple	rows[MaxHeapTuplesPerPage];
-	int			n = rows_of(table, block, rows);
-
-	for (int i = 0; i < n; i++)
-		heap_freetuple(rows[i]);
-	return n > 0;
+	return rows_of(table, block, NULL, NULL, NULL) > 0;
 }
 
-/* false: no more of them can be moved now. */
+static void
+try_row(Compaction *c, HeapTuple row)
+{
+	Size		width = MAXALIGN(row->t_len) + sizeof(ItemIdData);
+
+	if (!find_room(c, width))
+		c->vain++;
+	else if (move_row(c, row, width))
+	{
+		c->moves -= HeapTupleHasExternal(row) ? TOAST_MOVES : 1;
+		c->moved = true;
+	}
+}
+
+/* false: no more can be moved now. */
 static bool
 empty_page(Compaction *c, BlockNumber block)
 {
 	HeapTuple	rows[MaxHeapTuplesPerPage];
-	int			n = rows_of(c->table, block, rows);
-	bool		more = true;
+	int			n = 0;
 
+	(void) rows_of(c->table, block, c->pl, rows, &n);
 	for (int i = 0; i < n; i++)
 	{
-		more = more && c->moves > 0 && find_room(c);
-		if (more && move_row(c, rows[i]))
-			c->moves--;
+		if (c->moves > 0 && c->vain < VAIN_ROWS)
+			try_row(c, rows[i]);
 		heap_freetuple(rows[i]);
 	}
-	return more;
+	return c->moves > 0 && c->vain < VAIN_ROWS;
 }
 
-/* From the end, in this batch and those that follow; then from the end again. */
-static void
+/* From the end, in this batch and those that follow.  true: it has come to an end. */
+static bool
 empty_pages(Compaction *c)
 {
-	BlockNumber end = c->table->nblocks;
 	BlockNumber *from = &c->front->from;
 
-	for (int i = 0; i < LOOKS; i++)
-	{
-		if (*from <= c->nfront || *from > end)
-			*from = end;
-		if (!empty_page(c, *from - 1))
-			return;
+	if (*from <= c->nfront || *from > c->table->nblocks)
+		*from = c->table->nblocks;
+	for (int i = 0; i < LOOKS && *from > c->nfront && empty_page(c, *from - 1); i++)
 		(*from)--;
-	}
+	return *from <= c->nfront || c->vain >= VAIN_ROWS;
+}
+
+/* Where nothing could be moved on the way, the next one comes later and later. */
+static void
+plan_next(SxFront *front)
+{
+	front->vain = front->moved ? 0 : Min(front->vain + 1, LONGEST_PAUSE);
+	front->pause = front->moved ? 0 : 1 << front->vain;
+	front->moved = false;
 }
 
 static void
-compact(SxStateTable *table, BlockNumber nfront)
+compact(SxStateTable *table, const SxPipeline *pl, BlockNumber nfront)
 {
 	SxFront    *front = sx_hints_front(table->hints);
-	int			moves = Min(Max(front->found / 8, LEAST_MOVES), MOST_MOVES);
 	Compaction	c = {
 		.table = table,
 		.front = front,
+		.pl = pl,
 		.nfront = nfront,
-		.width = width_of(table),
-		.moves = moves,
-		.slot = MakeSingleTupleTableSlot(table->desc, &TTSOpsHeapTuple)
+		.moves = Min(Max(front->found / 8, LEAST_MOVES), MOST_MOVES)
 	};
+	bool		ended;
 
-	empty_pages(&c);
-	ExecDropSingleTupleTableSlot(c.slot);
-	if (c.moves < moves)
+	if (front->pause > 0)
+	{
+		front->pause--;
+		return;
+	}
+	c.row = MakeSingleTupleTableSlot(table->desc, &TTSOpsHeapTuple);
+	ended = empty_pages(&c);
+	ExecDropSingleTupleTableSlot(c.row);
+	front->moved |= c.moved;
+	if (ended)
+		plan_next(front);
+	if (c.moved)
 		sx_state_see_writes(table);
 }
 
@@ -330,20 +369,32 @@ is_vacuumed(Relation rel)
 	return n > 0;
 }
 
+/* Once a second, and the workers of a pipeline at the same time. */
+static bool
+is_time_to_ask(SxFront *front)
+{
+	TimestampTz second = GetCurrentTimestamp() / USECS_PER_SEC;
+	bool		asked = front->second == second;
+
+	front->second = second;
+	return !asked;
+}
+
 bool
-sx_state_compact(SxStateTable *table)
+sx_state_compact(SxStateTable *table, const SxPipeline *pl)
 {
 	double		needed = needed_pages(table);
-	BlockNumber nfront = (BlockNumber) (needed * 1.125) + 1;
 
-	if (table->hints == NULL)
+	if (table->hints == NULL || pl->probing)
 		return false;
 	if (is_sparse(table, needed))
 	{
-		compact(table, nfront);
+		BlockNumber nfront = (BlockNumber) (needed * 1.125) + 1;
+
+		compact(table, pl, nfront);
 		table->leads = true;
 		table->lead = nfront - 1;
 	}
-	return GetCurrentTimestamp() % USECS_PER_SEC < WAY_WINDOW_US &&
-		has_empty_end(table) && is_vacuumed(table->rel);
+	return is_time_to_ask(sx_hints_front(table->hints)) && has_empty_end(table) &&
+		is_vacuumed(table->rel);
 }

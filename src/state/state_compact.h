@@ -9,21 +9,25 @@
 #define SX_STATE_COMPACT_H
 
 #include "state/state_table.h"
+#include "worker/batch.h"
 
 /*
  * At the beginning of a batch, when nothing of the table was written or looked up yet.  If
  * there is much more room in it than its rows need, moves some of those at its end.  What it
  * writes is seen when it returns.  true: somebody vacuums the table, and can make it smaller
  * if nobody has a lock on it for SX_WAY_US after the transaction.
+ *
+ * Where several workers write to a table, each moves its own rows only.
  */
-extern bool sx_state_compact(SxStateTable *table);
+extern bool sx_state_compact(SxStateTable *table, const SxPipeline *pl);
 
 /* VACUUM tries every 50 ms, for 5 s. */
 #define SX_WAY_US		INT64CONST(80000)
 
 /*
- * Before a row of a table is replaced that had more room than its rows need: if it must leave
- * its page, it goes to the first behind the front that has room.
+ * Before a row is replaced, in a table that had more room than its rows need: if it must leave
+ * its page, it goes to the first behind the front that has room.  tid NULL: before one is
+ * inserted.
  */
 extern void sx_state_lead_on(SxStateTable *table, const ItemPointerData *tid);
 

@@ -8,6 +8,7 @@
 #ifndef SX_STATE_HINTS_H
 #define SX_STATE_HINTS_H
 
+#include "datatype/timestamp.h"
 #include "storage/buf.h"
 #include "storage/itemptr.h"
 
@@ -20,6 +21,10 @@ typedef struct SxFront
 	BlockNumber from;			/* the one behind that which was emptied last */
 	Size		width;			/* of the rows found in the last batch, bytes; 0: not known */
 	uint64		found;			/* … and their number */
+	bool		moved;			/* any row, since it was begun at the end */
+	int			vain;			/* how often not, in a row */
+	int			pause;			/* batches in which nothing is tried */
+	TimestampTz second;			/* in which it was asked whether the table is vacuumed */
 } SxFront;
 
 /* In the current context; NULL when streamext.state_cache is 0. */

@@ -405,6 +405,7 @@ void
 sx_state_insert(SxStateTable *table, const Datum *values, const bool *nulls)
 {
 	set_row(table, values, nulls);
+	sx_state_lead(table, NULL);
 	ExecSimpleRelationInsert(table->rinfo, table->estate, table->row);
 	written(table);
 }

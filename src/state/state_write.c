@@ -66,6 +66,7 @@ sx_state_replace(SxStateTable *table, ItemPointer tid, TupleTableSlot *slot)
 void
 sx_state_add(SxStateTable *table, TupleTableSlot **slots, int n)
 {
+	sx_state_lead(table, NULL);
 	table_multi_insert(table->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < n; i++)
 	{
