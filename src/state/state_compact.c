@@ -60,7 +60,7 @@
 #define END_PART		16		/* VACUUM gives back an end of such a part of the pages, … */
 #define END_ENOUGH		1000	/* … or of so many */
 #define LEAST_MOVES		8		/* rows in a batch, … */
-#define MOST_MOVES		1024
+#define MOST_MOVES		4096
 #define TOAST_MOVES		32		/* … of which one with values in TOAST is so many */
 #define LONGEST_PAUSE	8		/* 2^8 batches */
 
@@ -115,6 +115,13 @@ is_sparse(const SxStateTable *table, double needed)
 {
 	return needed > 0 && table->nblocks > needed * 1.25 + SPARE_PAGES &&
 		!is_published(table->rel);
+}
+
+/* There may be rows to be moved that were not there when it was last tried. */
+static void
+resume(SxFront *front)
+{
+	front->pause = front->vain = 0;
 }
 
 /* ---------- room ---------- */
@@ -183,6 +190,7 @@ sx_state_lead_on(SxStateTable *table, const ItemPointerData *tid)
 		return;
 	RelationSetTargetBlock(table->rel, table->lead);
 	table->lead_room -= width;
+	resume(sx_hints_front(table->hints));
 }
 
 /* ---------- moving ---------- */
@@ -328,7 +336,7 @@ compact(SxStateTable *table, const SxPipeline *pl, BlockNumber nfront)
 		.front = front,
 		.pl = pl,
 		.nfront = nfront,
-		.moves = Min(Max(front->found / 8, LEAST_MOVES), MOST_MOVES)
+		.moves = Min(Max(front->found / 4, LEAST_MOVES), MOST_MOVES)
 	};
 	bool		ended;
 
@@ -395,6 +403,8 @@ sx_state_compact(SxStateTable *table, const SxPipeline *pl)
 		table->leads = true;
 		table->lead = nfront - 1;
 	}
+	else
+		resume(sx_hints_front(table->hints));
 	return is_time_to_ask(sx_hints_front(table->hints)) && has_empty_end(table) &&
 		is_vacuumed(table->rel);
 }
