@@ -102,8 +102,15 @@ $large{$_} = pages($_) foreach @tables;
 $reader->quit;
 
 # A row at the end that somebody has locked stays, and keeps nobody waiting.
-my $locker = $node->background_psql('postgres');
-$locker->query_safe('BEGIN; SELECT * FROM streamext_state.names WHERE ctid = (SELECT max(ctid) FROM streamext_state.names) FOR KEY SHARE');
+# (Who wants to lock one that is being moved gets an error: the next one, then.)
+my $locker = $node->background_psql('postgres', on_error_stop => 0);
+my $locked = '';
+for (my $i = 0; $i < 100 && $locked !~ /locked/; $i++)
+{
+	$locked = $locker->query(q{ROLLBACK; BEGIN; SELECT 'locked' FROM streamext_state.names WHERE ctid = (SELECT max(ctid) FROM streamext_state.names) FOR KEY SHARE});
+	$locker->{stderr} = '';
+}
+like($locked, qr/locked/, 'a row at the end is locked');
 # Some batches fail, and with them the moves that they have made.
 answer('INSERT INTO bad SELECT (SELECT max(last) FROM wides) / 20 + i FROM generate_series(100, 102) i');
 becomes('SELECT count(*) = 60 FROM streamext.dead_letters', 'batches fail');
