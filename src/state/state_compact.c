@@ -100,14 +100,16 @@ width_of(const SxStateTable *table)
 	return width == 0 ? 0 : MAXALIGN(width) + sizeof(ItemIdData);
 }
 
-/* Pages; 0: not known. */
+/* Pages; 0: not known.  What VACUUM makes of the pages that it has looked at may be too few rows. */
 static double
 needed_pages(const SxStateTable *table)
 {
 	double		rows = table->rel->rd_rel->reltuples;
 
-	return rows <= 0 ? 0 : rows * width_of(table) /
-		RelationGetTargetPageUsage(table->rel, HEAP_DEFAULT_FILLFACTOR);
+	if (rows <= 0 || table->hints == NULL)
+		return 0;
+	rows = Max(rows, (double) sx_hints_front(table->hints)->found);
+	return rows * width_of(table) / RelationGetTargetPageUsage(table->rel, HEAP_DEFAULT_FILLFACTOR);
 }
 
 static bool
